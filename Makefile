@@ -1,0 +1,29 @@
+# make train   trains a reader on captcha_images/ with the notebook, as users do
+# make test    checks style and runs every test
+# make notebook   runs the notebook on captcha_images/ and stores its outputs in it
+# Each creates .venv and installs what it needs. PYTHON=python3.12 chooses another Python.
+
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: train test notebook
+
+train: .venv/installed
+	$(BIN)/runipy ocr.ipynb
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+notebook: .venv/installed-dev
+	$(BIN)/python -m tools.notebook
+
+.venv/installed: requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
+	touch $@

@@ -1,0 +1,180 @@
+"""A training's folder, and the checkpoint from which a killed training goes on."""
+
+import csv
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+FINISHED = "metrics.json"
+"""The file that a run writes last: a run that has it is finished."""
+
+
+def fingerprint(samples):
+    """A short name for a set of labelled images: the same bytes and labels give the same name.
+
+    Args:
+        samples: a list of `utils.Sample`s, in any order.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    listed = sorted((sample.digest, sample.label) for sample in samples)
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+
+
+def open_run(runs_dir, name, numbered, parameters, model, samples):
+    """Finds the folder for a training: that of an unfinished run of the same kind, or a new one.
+
+    A run goes on only if its parameters, its model's configuration and its
+    images are those of now. A finished run is never touched.
+
+    Args:
+        runs_dir: the folder of all runs.
+        name: the name of the run.
+        numbered: whether the first run bears a number too: `name-1`, and not
+            just `name`. Later ones are `name-2`, `name-3` …
+        parameters: the dictionary of the notebook's parameters.
+        model: the Keras model that is to be trained.
+        samples: the list of all `utils.Sample`s, of all splits.
+
+    Returns:
+        A tuple of the folder's `Path` and a message that says why this one.
+    """
+    identity = {
+        **{f"parameter {key}": value for key, value in parameters.items()},
+        "model configuration": hashlib.sha256(model.to_json().encode()).hexdigest()[:16],
+        "images": fingerprint(samples),
+    }
+    passed_over = []
+    number = 1
+    while True:
+        folder = Path(runs_dir, name if number == 1 and not numbered else f"{name}-{number}").absolute()
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            write_json(folder / "config.json", {"identity": identity, "environment": environment()})
+            return folder, "\n".join([*passed_over, f"new run: {folder}"])
+        difference = _difference(folder, identity)
+        if difference is None:
+            return folder, f"goes on with the unfinished run: {folder}"
+        passed_over.append(f"leaves {folder.name} alone: {difference}")
+        number += 1
+
+
+def _difference(folder, identity):
+    """Why a run cannot go on, or None if it can."""
+    if (folder / FINISHED).exists():
+        return "it is finished"
+    try:
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError):
+        return "it holds no readable config.json"
+    changed = [key for key in identity if before.get(key) != identity[key]]
+    if not changed:
+        return None
+    return "; ".join(f"its {key} was {before.get(key)!r}, now it is {identity[key]!r}" for key in changed)
+
+
+def environment():
+    """What the training ran on: versions, backend and machine, as a dictionary."""
+    packages = ("keras", "tensorflow", "numpy", "pillow")
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+        "backend": keras.backend.backend(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def write_json(path, content):
+    """Writes a JSON file beside its place and moves it there, so that it is whole or not there."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole training after every epoch, and brings it back.
+
+    One file holds the weights, the optimizer, the seed generators, early
+    stopping with its best weights, and the history. It is written beside its
+    place and moved there: a kill at any moment leaves the last whole one.
+    `history.csv` beside it is written anew from it.
+
+    It must stand after early stopping in the list of callbacks, so that it
+    saves what early stopping made of the epoch.
+
+    Args:
+        folder: the run's folder.
+        early_stopping: the `EarlyStopping` of the same training.
+
+    Attributes:
+        history: a list with a dictionary for each finished epoch: `epoch`
+            (counted from 1), the logs of Keras, `learning_rate`, `seconds`.
+    """
+
+    STOPPING = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off")
+
+    def __init__(self, folder, early_stopping):
+        super().__init__()
+        self.path = Path(folder) / "checkpoint.npz"
+        self.early_stopping = early_stopping
+        self.history = []
+        if self.path.exists():
+            with np.load(self.path) as saved:
+                self.history = json.loads(str(saved["history"]))
+
+    @property
+    def epochs_done(self):
+        """The finished epochs; the `initial_epoch` of `fit`."""
+        return len(self.history)
+
+    def on_train_begin(self, logs=None):
+        if not self.path.exists():
+            return
+        with np.load(self.path) as saved:
+            for number, variable in enumerate(self._variables()):
+                variable.assign(saved[f"variable {number}"])
+            stopping = json.loads(str(saved["early stopping"]))
+            weights = [saved[f"best weight {number}"] for number in range(len(self.model.weights))]
+        self.early_stopping.best_weights = weights
+        for name, value in stopping.items():
+            setattr(self.early_stopping, name, value)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {key: float(value) for key, value in logs.items()}
+        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self.history.append({"epoch": epoch + 1, **row, "seconds": time.monotonic() - self.started})
+        stopping = {name: getattr(self.early_stopping, name) for name in self.STOPPING}
+        content = {f"variable {number}": np.asarray(v) for number, v in enumerate(self._variables())}
+        content |= {f"best weight {number}": w for number, w in enumerate(self.early_stopping.best_weights)}
+        unfinished = self.path.with_name("checkpoint.unfinished.npz")
+        np.savez(
+            unfinished,
+            **content,
+            **{"early stopping": json.dumps(stopping), "history": json.dumps(self.history)},
+        )
+        os.replace(unfinished, self.path)
+        self._write_history()
+
+    def _variables(self):
+        """Everything that training changes: weights, seed generators, the optimizer's memory."""
+        self.model.optimizer.build(self.model.trainable_variables)
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _write_history(self):
+        unfinished = self.path.with_name("history.unfinished.csv")
+        with open(unfinished, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.history[0]))
+            writer.writeheader()
+            writer.writerows(self.history)
+        os.replace(unfinished, self.path.with_name("history.csv"))

@@ -1,0 +1,169 @@
+"""Every figure of the project, one function each.
+
+Right and wrong, training and validation differ by line style, marker and
+word as well as by colour, so that a print in black and white says the same.
+The colours are those of Okabe and Ito, which the colour-blind tell apart.
+"""
+
+import io
+
+import numpy as np
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from terminal import in_kernel
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
+COLUMNS = 4
+NOTHING = "∅"
+"""Stands in the confusion matrix for a character that is not there."""
+
+
+def show(figure, path=None):
+    """Shows a figure in a notebook, and saves the very same picture.
+
+    Args:
+        figure: a matplotlib `Figure`.
+        path: the `Path` of the PNG to write, or None to show it only.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    if path is not None:
+        path.write_bytes(buffer.getvalue())
+    if in_kernel():
+        display(Image(buffer.getvalue()))
+
+
+def _grid(prepared, captions):
+    """Draws images in rows of four, a caption above each; returns the figure and its axes."""
+    rows = max(1, -(-len(prepared) // COLUMNS))
+    width, height = prepared[0].shape[:2] if len(prepared) else (4, 1)
+    figure = Figure(figsize=(10, rows * (2.4 * height / width + 0.45)), dpi=100, layout="constrained")
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axis in axes[len(prepared) :]:
+        axis.set_visible(False)
+    for axis, image, caption in zip(axes, prepared, captions, strict=False):
+        # The model sees ink as positive and the width first; people do not.
+        axis.imshow(image[:, :, 0].T, cmap="gray_r", aspect="equal")
+        axis.set_title(caption, fontsize=11, family="monospace")
+        axis.set(xticks=[], yticks=[])
+    return figure, axes
+
+
+def labelled_grid(prepared, labels):
+    """Draws images with their labels.
+
+    Args:
+        prepared: float32 of shape `(images, width, height, 1)`.
+        labels: a list of as many strings.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    return _grid(prepared, labels)[0]
+
+
+def result_grid(prepared, labels, readings):
+    """Draws images with what was read in them; a wrong one is framed and tells its label.
+
+    Args:
+        prepared: float32 of shape `(images, width, height, 1)`.
+        labels: a list of as many strings.
+        readings: a list of as many `reader.Reading`s.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    captions = [
+        f"{reading.text or NOTHING} {reading.confidence:.0%}"
+        + ("" if reading.text == label else f"\n✗ label {label}")
+        for label, reading in zip(labels, readings, strict=True)
+    ]
+    figure, axes = _grid(prepared, captions)
+    for axis, label, reading in zip(axes, labels, readings, strict=False):
+        if reading.text != label:
+            axis.title.set_color(ORANGE)
+            for spine in axis.spines.values():
+                spine.set(edgecolor=ORANGE, linewidth=3)
+    return figure
+
+
+def schedule(rates):
+    """Draws the learning rate of each epoch.
+
+    Args:
+        rates: a list of the learning rates, that of the first epoch first.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    figure = Figure(figsize=(6, 3), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    axis.plot(range(1, len(rates) + 1), rates, color=BLUE, marker=".")
+    axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, -3))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def learning_curves(history, best_epoch):
+    """Draws loss and exact match over the epochs.
+
+    Args:
+        history: a list with a dictionary for each epoch, as `Checkpoint.history`.
+        best_epoch: the epoch whose weights were kept, counted from 1.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    figure = Figure(figsize=(10, 3.6), dpi=100, layout="constrained")
+    loss_axis, match_axis = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in history]
+    curves = (("training (augmented)", "", BLUE, "--", "."), ("validation", "val_", ORANGE, "-", "o"))
+    for label, prefix, colour, line, marker in curves:
+        style = {"label": label, "color": colour, "linestyle": line, "marker": marker, "markersize": 4}
+        loss_axis.plot(epochs, [row[f"{prefix}loss"] for row in history], **style)
+        match_axis.plot(epochs, [row[f"{prefix}exact_match"] for row in history], **style)
+    loss_axis.set(xlabel="epoch", ylabel="CTC loss, mean per image (nats)", yscale="log")
+    match_axis.set(xlabel="epoch", ylabel="exact match", ylim=(-0.02, 1.02))
+    match_axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axis in (loss_axis, match_axis):
+        axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return figure
+
+
+def confusion_matrix(confusions):
+    """Draws how often each character was read as each other one.
+
+    Args:
+        confusions: a `Counter` of pairs `(character of the label, character
+            read)`, with `""` for none, as `metrics.confusions` gives it.
+
+    Returns:
+        A matplotlib `Figure` of those characters that were confused.
+    """
+    expected = sorted({pair[0] for pair in confusions})
+    read = sorted({pair[1] for pair in confusions})
+    counts = np.array([[confusions[row, column] for column in read] for row in expected])
+    figure = Figure(
+        figsize=(1.6 + 0.42 * len(read), 1.5 + 0.42 * len(expected)), dpi=100, layout="constrained"
+    )
+    axis = figure.subplots()
+    if not confusions:
+        axis.text(0.5, 0.5, "no character was misread", ha="center", va="center")
+        axis.set_axis_off()
+        return figure
+    axis.imshow(counts, cmap="Blues", vmin=0, vmax=counts.max() * 1.5)
+    for row, column in np.argwhere(counts):
+        axis.text(column, row, counts[row, column], ha="center", va="center")
+    axis.set_xticks(range(len(read)), [character or NOTHING for character in read], family="monospace")
+    axis.set_yticks(
+        range(len(expected)), [character or NOTHING for character in expected], family="monospace"
+    )
+    axis.set(xlabel="read", ylabel="label", title="Misread characters")
+    return figure

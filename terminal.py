@@ -1,0 +1,28 @@
+"""Lines that are seen at once, in a notebook's cell and on the terminal behind it."""
+
+import contextlib
+import os
+import sys
+
+
+def in_kernel():
+    """Whether this code runs in a Jupyter kernel, and not in a terminal."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
+
+
+def report(line):
+    """Prints a line in the cell and, at the same moment, on the terminal.
+
+    What a cell prints reaches the terminal behind a kernel only when the cell
+    has ended, with some runners never; so the terminal gets its own copy.
+
+    Args:
+        line: a string.
+    """
+    print(line, flush=True)
+    if in_kernel():
+        # In a kernel, this number is the terminal's that the kernel was started from.
+        # There may be none, as behind a server; the cell has the line anyway.
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{line}\n".encode())

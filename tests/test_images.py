@@ -1,0 +1,121 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import images
+
+GREY = np.tile(np.linspace(0, 255, 20).astype("uint8"), (10, 1))
+
+
+def file_of(pixels_or_image, form, **options):
+    image = pixels_or_image if isinstance(pixels_or_image, Image.Image) else Image.fromarray(pixels_or_image)
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_and_colour_files_give_the_same_grey(form, channels):
+    pixels = GREY if channels == 1 else np.stack([GREY] * 3, axis=2)
+    options = {"quality": 100} if form == "JPEG" else {}
+    found = images.load_image(file_of(pixels, form, **options))
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - GREY).max() <= (3 if form == "JPEG" else 0)
+
+
+def test_colours_are_weighted_as_the_eye_sees_them():
+    pixels = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], dtype="uint8")
+    assert images.load_image(pixels)[0] == pytest.approx([0.299 * 255, 0.587 * 255, 0.114 * 255], abs=1)
+
+
+def test_transparent_image_is_laid_over_white():
+    rgba = np.zeros((2, 3, 4), dtype="uint8")  # black ink …
+    rgba[0, :, 3] = [0, 255, 128]  # … that is absent, there, and half there
+    found = images.load_image(file_of(rgba, "PNG"))
+    assert found[0] == pytest.approx([255, 0, 127], abs=1)
+    assert list(found[1]) == [255, 255, 255]
+
+
+def test_16_bit_image_keeps_its_shades():
+    pixels = (GREY.astype("uint16") * 257).astype("uint16")
+    assert np.array_equal(images.load_image(file_of(Image.fromarray(pixels), "PNG")), GREY)
+
+
+def test_orientation_of_the_camera_is_applied():
+    image = Image.fromarray(GREY)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: the file's left is the picture's bottom
+    found = images.load_image(file_of(image, "JPEG", exif=exif, quality=100))
+    assert found.shape == (20, 10)
+
+
+def test_array_file_bytes_and_path_give_the_same_pixels(tmp_path):
+    path = tmp_path / "image.png"
+    path.write_bytes(file_of(GREY, "PNG"))
+    for source in (GREY, GREY[:, :, np.newaxis], path, str(path), path.read_bytes()):
+        assert np.array_equal(images.load_image(source), GREY)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"this is a letter, not a picture", "is not an image"),
+        (file_of(GREY, "PNG")[:60], "is a damaged image"),
+        (file_of(GREY, "JPEG")[:-40], "is a damaged image"),
+        (file_of(Image.new("1", (8000, 8000)), "PNG"), "is too large: 8000×8000"),
+        (file_of(Image.new("1", (60000, 60000)), "PNG"), "is too large"),
+        (np.zeros((0, 5), "uint8"), "has no pixels"),
+        (np.zeros((5, 5), "float32"), "float32"),
+        (np.zeros((5, 5, 2), "uint8"), r"\(5, 5, 2\)"),
+    ],
+)
+def test_bad_image_is_refused_with_its_reason(content, reason):
+    with pytest.raises(ValueError, match=reason):
+        images.load_image(content)
+
+
+def test_missing_file_is_refused_with_its_reason(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        images.load_image(tmp_path / "nothing.png")
+
+
+def test_image_of_the_right_size_is_left_alone():
+    assert images.fit_image(GREY, 20, 10) is GREY
+
+
+@pytest.mark.parametrize("shape", [(10, 20), (40, 20), (3, 400), (1, 1), (500, 7)])
+def test_fitting_keeps_the_aspect_ratio_and_pads_with_background(shape):
+    pixels = np.full(shape, 230, dtype="uint8")
+    ink = (slice(shape[0] // 4, -(shape[0] // 4) or None), slice(shape[1] // 4, -(shape[1] // 4) or None))
+    pixels[ink] = 10
+    fitted = images.fit_image(pixels, 200, 50)
+    assert fitted.shape == (50, 200)
+    if min(shape) >= 4:
+        assert fitted[0, 0] == fitted[-1, -1] == 230
+        rows, columns = np.nonzero(fitted < 120)
+        drawn = (np.ptp(columns) + 1) / (np.ptp(rows) + 1)
+        expected = pixels[ink].shape[1] / pixels[ink].shape[0]
+        assert drawn == pytest.approx(expected, rel=0.25, abs=0.3)
+
+
+def test_normalised_image_has_mean_0_variance_1_ink_positive_and_the_width_first():
+    pixels = np.full((50, 200), 200, dtype="uint8")
+    pixels[10:20, 30:60] = 40
+    ink = images.normalise(pixels)
+    assert (ink.shape, ink.dtype) == ((200, 50, 1), np.float32)
+    assert (ink.mean(), ink.std()) == pytest.approx((0, 1), abs=1e-4)
+    assert ink[45, 15, 0] > 0 > ink[0, 0, 0]
+
+
+def test_image_of_a_single_grey_becomes_zeros():
+    assert not images.normalise(np.full((5, 6), 77, dtype="uint8")).any()
+
+
+def test_darker_paper_gives_the_same_input():
+    pixels = np.full((50, 200), 240, dtype="uint8")
+    pixels[10:20, 30:60] = 100
+    assert np.allclose(images.normalise(pixels), images.normalise(pixels - 60), atol=1e-5)

@@ -1,0 +1,80 @@
+import math
+import random
+
+import jellyfish
+import keras
+import numpy as np
+import pytest
+
+import metrics
+from alphabet import Alphabet
+
+LABELS = ["abc", "aab", "ccc", "b"]
+TEXTS = ["abc", "ab", "cbc", "bb"]
+
+
+def random_texts(count, seed):
+    generator = random.Random(seed)
+    return ["".join(generator.choices("abcd", k=generator.randint(1, 6))) for _ in range(count)]
+
+
+def logits_that_read(texts, alphabet, steps):
+    """Logits whose best path is each text with a blank after every character."""
+    paths = np.zeros((len(texts), steps), dtype=int)
+    for path, text in zip(paths, texts, strict=True):
+        path[: 2 * len(text) : 2] = alphabet.encode(text)
+    return np.eye(alphabet.number_of_classes, dtype="float32")[paths]
+
+
+def test_metric_of_keras_counts_what_exact_match_counts():
+    alphabet = Alphabet("abcd")
+    labels, texts = random_texts(300, 0), random_texts(300, 1)
+    texts[:100] = labels[:100]
+    metric = metrics.ExactMatch()
+    for start in range(0, 300, 64):
+        label = alphabet.encode_batch(labels[start : start + 64], 6)
+        metric.update_state(label, logits_that_read(texts[start : start + 64], alphabet, steps=12))
+    assert 0.3 < float(metric.result()) < 0.5
+    assert float(metric.result()) == pytest.approx(metrics.exact_match(labels, texts))
+
+
+def test_metric_of_keras_tells_a_text_from_its_beginning():
+    alphabet = Alphabet("abc")
+    metric = metrics.ExactMatch()
+    metric.update_state(alphabet.encode_batch(["ab", "abc"], 3), logits_that_read(["abc", "ab"], alphabet, 8))
+    assert float(metric.result()) == 0.0
+
+
+def test_metric_of_keras_can_be_saved():
+    metric = metrics.ExactMatch(name="match")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
+    assert (type(again), again.name, again.dtype) == (metrics.ExactMatch, "match", metric.dtype)
+
+
+def test_character_error_rate_equals_another_library_s():
+    labels, texts = random_texts(200, 2), random_texts(200, 3)
+    edits = sum(map(jellyfish.levenshtein_distance, labels, texts))
+    expected = edits / sum(map(len, labels))
+    assert metrics.character_error_rate(labels, texts) == pytest.approx(expected)
+
+
+def test_wilson_interval_equals_its_formula():
+    z = 1.959963984540054
+    for right, trials in [(0, 10), (102, 104), (10, 10), (838, 842)]:
+        rate = right / trials
+        middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+        half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2))
+        assert metrics.wilson_interval(right, trials) == pytest.approx((middle - half, middle + half), abs=1e-9)
+
+
+def test_confusions_count_substitutions_misses_and_additions():
+    assert metrics.confusions(LABELS, TEXTS) == {("a", ""): 1, ("c", "b"): 1, ("", "b"): 1}
+
+
+def test_score_and_table_say_the_same():
+    score = metrics.score(LABELS, TEXTS)
+    assert (score["images"], score["right"], score["exact_match"]) == (4, 1, 0.25)
+    assert score["character_error_rate"] == pytest.approx(3 / 10)
+    row = metrics.table({"test": score}).splitlines()[1].split()
+    assert row[:4] == ["test", "4", "1", "25.00%"]
+    assert row[-1] == "30.00%"

@@ -1,0 +1,332 @@
+"""From a folder of images named after their text to `tf.data` sets: find, check, split, feed."""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+import images
+
+RARE = 10
+"""A character seen fewer times than this is marked as rare in the summary."""
+
+
+class Sample(NamedTuple):
+    """A labelled image that can be used.
+
+    Attributes:
+        path: its file.
+        label: its text.
+        size: its own width and height, in pixels.
+        digest: the SHA-256 of its bytes, in hexadecimal.
+    """
+
+    path: Path
+    label: str
+    size: tuple
+    digest: str
+
+
+class Rejected(NamedTuple):
+    """A file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+def label_of(name, drop_copy_number=True):
+    """The label in a file's name: the name without its ending.
+
+    Args:
+        name: the name of the file, such as `"2b827_1.png"`.
+        drop_copy_number: whether a trailing `_` and digits are left out, so
+            that one text can occur in several files. What follows a hyphen
+            always stays: `AB-1234.png` is `AB-1234`.
+
+    Returns:
+        The label, in Unicode's normal form NFC, so that one text is one label
+        on every file system.
+    """
+    label = name[: name.rfind(".")] if "." in name else name
+    if drop_copy_number:
+        label = re.sub(r"_[0-9]+$", "", label)
+    return unicodedata.normalize("NFC", label)
+
+
+def steps_needed(label):
+    """The time steps that CTC needs for a label: its length and a blank between equal neighbours."""
+    return len(label) + sum(left == right for left, right in zip(label, label[1:], strict=False))
+
+
+def choose_step_width(samples, image_width):
+    """Chooses how many pixels of the image's width make one time step: 8, or 4 for long labels.
+
+    Half the steps make the GRUs twice as fast. They serve as long as no label
+    needs more than half of them, so that CTC has room for blanks.
+
+    Args:
+        samples: the list of `Sample`s.
+        image_width: the model's image width, in pixels.
+
+    Returns:
+        8 or 4.
+    """
+    longest = max(steps_needed(sample.label) for sample in samples)
+    return 8 if 2 * longest <= image_width // 8 else 4
+
+
+def find_images(data_dir, time_steps=None, drop_copy_number=True):
+    """Finds the labelled images of a folder and checks each.
+
+    Args:
+        data_dir: the folder; its subfolders are searched too.
+        time_steps: the steps of the model; longer labels are rejected. None
+            accepts every length.
+        drop_copy_number: as in `label_of`.
+
+    Returns:
+        A tuple of two lists, both in the order of the paths: the usable images
+        as `Sample`s, and everything else in the folder as `Rejected`.
+
+    Raises:
+        ValueError: if the folder is not there or no image of it can be used.
+    """
+    data_dir = Path(data_dir).absolute()
+    if not data_dir.is_dir():
+        raise ValueError(f"Expected a folder of images at {data_dir}. There is no such folder.")
+    samples, rejected = [], []
+    for path in _files_below(data_dir):
+        try:
+            samples.append(_check(path, time_steps, drop_copy_number))
+        except ValueError as error:
+            rejected.append(Rejected(path, str(error)))
+    if not samples:
+        reasons = "".join(f"\n  {path.name}: {reason}" for path, reason in rejected[:10])
+        raise ValueError(
+            f"Expected images ({', '.join(images.SUFFIXES)}), each named after its text, in {data_dir}. "
+            f"Found {len(rejected)} files, none of which can be used.{reasons}"
+        )
+    return samples, rejected
+
+
+def _files_below(folder):
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names))
+
+
+def _check(path, time_steps, drop_copy_number):
+    """Makes the `Sample` of a file, or raises a `ValueError` with the reason."""
+    if not path.name.lower().endswith(images.SUFFIXES):
+        raise ValueError(f"is not one of {', '.join(images.SUFFIXES)}")
+    if not path.is_file():
+        raise ValueError("is not a regular file")
+    label = label_of(path.name, drop_copy_number)
+    if not label:
+        raise ValueError("has an empty label: its name holds no text")
+    if time_steps is not None and steps_needed(label) > time_steps:
+        raise ValueError(
+            f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, "
+            f"the model has {time_steps}; a larger image_width gives more"
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror or error}") from error
+    height, width = images.load_image(content).shape
+    return Sample(path, label, (width, height), hashlib.sha256(content).hexdigest())
+
+
+def describe(samples, rejected):
+    """Writes the summary of a folder: what is in it and what was left out.
+
+    Args:
+        samples: the list of `Sample`s.
+        rejected: the list of `Rejected`.
+
+    Returns:
+        A string of several lines.
+    """
+    sizes = Counter("{}×{}".format(*sample.size) for sample in samples)
+    lengths = Counter(len(sample.label) for sample in samples)
+    characters = Counter("".join(sample.label for sample in samples))
+    rare = [character for character in sorted(characters) if characters[character] < RARE]
+    shortened = [s for s in samples if len(label_of(s.path.name, drop_copy_number=False)) > len(s.label)]
+    lines = [
+        f"images: {len(samples)}",
+        f"sizes: {_counts(sizes.most_common(5), len(sizes))}",
+        f"label lengths: {_counts(sorted(lengths.items()))}",
+        f"characters: {len(characters)} different: {_counts(sorted(characters.items()))}",
+    ]
+    if rare:
+        lines.append(f"rare characters, seen fewer than {RARE} times: {' '.join(rare)}")
+    if shortened:
+        example = shortened[0]
+        lines.append(
+            f"names shortened by their copy number: {len(shortened)}, "
+            f"for example {example.path.name} is read as {example.label!r}"
+        )
+    lines.append(f"left out: {len(rejected)}")
+    lines += [f"  {path.name} {reason}" for path, reason in rejected]
+    return "\n".join(lines)
+
+
+def _counts(pairs, total=0):
+    more = f" and {total - len(pairs)} more" if total > len(pairs) else ""
+    return ", ".join(f"{value} ({count})" for value, count in pairs) + more
+
+
+def split_data(samples, seed, validation_share=0.1, test_share=0.1):
+    """Cuts the images into training, validation and test.
+
+    The cut depends on the images and the seed alone, not on their order.
+    Byte-identical images stay together, so that no test image was trained on.
+
+    Args:
+        samples: the list of `Sample`s.
+        seed: the seed of the shuffle, an integer of 0 or more.
+        validation_share: the share of the images that early stopping watches.
+        test_share: the share of the images that only the final score sees.
+
+    Returns:
+        A tuple of three lists of `Sample`s: training, validation, test.
+
+    Raises:
+        ValueError: if a split would be empty.
+    """
+    groups = {}
+    for sample in sorted(samples, key=lambda sample: (sample.digest, sample.label, sample.path)):
+        groups.setdefault(sample.digest, []).append(sample)
+    groups = list(groups.values())
+    splits = {"test": [], "validation": [], "training": []}
+    wanted = {
+        "test": max(1, round(test_share * len(samples))),
+        "validation": max(1, round(validation_share * len(samples))),
+        "training": len(samples),
+    }
+    for number in np.random.default_rng(seed).permutation(len(groups)):
+        name = next(name for name in splits if len(splits[name]) < wanted[name])
+        splits[name] += groups[number]
+    empty = [name for name, split in splits.items() if not split]
+    if empty:
+        raise ValueError(
+            f"Expected at least 3 different images, one for each split. Found {len(groups)}, "
+            f"which leaves nothing for {' and '.join(empty)}."
+        )
+    assert sum(map(len, splits.values())) == len(samples)
+    return splits["training"], splits["validation"], splits["test"]
+
+
+def encode_single_sample(sample, alphabet, image_width, image_height, longest_label):
+    """Turns one labelled image into what the model is fed.
+
+    Args:
+        sample: a `Sample`.
+        alphabet: the `Alphabet` of the labels.
+        image_width: the model's image width, in pixels.
+        image_height: the model's image height, in pixels.
+        longest_label: the length that labels are padded to.
+
+    Returns:
+        A dictionary of `"image"`, float32 of shape `(image_width, image_height, 1)`,
+        and `"label"`, int32 of shape `(longest_label,)`, padded with 0.
+    """
+    return {
+        "image": images.prepare_image(sample.path, image_width, image_height),
+        "label": alphabet.encode_batch([sample.label], longest_label)[0],
+    }
+
+
+def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation=0.0):
+    """Feeds images to the model, decoded once and kept in memory.
+
+    Without a seed the set gives the images once, in their order: for
+    validation and test. With a seed it goes on for ever, epoch after epoch,
+    each in a new order: for `fit(..., steps_per_epoch=ceil(images / batch_size))`.
+    The order and the augmentation of an epoch depend on the seed and the
+    epoch's number alone, so a training that goes on at `first_epoch` sees
+    what it would have seen.
+
+    Args:
+        samples: the list of `Sample`s.
+        encode: a function from a `Sample` to a dictionary of arrays, such as
+            `encode_single_sample` with its other arguments bound.
+        batch_size: the images of a batch; the last of an epoch may be smaller.
+        seed: the seed of order and augmentation, or None.
+        first_epoch: the epoch to begin with, counted from 0.
+        augmentation: the strength of `augment`; 0 for none. It needs a seed.
+
+    Returns:
+        A `tf.data.Dataset` of `({"image": (batch, image_width, image_height, 1),
+        "label": (batch, longest_label)}, label)`.
+    """
+    encoded = [encode(sample) for sample in samples]
+    arrays = {key: tf.constant(np.stack([one[key] for one in encoded])) for key in encoded[0]}
+
+    def batches_of_epoch(epoch):
+        order = tf.range(len(samples))
+        if seed is not None:
+            order = tf.random.experimental.stateless_shuffle(order, [tf.constant(seed, tf.int64), epoch])
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return batches.enumerate().map(lambda step, chosen: (epoch, step, chosen))
+
+    def feed(epoch, step, chosen):
+        inputs = {key: tf.gather(array, chosen) for key, array in arrays.items()}
+        if augmentation:
+            batch_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), step)
+            inputs["image"] = augment(inputs["image"], batch_seed, augmentation)
+        return inputs, inputs["label"]
+
+    last_epoch = first_epoch + 1 if seed is None else tf.int64.max
+    epochs = tf.data.Dataset.range(first_epoch, last_epoch)
+    data = epochs.flat_map(batches_of_epoch).map(feed, num_parallel_calls=tf.data.AUTOTUNE)
+    if seed is None:
+        data = data.apply(tf.data.experimental.assert_cardinality(-(-len(samples) // batch_size)))
+    return data.prefetch(tf.data.AUTOTUNE)
+
+
+def augment(image, seed, strength=1.0):
+    """Moves, turns, slants and stretches each image a little, anew in every epoch.
+
+    Each image gets its own affine map, drawn uniformly: turned by up to 4°,
+    slanted by up to 0.15, stretched by up to 10 % in width and in height, and
+    moved by up to 4 % of the width and 8 % of the height. What comes into view
+    from beyond the edge repeats the edge.
+
+    Args:
+        image: float32 of shape `(batch, image_width, image_height, 1)`.
+        seed: two integers; the same seed gives the same maps.
+        strength: a factor on all the bounds; 0 leaves the images as they are.
+
+    Returns:
+        float32 of the same shape.
+    """
+    batch, width, height = tf.shape(image)[0], image.shape[1], image.shape[2]
+    drawn = strength * tf.random.stateless_uniform((6, batch), seed, -1.0, 1.0)
+    angle, slant = drawn[0] * np.radians(4.0), drawn[1] * 0.15
+    wider, taller = 1.0 + 0.1 * drawn[2], 1.0 + 0.1 * drawn[3]
+    right, down = 0.04 * width * drawn[4], 0.08 * height * drawn[5]
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    # The op maps each point of the new image to the point of the old one it
+    # shows. Its x runs along the last axis, which here is the image's height.
+    down_by_down, down_by_right = taller * cos, -taller * sin
+    right_by_down, right_by_right = wider * (sin + slant * cos), wider * (cos - slant * sin)
+    middle_down, middle_right = (height - 1) / 2, (width - 1) / 2
+    shift_down = middle_down + down - down_by_down * middle_down - down_by_right * middle_right
+    shift_right = middle_right + right - right_by_down * middle_down - right_by_right * middle_right
+    zero = tf.zeros_like(angle)
+    rows = [down_by_down, down_by_right, shift_down, right_by_down, right_by_right, shift_right, zero, zero]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image,
+        transforms=tf.stack(rows, axis=1),
+        output_shape=(width, height),
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )
