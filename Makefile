@@ -9,7 +9,8 @@ BIN = .venv/bin
 .PHONY: train test notebook
 
 train: .venv/installed
-	$(BIN)/runipy ocr.ipynb
+	@# runipy is not there on Python 3.12 and later.
+	if [ -x $(BIN)/runipy ]; then $(BIN)/runipy ocr.ipynb; else $(BIN)/ipython ocr.ipynb; fi
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -44,6 +44,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     def __init__(self, patience):
         super().__init__(monitor="val_loss", mode="min", patience=patience, restore_best_weights=True)
+        self.taken_off = False
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)

@@ -102,16 +102,18 @@ def write_json(path, content):
 class Checkpoint(keras.callbacks.Callback):
     """Saves the whole training after every epoch, and brings it back.
 
-    One file holds the weights, the optimizer, the seed generators, early
-    stopping with its best weights, and the history. It is written beside its
-    place and moved there: a kill at any moment leaves the last whole one.
-    `history.csv` beside it is written anew from it.
+    One file holds the weights, their average, the optimizer, the seed
+    generators, early stopping with its best weights, and the history. It is
+    written beside its place and moved there: a kill at any moment leaves the
+    last whole one. `history.csv` beside it is written anew from it.
 
-    It must stand after early stopping in the list of callbacks, so that it
-    saves what early stopping made of the epoch.
+    It must be the last of the three in the list of callbacks: what `averaging`
+    and `early_stopping` make of an epoch is saved with it.
 
     Args:
         folder: the run's folder.
+        averaging: the `keras.callbacks.SwapEMAWeights` of the same training,
+            with `swap_on_epoch=True`.
         early_stopping: the `EarlyStopping` of the same training.
 
     Attributes:
@@ -121,19 +123,26 @@ class Checkpoint(keras.callbacks.Callback):
 
     STOPPING = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off")
 
-    def __init__(self, folder, early_stopping):
+    def __init__(self, folder, averaging, early_stopping):
         super().__init__()
         self.path = Path(folder) / "checkpoint.npz"
+        self.averaging = averaging
         self.early_stopping = early_stopping
         self.history = []
+        self.stopped = False
         if self.path.exists():
             with np.load(self.path) as saved:
                 self.history = json.loads(str(saved["history"]))
+                self.stopped = json.loads(str(saved["early stopping"]))["stopped_epoch"] > 0
 
     @property
     def epochs_done(self):
         """The finished epochs; the `initial_epoch` of `fit`."""
         return len(self.history)
+
+    def last_epoch(self, epochs):
+        """The `epochs` of `fit`: those wanted, or those done if early stopping ended the training."""
+        return self.epochs_done if self.stopped else epochs
 
     def on_train_begin(self, logs=None):
         if not self.path.exists():
@@ -154,17 +163,20 @@ class Checkpoint(keras.callbacks.Callback):
         row = {key: float(value) for key, value in logs.items()}
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
         self.history.append({"epoch": epoch + 1, **row, "seconds": time.monotonic() - self.started})
+        # Between epochs the model holds the averaged weights. What training goes on with are the others.
+        self.averaging.on_epoch_begin(epoch)
+        self._save()
+        self.averaging.on_epoch_end(epoch)
+        self._write_history()
+
+    def _save(self):
         stopping = {name: getattr(self.early_stopping, name) for name in self.STOPPING}
         content = {f"variable {number}": np.asarray(v) for number, v in enumerate(self._variables())}
         content |= {f"best weight {number}": w for number, w in enumerate(self.early_stopping.best_weights)}
+        content |= {"early stopping": json.dumps(stopping), "history": json.dumps(self.history)}
         unfinished = self.path.with_name("checkpoint.unfinished.npz")
-        np.savez(
-            unfinished,
-            **content,
-            **{"early stopping": json.dumps(stopping), "history": json.dumps(self.history)},
-        )
+        np.savez(unfinished, **content)
         os.replace(unfinished, self.path)
-        self._write_history()
 
     def _variables(self):
         """Everything that training changes: weights, seed generators, the optimizer's memory."""

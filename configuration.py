@@ -132,7 +132,7 @@ def validate(values):
         problems.append(
             "validation_share and test_share: expected at most 0.8 together, so that there is training."
         )
-    if not problems and set(parameters["run_name"]) & set("/\\\0"):
+    if not problems and (set(parameters["run_name"]) & set("/\\\0") or parameters["run_name"] in (".", "..")):
         problems.append(f"run_name: expected a name, not a path. Received: {parameters['run_name']!r}")
     if problems:
         raise ValueError("\n".join(problems))

@@ -31,9 +31,9 @@ class ExactMatch(keras.metrics.Mean):
 
     def update_state(self, label, logits, sample_weight=None):
         batch, steps = ops.shape(logits)[0], logits.shape[1]
-        (reading,), _ = ops.ctc_decode(logits, ops.full((batch,), steps, dtype="int32"), mask_index=BLANK)
+        readings, _ = ops.ctc_decode(logits, ops.full((batch,), steps, dtype="int32"), mask_index=BLANK)
         # Keras fills up readings with -1, labels are filled up with the blank.
-        reading = ops.where(reading < 0, BLANK, reading)
+        reading = ops.where(readings[0] < 0, BLANK, readings[0])
         label = ops.pad(ops.cast(label, reading.dtype), [[0, 0], [0, steps - label.shape[1]]])
         match = ops.all(ops.equal(label, reading), axis=1)
         super().update_state(ops.cast(match, self.dtype), sample_weight)

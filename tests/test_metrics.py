@@ -64,7 +64,9 @@ def test_wilson_interval_equals_its_formula():
         rate = right / trials
         middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
         half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2))
-        assert metrics.wilson_interval(right, trials) == pytest.approx((middle - half, middle + half), abs=1e-9)
+        assert metrics.wilson_interval(right, trials) == pytest.approx(
+            (middle - half, middle + half), abs=1e-9
+        )
 
 
 def test_confusions_count_substitutions_misses_and_additions():

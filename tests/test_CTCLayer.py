@@ -1,0 +1,107 @@
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from CTCLayer import CTCLayer
+
+STEPS, CLASSES = 4, 3
+
+
+def collapse(path):
+    return [number for number, _ in itertools.groupby(path) if number != 0]
+
+
+def brute_force_loss(logits, label):
+    """Minus the log of the label's probability, adding up all alignments one by one."""
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    paths = itertools.product(range(CLASSES), repeat=STEPS)
+    return -math.log(
+        sum(
+            math.prod(probabilities[step, number] for step, number in enumerate(path))
+            for path in paths
+            if collapse(path) == label
+        )
+    )
+
+
+def loss_of(label, logits):
+    layer = CTCLayer()
+    layer(np.asarray(label, dtype="int32"), np.asarray(logits, dtype="float32"))
+    return float(layer.losses[0])
+
+
+@pytest.fixture
+def logits():
+    return np.random.default_rng(0).normal(size=(5, STEPS, CLASSES), scale=2.0).astype("float32")
+
+
+@pytest.mark.parametrize("label", [[1], [2], [1, 2], [2, 1, 2], [1, 1], [2, 2, 1], [1, 2, 1, 2]])
+def test_loss_equals_the_sum_over_all_alignments(label, logits):
+    padded = np.array([label + [0] * (4 - len(label))])
+    assert loss_of(padded, logits[:1]) == pytest.approx(brute_force_loss(logits[0], label), rel=1e-5)
+
+
+def test_loss_of_a_batch_is_the_mean(logits):
+    labels = [[1], [1, 2], [1, 1], [2, 1, 2], [2]]
+    padded = np.array([label + [0] * (3 - len(label)) for label in labels])
+    expected = np.mean([brute_force_loss(*pair) for pair in zip(logits, labels, strict=True)])
+    assert loss_of(padded, logits) == pytest.approx(expected, rel=1e-5)
+
+
+def test_width_of_the_padding_does_not_matter(logits):
+    labels = np.array([[1, 2], [1, 0], [2, 2], [2, 0], [1, 1]])
+    wide = np.pad(labels, ((0, 0), (0, 9)))
+    assert loss_of(wide, logits) == pytest.approx(loss_of(labels, logits), rel=1e-6)
+
+
+def test_loss_and_gradient_equal_tensorflow_s():
+    rng = np.random.default_rng(1)
+    logits = tf.Variable(rng.normal(size=(8, 25, 20)).astype("float32"))
+    labels = rng.integers(1, 20, size=(8, 6)).astype("int32")
+    labels[3:, 4:] = 0
+    layer = CTCLayer()
+    with tf.GradientTape() as tape:
+        layer(labels, logits)
+        found = layer.losses[0]
+    found_gradient = tape.gradient(found, logits)
+    with tf.GradientTape() as tape:
+        expected = tf.reduce_mean(
+            tf.nn.ctc_loss(
+                tf.sparse.from_dense(labels),
+                logits,
+                label_length=None,
+                logit_length=[25] * 8,
+                logits_time_major=False,
+                blank_index=0,
+            )
+        )
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_allclose(found_gradient, tape.gradient(expected, logits), atol=1e-5)
+
+
+def test_logits_pass_unchanged(logits):
+    layer = CTCLayer()
+    passed = layer(np.ones((5, 2), dtype="int32"), logits)
+    np.testing.assert_array_equal(passed, logits)
+
+
+def test_label_that_does_not_fit_gives_a_large_finite_loss_and_no_error(logits):
+    loss = loss_of([[1, 1, 1, 0]], logits[:1])  # needs five steps, there are four
+    assert math.isfinite(loss)
+    assert loss > 100
+
+
+def test_model_with_the_layer_can_be_saved_and_loaded(tmp_path, logits):
+    image = keras.Input((STEPS, CLASSES), name="image")
+    label = keras.Input((2,), dtype="int32", name="label")
+    model = keras.Model([image, label], CTCLayer(name="ctc")(label, keras.layers.Dense(CLASSES)(image)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    inputs = {"image": logits, "label": np.ones((5, 2), dtype="int32")}
+    assert isinstance(loaded.get_layer("ctc"), CTCLayer)
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+    assert float(loaded.losses[0]) == float(model.losses[0])

@@ -1,0 +1,74 @@
+import keras
+import numpy as np
+import pytest
+
+from callbacks import EarlyStopping, Progress
+
+
+class Log(keras.callbacks.Callback):
+    """Plays given logs, as if the training had gone that way."""
+
+    def __init__(self, losses, matches):
+        super().__init__()
+        self.rows = list(zip(losses, matches, strict=True))
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_loss"], logs["val_exact_match"] = self.rows[epoch]
+
+
+def train(early_stopping, losses, matches, *others):
+    """Runs a real `fit` whose logs are given; returns the epochs it took and the weight after each."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile("sgd", loss="mse")
+    weights = []
+    remember = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: weights.append(float(model.get_weights()[0][0, 0]))
+    )
+    callbacks = [Log(losses, matches), remember, early_stopping, *others]
+    x, y = np.ones((4, 1)), np.full((4, 1), 5.0)
+    model.fit(x, y, epochs=len(losses), callbacks=callbacks, verbose=0)
+    return weights, float(model.get_weights()[0][0, 0])
+
+
+def test_flat_stretch_does_not_stop_the_training_however_long_it_is():
+    losses = [16.0 + 0.01 * epoch for epoch in range(40)]
+    weights, _ = train(EarlyStopping(patience=1), losses, [0.0] * 40)
+    assert len(weights) == 40
+
+
+def test_keras_s_own_early_stopping_would_have_stopped_there():
+    losses = [16.0 + 0.01 * epoch for epoch in range(40)]
+    weights, _ = train(keras.callbacks.EarlyStopping("val_loss", patience=5), losses, [0.0] * 40)
+    assert len(weights) == 6
+
+
+def test_after_take_off_patience_counts_from_the_best_epoch():
+    flat, learning, worse = [16.0] * 12, [8.0, 3.0, 1.0], [1.1] * 20
+    losses = flat + learning + worse
+    matches = [0.0] * 12 + [0.1, 0.5, 0.9] + [0.9] * 20
+    stopping = EarlyStopping(patience=4)
+    weights, final = train(stopping, losses, matches)
+    assert len(weights) == 12 + 3 + 4
+    assert stopping.best_epoch == 14
+    assert final == weights[14]
+
+
+def test_weights_of_the_best_epoch_come_back_even_if_nothing_took_off():
+    stopping = EarlyStopping(patience=5)
+    weights, final = train(stopping, [9.0, 7.0, 8.0], [0.0, 0.0, 0.0])
+    assert stopping.best_epoch == 1
+    assert final == weights[1]
+
+
+def test_progress_tells_epoch_loss_exact_match_and_time_left(capsys):
+    train(EarlyStopping(patience=9), [9.0, 7.5], [0.0, 0.25], Progress())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    for part in ("epoch   2/2", "loss   7.500", "exact match  25.0%", "0.0 min left"):
+        assert part in lines[1]
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_patience_is_counted_in_epochs(patience):
+    weights, _ = train(EarlyStopping(patience), [1.0] + [2.0] * 10, [0.5] * 11)
+    assert len(weights) == 1 + patience

@@ -1,0 +1,214 @@
+import contextlib
+import csv
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import checkpoint
+import utils
+from alphabet import Alphabet
+from callbacks import EarlyStopping
+from checkpoint import Checkpoint, open_run
+from conftest import PROJECT
+from metrics import ExactMatch
+from tools.notebook import load_build_model
+
+PARAMETERS = {"epochs": 4, "learning_rate": 0.01}
+
+
+@pytest.fixture
+def samples(image_folder):
+    return utils.find_images(image_folder)[0]
+
+
+def small_model(units=2):
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
+
+
+def open_here(tmp_path, samples, name="run", numbered=False, parameters=PARAMETERS, model=None):
+    return open_run(tmp_path / "runs", name, numbered, parameters, model or small_model(), samples)
+
+
+def finish(folder):
+    checkpoint.write_json(folder / checkpoint.FINISHED, {})
+
+
+def test_first_run_is_new_and_tells_what_it_runs_on(tmp_path, samples):
+    folder, why = open_here(tmp_path, samples)
+    assert folder == tmp_path / "runs" / "run"
+    assert why == f"new run: {folder}"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["identity"]["parameter learning_rate"] == 0.01
+    assert config["environment"]["keras"] == keras.__version__
+
+
+def test_numbered_run_bears_a_number_from_the_first_on(tmp_path, samples):
+    folder, _ = open_here(tmp_path, samples, numbered=True)
+    finish(folder)
+    again, _ = open_here(tmp_path, samples, numbered=True)
+    assert (folder.name, again.name) == ("run-1", "run-2")
+
+
+def test_unfinished_run_goes_on(tmp_path, samples):
+    folder, _ = open_here(tmp_path, samples)
+    again, why = open_here(tmp_path, samples[::-1])
+    assert again == folder
+    assert why.startswith("goes on with the unfinished run")
+
+
+def test_finished_run_is_never_touched(tmp_path, samples):
+    folder, _ = open_here(tmp_path, samples)
+    finish(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    again, why = open_here(tmp_path, samples)
+    assert again.name == "run-2"
+    assert "leaves run alone: it is finished" in why
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_run_of_other_parameters_images_or_model_is_left_alone_and_the_difference_is_told(tmp_path, samples):
+    open_here(tmp_path, samples)
+    changes = [
+        (
+            {"parameters": PARAMETERS | {"learning_rate": 0.02}},
+            "parameter learning_rate was 0.01, now it is 0.02",
+        ),
+        ({"samples": samples[1:]}, "its images was"),
+        ({"samples": [samples[0]._replace(label="other"), *samples[1:]]}, "its images was"),
+        ({"model": small_model(5)}, "its model configuration was"),
+    ]
+    for number, (change, difference) in enumerate(changes, start=2):
+        folder, why = open_here(tmp_path, **({"samples": samples} | change))
+        assert folder.name == f"run-{number}"
+        assert difference in why
+
+
+def test_folder_that_is_no_run_is_left_alone(tmp_path, samples):
+    (tmp_path / "runs" / "run").mkdir(parents=True)
+    folder, why = open_here(tmp_path, samples)
+    assert folder.name == "run-2"
+    assert "no readable config.json" in why
+
+
+def training(folder, samples, epochs, stop_after=None):
+    """Trains the notebook's model as the notebook does, on a few images."""
+    keras.utils.set_random_seed(1)
+    alphabet = Alphabet.from_labels(sample.label for sample in samples)
+
+    def encode(sample):
+        return utils.encode_single_sample(sample, alphabet, 64, 16, 5)
+
+    model = load_build_model()(64, 16, 5, alphabet.number_of_classes, 4, 0.2)
+    model.compile(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9), metrics=[ExactMatch()])
+    averaging = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    stopping = EarlyStopping(patience=3)
+    saved = Checkpoint(folder, averaging, stopping)
+    begun_at = saved.epochs_done
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch + 1 == stop_after:
+                raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        model.fit(
+            utils.get_data(samples, encode, 8, seed=1, first_epoch=begun_at, augmentation=1.0),
+            steps_per_epoch=-(-len(samples) // 8),
+            validation_data=utils.get_data(samples[:8], encode, 8),
+            initial_epoch=begun_at,
+            epochs=saved.last_epoch(epochs),
+            callbacks=[averaging, stopping, saved, Kill()],
+            shuffle=False,
+            verbose=0,
+        )
+    return begun_at, model, stopping, saved
+
+
+def test_training_that_goes_on_ends_where_one_without_a_break_ends(tmp_path, samples):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    _, expected, expected_stopping, expected_saved = training(whole, samples, epochs=4)
+    training(parts, samples, epochs=4, stop_after=2)
+    begun_at, found, stopping, saved = training(parts, samples, epochs=4)
+    assert begun_at == 2
+    assert stopping.best == pytest.approx(expected_stopping.best, rel=1e-4)
+    assert stopping.best_epoch == expected_stopping.best_epoch
+    for row, expected_row in zip(saved.history, expected_saved.history, strict=True):
+        assert row["epoch"] == expected_row["epoch"]
+        assert row["val_loss"] == pytest.approx(expected_row["val_loss"], rel=1e-4)
+    for weight, expected_weight in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected_weight, rtol=1e-3, atol=1e-4)
+
+
+def test_history_holds_a_row_for_every_epoch_in_csv_too(tmp_path, samples):
+    training(tmp_path, samples, epochs=3, stop_after=1)
+    *_, saved = training(tmp_path, samples, epochs=3)
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    for row, expected in zip(rows, saved.history, strict=True):
+        assert {name: float(value) for name, value in row.items()} == pytest.approx(expected)
+    assert {"loss", "val_loss", "val_exact_match", "learning_rate", "seconds"} < set(rows[0])
+
+
+def test_training_that_was_over_brings_back_its_best_weights_and_trains_no_more(tmp_path, samples):
+    _, first, stopping, _ = training(tmp_path, samples, epochs=2)
+    begun_at, again, again_stopping, saved = training(tmp_path, samples, epochs=2)
+    assert (begun_at, saved.epochs_done) == (2, 2)
+    assert again_stopping.best_epoch == stopping.best_epoch
+    for weight, expected in zip(again.get_weights(), first.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_training_that_stopped_early_stays_stopped(tmp_path, samples):
+    *_, stopping, saved = training(tmp_path, samples, epochs=2)
+    stopping.stopped_epoch = 1
+    saved.averaging._ema_weights_in_model = False
+    saved._save()
+    *_, again = training(tmp_path, samples, epochs=9)
+    assert again.epochs_done == 2
+
+
+def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
+    script = textwrap.dedent(
+        """
+        import sys, keras, numpy as np
+        from callbacks import EarlyStopping
+        from checkpoint import Checkpoint
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1_000_000)])
+        model.compile(keras.optimizers.Adam(use_ema=True), loss="mse")
+        averaging, stopping = keras.callbacks.SwapEMAWeights(swap_on_epoch=True), EarlyStopping(99)
+        class Log(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                logs["val_loss"], logs["val_exact_match"] = 1.0, 0.0
+                print(epoch, flush=True)
+        saved = Checkpoint(sys.argv[1], averaging, stopping)
+        x, y = np.ones((1, 1)), np.ones((1, 1_000_000))
+        model.fit(x, y, epochs=1000, callbacks=[averaging, Log(), stopping, saved], verbose=0)
+        """
+    )
+    command = [sys.executable, "-c", script, tmp_path]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    unfinished = tmp_path / "checkpoint.unfinished.npz"
+    for line in process.stdout:
+        if int(line) >= 2:
+            break
+    deadline = time.monotonic() + 60
+    while not unfinished.exists() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with np.load(tmp_path / "checkpoint.npz") as saved:
+        history = json.loads(str(saved["history"]))
+        shapes = {saved[name].shape for name in saved.files if name.startswith("variable")}
+    assert len(history) >= 2
+    assert (1, 1_000_000) in shapes

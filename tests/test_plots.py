@@ -1,0 +1,71 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import plots
+from reader import Reading
+
+PREPARED = np.random.default_rng(0).normal(size=(6, 200, 50, 1)).astype("float32")
+LABELS = ["abc", "abd", "b", "日本", "", "x"]
+
+
+def texts_of(figure):
+    figure.canvas.draw()
+    found = [text.get_text() for axis in figure.axes for text in [axis.title, *axis.texts]]
+    return [text for text in found if text]
+
+
+def test_labelled_grid_shows_each_image_with_its_label_upright():
+    figure = plots.labelled_grid(PREPARED[:3], LABELS[:3])
+    assert texts_of(figure) == LABELS[:3]
+    drawn = figure.axes[0].images[0].get_array()
+    np.testing.assert_array_equal(drawn, PREPARED[0, :, :, 0].T)
+
+
+def test_result_grid_marks_the_wrong_ones_in_words_and_by_a_frame():
+    readings = [Reading("abc", 0.99), Reading("abe", 0.5), Reading("", 0.1)]
+    figure = plots.result_grid(PREPARED[:3], LABELS[:3], readings)
+    assert texts_of(figure) == ["abc 99%", "abe 50%\n✗ label abd", "∅ 10%\n✗ label b"]
+    frames = [axis.spines["left"].get_linewidth() for axis in figure.axes[:3]]
+    assert frames[0] < frames[1] == frames[2]
+
+
+def test_learning_curves_draw_what_was_logged_and_tell_lines_apart_without_colour():
+    history = [
+        {"epoch": n, "loss": 9 / n, "val_loss": 8 / n, "exact_match": 0.1 * n, "val_exact_match": 0.2 * n}
+        for n in range(1, 5)
+    ]
+    figure = plots.learning_curves(history, best_epoch=4)
+    loss, match = figure.axes
+    assert list(loss.lines[1].get_ydata()) == [8 / n for n in range(1, 5)]
+    assert list(match.lines[0].get_ydata()) == [0.1 * n for n in range(1, 5)]
+    assert len({line.get_linestyle() for line in loss.lines}) == 3
+    assert "nats" in loss.get_ylabel()
+    assert match.get_xlabel() == "epoch"
+
+
+def test_schedule_draws_every_epoch():
+    (axis,) = plots.schedule([0.1, 0.2, 0.1]).axes
+    assert (list(axis.lines[0].get_xdata()), list(axis.lines[0].get_ydata())) == ([1, 2, 3], [0.1, 0.2, 0.1])
+
+
+def test_confusion_matrix_holds_every_count():
+    figure = plots.confusion_matrix(Counter({("n", "m"): 3, ("c", ""): 1, ("", "n"): 2}))
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["∅", "c", "n"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["∅", "m", "n"]
+    np.testing.assert_array_equal(axis.images[0].get_array(), [[0, 0, 2], [1, 0, 0], [0, 3, 0]])
+
+
+def test_confusion_matrix_without_a_confusion_says_so():
+    assert "no character was misread" in texts_of(plots.confusion_matrix(Counter()))
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_figure_is_saved_as_a_png(count, tmp_path):
+    plots.show(plots.labelled_grid(PREPARED[:count], LABELS[:count]), tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.format == "PNG"
+        assert image.width == 1000

@@ -1,0 +1,172 @@
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import images
+import reader
+from alphabet import Alphabet
+from conftest import PROJECT
+from reader import Reader, Reading, save_reader
+from tools.notebook import load_build_model
+
+ALPHABET = Alphabet("abcdé")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A reading model as the notebook makes it, untrained."""
+    keras.utils.set_random_seed(3)
+    training_model = load_build_model()(80, 24, 5, ALPHABET.number_of_classes, 4, 0.1)
+    # Without its head start for the blank, an untrained model reads something.
+    head = training_model.get_layer("logits")
+    head.bias.assign(np.zeros(head.bias.shape))
+    return keras.Model(training_model.inputs[0], head.output)
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "reader.keras"
+    save_reader(model, ALPHABET, path, {"seed": 3})
+    return path
+
+
+def run(*arguments):
+    command = [sys.executable, str(PROJECT / "reader.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_loaded_reader_reads_bit_for_bit_what_was_saved(model, saved, shipped):
+    before, after = Reader(model, ALPHABET), Reader.load(saved)
+    prepared = np.stack([images.prepare_image(path, 80, 24) for path in shipped[:20]])
+    np.testing.assert_array_equal(model.predict_on_batch(prepared), after.model.predict_on_batch(prepared))
+    assert before.read(shipped[:20]) == after.read(shipped[:20])
+    assert after.alphabet == ALPHABET
+    assert after.provenance == {"seed": 3}
+    assert any(reading.text for reading in after.read(shipped[:20]))
+
+
+def test_keras_opens_the_file_as_any_model(saved):
+    assert keras.saving.load_model(saved).input_shape == (None, 80, 24, 1)
+
+
+def test_nothing_but_the_reader_is_left_behind(saved):
+    assert [path.name for path in saved.parent.iterdir()] == ["reader.keras"]
+
+
+def test_one_image_reads_the_same_as_path_bytes_array_and_in_a_batch(saved, shipped):
+    loaded = Reader.load(saved)
+    path = shipped[0]
+    sources = [path, str(path), path.read_bytes(), images.load_image(path)]
+    readings = loaded.read(sources)
+    assert len(set(readings)) == 1
+    alone = loaded.read([path])[0]
+    assert alone.text == readings[0].text
+    assert alone.confidence == pytest.approx(readings[0].confidence, rel=1e-3)
+
+
+def test_confidence_is_the_probability_of_the_text_by_keras_s_ctc_loss(saved, shipped):
+    loaded = Reader.load(saved)
+    prepared = np.stack([images.prepare_image(path, 80, 24) for path in shipped[:10]])
+    logits = loaded.model.predict_on_batch(prepared)
+    for row, reading in zip(logits, loaded.read_prepared(prepared), strict=True):
+        label = np.array([ALPHABET.encode(reading.text)], dtype="int32")
+        length = np.array([len(reading.text)])
+        loss = keras.ops.ctc_loss(label, row[np.newaxis], length, np.array([len(row)]), mask_index=0)
+        assert reading.confidence == pytest.approx(float(np.exp(-loss[0])), rel=1e-3)
+
+
+def test_more_images_than_a_batch_are_read_in_their_order(saved, shipped, monkeypatch):
+    monkeypatch.setattr(reader, "BATCH_SIZE", 4)
+    loaded = Reader.load(saved)
+    together = loaded.read(shipped[:10])
+    assert [reading.text for reading in together] == [loaded.read([path])[0].text for path in shipped[:10]]
+
+
+def test_unreadable_image_is_named_and_costs_no_other(saved, shipped, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    loaded = Reader.load(saved)
+    found = dict(loaded.read_each([shipped[0], broken, shipped[1]]))
+    assert isinstance(found[broken], ValueError)
+    assert isinstance(found[shipped[0]], Reading)
+    assert isinstance(found[shipped[1]], Reading)
+    with pytest.raises(ValueError, match=f"{broken} is not an image"):
+        loaded.read([shipped[0], broken])
+
+
+def test_no_images_give_no_readings(saved):
+    assert Reader.load(saved).read([]) == []
+
+
+def test_file_that_is_no_reader_is_refused_by_name(tmp_path, model):
+    with pytest.raises(ValueError, match="no such file"):
+        Reader.load(tmp_path / "missing.keras")
+    (tmp_path / "text.keras").write_text("hello")
+    with pytest.raises(ValueError, match=r"text\.keras is none"):
+        Reader.load(tmp_path / "text.keras")
+    model.save(tmp_path / "plain.keras")
+    with pytest.raises(ValueError, match=r"plain\.keras is none.*reader\.json"):
+        Reader.load(tmp_path / "plain.keras")
+
+
+def test_alphabet_of_another_size_than_the_model_is_refused(saved, tmp_path):
+    changed = tmp_path / "changed.keras"
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(
+                name, content.replace(b'"abcd', b'"abcdx') if name == reader.DESCRIPTION else content
+            )
+    with pytest.raises(ValueError, match="7 classes.*has 6"):
+        Reader.load(changed)
+
+
+def test_command_prints_a_line_for_each_image_of_files_and_folders(saved, shipped, tmp_path):
+    folder = tmp_path / "my images"
+    (folder / "below").mkdir(parents=True)
+    shutil.copy(shipped[1], folder / "b.PNG")
+    shutil.copy(shipped[2], folder / "below" / "c.png")
+    done = run(saved, shipped[0], folder)
+    assert done.returncode == 0
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == [
+        str(shipped[0]),
+        str(folder / "b.PNG"),
+        str(folder / "below" / "c.png"),
+    ]
+    texts = [reading.text for reading in Reader.load(saved).read(shipped[:3])]
+    assert [row[1] for row in rows] == texts
+    assert all(0 <= float(row[2]) <= 1 for row in rows)
+
+
+def test_command_writes_csv_and_json_to_stdout_and_errors_to_stderr(saved, shipped, tmp_path):
+    broken = tmp_path / 'broken "one", two.png'
+    broken.write_bytes(b"nothing")
+    as_csv, as_json = (run(saved, shipped[0], broken, shipped[1], form) for form in ("--csv", "--json"))
+    rows = list(csv.DictReader(io.StringIO(as_csv.stdout)))
+    objects = json.loads(as_json.stdout)
+    assert [row["file"] for row in rows] == [row["file"] for row in objects] == [str(p) for p in shipped[:2]]
+    for row, found in zip(rows, objects, strict=True):
+        assert list(row) == list(found) == ["file", "text", "confidence"]
+        assert (row["text"], float(row["confidence"])) == (found["text"], found["confidence"])
+    for done in (as_csv, as_json):
+        assert done.returncode == 1
+        assert f"{broken} is not an image" in done.stderr
+        assert "1 of 3 images could not be read" in done.stderr
+
+
+def test_command_without_model_or_images_says_so_in_a_line(saved, tmp_path):
+    missing = run(tmp_path / "none.keras", PROJECT / "captcha_images")
+    empty = run(saved, tmp_path)
+    assert (missing.returncode, empty.returncode) == (2, 2)
+    assert missing.stderr.strip().endswith(f"{tmp_path}/none.keras. There is no such file.")
+    assert empty.stderr.strip().endswith(f"in {tmp_path}. Found none.")
+    assert missing.stdout == empty.stdout == ""

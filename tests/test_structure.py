@@ -1,0 +1,51 @@
+"""The house keeps its shape: what imports what, and what importing does."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from conftest import PROJECT
+
+MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
+WITHOUT_KERAS = ["alphabet", "decoding", "images", "reader"]
+FLOORS = [
+    {"alphabet", "images", "terminal", "configuration", "SquareRootScheduler"},
+    {"decoding"},
+    {"reader", "utils", "metrics", "CTCLayer", "plots", "callbacks"},
+    {"checkpoint"},
+]
+
+
+def imports_of(module):
+    tree = ast.parse((PROJECT / f"{module}.py").read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_root_holds_what_the_house_says():
+    assert set(MODULES) == set.union(*FLOORS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down_only(module):
+    (floor,) = [number for number, floor in enumerate(FLOORS) if module in floor]
+    below = set().union(*FLOORS[:floor])
+    assert imports_of(module) & set(MODULES) <= below
+
+
+@pytest.mark.parametrize("module", WITHOUT_KERAS)
+def test_reading_modules_import_neither_keras_nor_tensorflow(module):
+    script = f"import sys, {module}; sys.exit(bool({{'keras', 'tensorflow'}} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)
+
+
+def test_nothing_imports_private_parts_of_keras():
+    for path in [*PROJECT.glob("*.py"), PROJECT / "ocr.ipynb"]:
+        assert "keras.src" not in path.read_text(encoding="utf-8")
