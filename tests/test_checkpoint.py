@@ -29,6 +29,7 @@ def samples(image_folder):
 
 
 def small_model(units=2):
+    keras.utils.clear_session()  # as the notebook does: the names of layers start anew
     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
 
 

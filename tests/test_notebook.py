@@ -124,7 +124,9 @@ def test_notebook_runs_to_its_end_from_another_folder(way, project, elsewhere, i
 
 
 def check_cell_outputs(path):
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    executed = nbformat.read(path, as_version=4)
+    clean(executed)
+    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
     pngs = [output for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]
     assert len(pngs) == len(FIGURES)
     (fit,) = [cell for cell in cells if "model.fit(" in cell.source]

@@ -7,6 +7,7 @@ does, and stores the outputs in it, cleaned so that they can be committed.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import nbformat
 
 PROJECT = Path(__file__).absolute().parent.parent
 NOTEBOOK = PROJECT / "ocr.ipynb"
+TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
 
 
 def load_build_model():
@@ -38,9 +40,10 @@ def load_build_model():
 def clean(notebook):
     """Takes out of a notebook what differs from run to run and machine to machine.
 
-    Metadata of the editor, the kernel and the clock go; so does the path of
-    the project's folder, which leaves relative paths. Neighbouring lines of
-    one stream become one output.
+    Metadata of the editor, the kernel and the clock go; so do the log lines of
+    TensorFlow's C++ part, which bear clock and process number, and the path of
+    the project's folder, which leaves relative paths. Neighbouring texts of one
+    stream become one output.
 
     Args:
         notebook: an executed notebook, as `nbformat.read` gives it; it is changed.
@@ -51,19 +54,24 @@ def clean(notebook):
     }
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-        merged = []
-        for output in cell.get("outputs", []):
-            output.pop("metadata", None)
-            if "data" in output:
-                output["metadata"] = {}
-            if "text" in output:
-                output.text = output.text.replace(f"{PROJECT}{os.sep}", "")
-            if merged and "text" in output and merged[-1].get("name") == output.name:
-                merged[-1].text += output.text
-            else:
-                merged.append(output)
-        if "outputs" in cell:
-            cell.outputs = merged
+        if cell.cell_type == "code":
+            cell.outputs = _clean_outputs(cell.outputs)
+
+
+def _clean_outputs(outputs):
+    cleaned = []
+    for output in outputs:
+        if output.output_type == "stream":
+            output.text = TENSORFLOW_LOG.sub("", output.text).replace(f"{PROJECT}{os.sep}", "")
+            if not output.text.strip():
+                continue
+            if cleaned and cleaned[-1].get("name") == output.name:
+                cleaned[-1].text += output.text
+                continue
+        elif "metadata" in output:
+            output.metadata = {}
+        cleaned.append(output)
+    return cleaned
 
 
 def main():
