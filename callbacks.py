@@ -55,3 +55,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if not self.taken_off:
             self.wait = -1  # Keras adds one, which leaves the count at 0.
         super().on_epoch_end(epoch, logs)
+
+    def restore_best(self):
+        """Gives the model the weights of the best epoch so far, if an epoch has ended."""
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)

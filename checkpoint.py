@@ -129,11 +129,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.averaging = averaging
         self.early_stopping = early_stopping
         self.history = []
-        self.stopped = False
         if self.path.exists():
             with np.load(self.path) as saved:
                 self.history = json.loads(str(saved["history"]))
-                self.stopped = json.loads(str(saved["early stopping"]))["stopped_epoch"] > 0
+                early_stopping.stopped_epoch = json.loads(str(saved["early stopping"]))["stopped_epoch"]
 
     @property
     def epochs_done(self):
@@ -142,7 +141,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def last_epoch(self, epochs):
         """The `epochs` of `fit`: those wanted, or those done if early stopping ended the training."""
-        return self.epochs_done if self.stopped else epochs
+        return self.epochs_done if self.early_stopping.stopped_epoch > 0 else epochs
 
     def on_train_begin(self, logs=None):
         if not self.path.exists():

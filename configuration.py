@@ -25,11 +25,20 @@ class Bounds(NamedTuple):
         type: `str`, `bool`, `int` or `float`.
         low: the smallest value of a number; for `str` the fewest characters.
         high: the largest value of a number.
+        or_zero: whether 0 is a value too, though below `low`.
     """
 
     type: type
     low: float = 0
     high: float = math.inf
+    or_zero: bool = False
+
+    def hold(self, value):
+        """Whether a value is of the type and within the bounds."""
+        if type(value) is not self.type:
+            return False
+        size = len(value) if self.type is str else value
+        return self.low <= size <= self.high or (self.or_zero and size == 0)
 
     def __str__(self):
         if self.type is bool:
@@ -39,18 +48,19 @@ class Bounds(NamedTuple):
         bounds = (
             f"of {self.low:g} or more" if math.isinf(self.high) else f"from {self.low:g} to {self.high:g}"
         )
-        return f"{'a whole number' if self.type is int else 'a number'} {bounds}"
+        return f"{'a whole number' if self.type is int else 'a number'} {bounds}{', or 0' * self.or_zero}"
 
 
 PARAMETERS = {
     "data_dir": Bounds(str, 1),
+    "start_from": Bounds(str),
     "drop_copy_number": Bounds(bool),
     "validation_share": Bounds(float, 0.01, 0.45),
     "test_share": Bounds(float, 0.01, 0.45),
     "run_name": Bounds(str),
     "seed": Bounds(int, 0, 2**31 - 1),
-    "image_width": Bounds(int, 16, 4096),
-    "image_height": Bounds(int, 8, 1024),
+    "image_width": Bounds(int, 16, 4096, or_zero=True),
+    "image_height": Bounds(int, 8, 1024, or_zero=True),
     "augmentation": Bounds(float, 0, 3),
     "epochs": Bounds(int, 1),
     "batch_size": Bounds(int, 1),
@@ -125,8 +135,7 @@ def validate(values):
         value = parameters[name]
         if bounds.type is float and type(value) is int:
             value = parameters[name] = float(value)
-        size = len(value) if isinstance(value, str) else value
-        if type(value) is not bounds.type or not bounds.low <= size <= bounds.high:
+        if not bounds.hold(value):
             problems.append(f"{name}: expected {bounds}. Received: {value!r}")
     if not problems and parameters["validation_share"] + parameters["test_share"] > 0.8:
         problems.append(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """The endings of image files, in lower case; the case of a file's ending does not matter."""
 
 LARGEST_IMAGE = 40_000_000
@@ -22,7 +22,8 @@ def load_image(source):
 
     Colours become grey by the ITU-R 601-2 weights (Pillow's mode `L`), a
     transparent image is laid over white, and the orientation that a camera
-    noted is applied.
+    noted is applied. Of an animation or a file of several pages, the first
+    counts.
 
     Args:
         source: a path, the bytes of a file, or a uint8 array of shape
@@ -81,6 +82,8 @@ def _flatten(image):
     if image.mode.startswith("I"):
         # 16 bits a pixel: Pillow's own conversion would cut the values off at 255.
         return (np.asarray(image).clip(0, 65535) // 257).astype("uint8")
+    if image.mode == "F":
+        raise ValueError("has floating-point pixels, whose black and white are unknown")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -80,6 +80,10 @@ class Reader:
         alphabet: the `Alphabet` of the classes.
         provenance: where the reader comes from, a dictionary.
 
+    Attributes:
+        image_width, image_height: the size that images are fitted to, in pixels.
+        time_steps: the steps in which the model reads an image.
+
     Example:
 
     >>> reader = Reader.load("runs/captcha_images-1/reader.keras")
@@ -92,6 +96,7 @@ class Reader:
         self.alphabet = alphabet
         self.provenance = provenance or {}
         _, self.image_width, self.image_height, _ = model.input_shape
+        _, self.time_steps, _ = model.output_shape
 
     @classmethod
     def load(cls, path):

@@ -1,9 +1,8 @@
 """From a folder of images named after their text to `tf.data` sets: find, check, split, feed."""
 
 import hashlib
+import math
 import os
-import re
-import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +11,17 @@ import numpy as np
 import tensorflow as tf
 
 import images
+from augmentation import augment
+from labels import LABELS_FILE, label_of, read_labels_file, steps_needed
 
 RARE = 10
 """A character seen fewer times than this is marked as rare in the summary."""
+
+NARROW_STEP, WIDE_STEP = 4, 8
+"""Pixels of the image's width that can make one time step."""
+
+SMALLEST_HEIGHT, LARGEST_HEIGHT, LARGEST_WIDTH = 24, 64, 640
+"""Pixels. The bounds of a model's image size that is chosen from the data."""
 
 
 class Sample(NamedTuple):
@@ -40,31 +47,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def label_of(name, drop_copy_number=True):
-    """The label in a file's name: the name without its ending.
-
-    Args:
-        name: the name of the file, such as `"2b827_1.png"`.
-        drop_copy_number: whether a trailing `_` and digits are left out, so
-            that one text can occur in several files. What follows a hyphen
-            always stays: `AB-1234.png` is `AB-1234`.
-
-    Returns:
-        The label, in Unicode's normal form NFC, so that one text is one label
-        on every file system.
-    """
-    label = name[: name.rfind(".")] if "." in name else name
-    if drop_copy_number:
-        label = re.sub(r"_[0-9]+$", "", label)
-    return unicodedata.normalize("NFC", label)
-
-
-def steps_needed(label):
-    """The time steps that CTC needs for a label: its length and a blank between equal neighbours."""
-    return len(label) + sum(left == right for left, right in zip(label, label[1:], strict=False))
-
-
-def choose_step_width(samples, image_width):
+def choose_step_width(samples, image_width, known=None):
     """Chooses how many pixels of the image's width make one time step: 8, or 4 for long labels.
 
     Half the steps make the GRUs twice as fast. They serve as long as no label
@@ -73,26 +56,68 @@ def choose_step_width(samples, image_width):
     Args:
         samples: the list of `Sample`s.
         image_width: the model's image width, in pixels.
+        known: the `reader.Reader` to start from, or None. Its steps are kept.
 
     Returns:
         8 or 4.
     """
+    if known is not None:
+        return WIDE_STEP if known.time_steps == known.image_width // WIDE_STEP else NARROW_STEP
     longest = max(steps_needed(sample.label) for sample in samples)
-    return 8 if 2 * longest <= image_width // 8 else 4
+    return WIDE_STEP if 2 * longest <= image_width // WIDE_STEP else NARROW_STEP
+
+
+def choose_size(samples, known=None):
+    """Chooses the size that all images are fitted to, from their own sizes.
+
+    If most images have one size, it is that. Otherwise it is the median height
+    and, at that height, the width that nine of ten images keep within. Images
+    higher than `LARGEST_HEIGHT` or wider than `LARGEST_WIDTH` are scaled down,
+    tiny ones up; the width becomes a multiple of 8 that has a time step for
+    each character of the longest label.
+
+    Args:
+        samples: the list of `Sample`s.
+        known: the `reader.Reader` to start from, or None. Its size is taken.
+
+    Returns:
+        A tuple of width, height (in pixels) and the reason, a string.
+    """
+    if known is not None:
+        return known.image_width, known.image_height, "that of the reader to start from"
+    (size, count), *_ = Counter(sample.size for sample in samples).most_common(1)
+    if 2 * count > len(samples):
+        width, height = size
+        reason = f"the size of {count} of {len(samples)} images"
+    else:
+        height = float(np.median([sample.size[1] for sample in samples]))
+        widths = [sample.size[0] * height / sample.size[1] for sample in samples]
+        width = float(np.quantile(widths, 0.9, method="higher"))
+        reason = "the median height, and the width that 9 of 10 images keep within"
+    scale = min(max(1, SMALLEST_HEIGHT / height), LARGEST_HEIGHT / height, LARGEST_WIDTH / width)
+    if scale != 1:
+        reason += f", scaled by {scale:.2g}"
+    longest = max(steps_needed(sample.label) for sample in samples)
+    columns = max(width * scale, NARROW_STEP * longest, 2 * WIDE_STEP)
+    width = min(WIDE_STEP * math.ceil(columns / WIDE_STEP - 1e-6), LARGEST_WIDTH)
+    return width, max(round(height * scale), 8), reason
 
 
 def find_images(data_dir, time_steps=None, drop_copy_number=True):
     """Finds the labelled images of a folder and checks each.
 
+    The labels are the files' names, or, if the folder holds a `labels.csv`,
+    what that says.
+
     Args:
         data_dir: the folder; its subfolders are searched too.
         time_steps: the steps of the model; longer labels are rejected. None
             accepts every length.
-        drop_copy_number: as in `label_of`.
+        drop_copy_number: as in `labels.label_of`.
 
     Returns:
-        A tuple of two lists, both in the order of the paths: the usable images
-        as `Sample`s, and everything else in the folder as `Rejected`.
+        A tuple of two lists: the usable images as `Sample`s, in the order of
+        their paths, and everything else in the folder as `Rejected`.
 
     Raises:
         ValueError: if the folder is not there or no image of it can be used.
@@ -100,14 +125,21 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
     data_dir = Path(data_dir).absolute()
     if not data_dir.is_dir():
         raise ValueError(f"Expected a folder of images at {data_dir}. There is no such folder.")
-    samples, rejected = [], []
+    listed, problems = read_labels_file(data_dir)
+    samples = []
+    rejected = [Rejected(data_dir / LABELS_FILE, f"line {line} {problem}") for line, problem in problems]
     for path in _files_below(data_dir):
+        if path == data_dir / LABELS_FILE:
+            continue
+        label = label_of(path.name, drop_copy_number) if listed is None else listed.get(path)
         try:
-            samples.append(_check(path, time_steps, drop_copy_number))
+            samples.append(_check(path, label, time_steps))
         except ValueError as error:
             rejected.append(Rejected(path, str(error)))
+    samples, contradicting = _separate_contradictions(samples)
+    rejected += contradicting
     if not samples:
-        reasons = "".join(f"\n  {path.name}: {reason}" for path, reason in rejected[:10])
+        reasons = "".join(f"\n  {path.name} {reason}" for path, reason in rejected[:10])
         raise ValueError(
             f"Expected images ({', '.join(images.SUFFIXES)}), each named after its text, in {data_dir}. "
             f"Found {len(rejected)} files, none of which can be used.{reasons}"
@@ -121,13 +153,14 @@ def _files_below(folder):
         yield from (Path(parent, name) for name in sorted(names))
 
 
-def _check(path, time_steps, drop_copy_number):
+def _check(path, label, time_steps):
     """Makes the `Sample` of a file, or raises a `ValueError` with the reason."""
     if not path.name.lower().endswith(images.SUFFIXES):
         raise ValueError(f"is not one of {', '.join(images.SUFFIXES)}")
     if not path.is_file():
         raise ValueError("is not a regular file")
-    label = label_of(path.name, drop_copy_number)
+    if label is None:
+        raise ValueError(f"is not listed in {LABELS_FILE}")
     if not label:
         raise ValueError("has an empty label: its name holds no text")
     if time_steps is not None and steps_needed(label) > time_steps:
@@ -141,6 +174,21 @@ def _check(path, time_steps, drop_copy_number):
         raise ValueError(f"cannot be read: {error.strerror or error}") from error
     height, width = images.load_image(content).shape
     return Sample(path, label, (width, height), hashlib.sha256(content).hexdigest())
+
+
+def _separate_contradictions(samples):
+    """Takes out byte-identical images with different labels: at most one label can be right."""
+    labels = {}
+    for sample in samples:
+        labels.setdefault(sample.digest, {}).setdefault(sample.label, sample.path.name)
+    good = [sample for sample in samples if len(labels[sample.digest]) == 1]
+    contradicting = []
+    for sample in samples:
+        others = [name for label, name in labels[sample.digest].items() if label != sample.label]
+        if others:
+            reason = f"is the very picture of {others[0]}, which has another label"
+            contradicting.append(Rejected(sample.path, reason))
+    return good, contradicting
 
 
 def describe(samples, rejected):
@@ -157,7 +205,7 @@ def describe(samples, rejected):
     lengths = Counter(len(sample.label) for sample in samples)
     characters = Counter("".join(sample.label for sample in samples))
     rare = [character for character in sorted(characters) if characters[character] < RARE]
-    shortened = [s for s in samples if len(label_of(s.path.name, drop_copy_number=False)) > len(s.label)]
+    shortened = [s for s in samples if label_of(s.path.name, False) != s.label == label_of(s.path.name)]
     lines = [
         f"images: {len(samples)}",
         f"sizes: {_counts(sizes.most_common(5), len(sizes))}",
@@ -289,44 +337,3 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
     if seed is None:
         data = data.apply(tf.data.experimental.assert_cardinality(-(-len(samples) // batch_size)))
     return data.prefetch(tf.data.AUTOTUNE)
-
-
-def augment(image, seed, strength=1.0):
-    """Moves, turns, slants and stretches each image a little, anew in every epoch.
-
-    Each image gets its own affine map, drawn uniformly: turned by up to 4°,
-    slanted by up to 0.15, stretched by up to 10 % in width and in height, and
-    moved by up to 4 % of the width and 8 % of the height. What comes into view
-    from beyond the edge repeats the edge.
-
-    Args:
-        image: float32 of shape `(batch, image_width, image_height, 1)`.
-        seed: two integers; the same seed gives the same maps.
-        strength: a factor on all the bounds; 0 leaves the images as they are.
-
-    Returns:
-        float32 of the same shape.
-    """
-    batch, width, height = tf.shape(image)[0], image.shape[1], image.shape[2]
-    drawn = strength * tf.random.stateless_uniform((6, batch), seed, -1.0, 1.0)
-    angle, slant = drawn[0] * np.radians(4.0), drawn[1] * 0.15
-    wider, taller = 1.0 + 0.1 * drawn[2], 1.0 + 0.1 * drawn[3]
-    right, down = 0.04 * width * drawn[4], 0.08 * height * drawn[5]
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    # The op maps each point of the new image to the point of the old one it
-    # shows. Its x runs along the last axis, which here is the image's height.
-    down_by_down, down_by_right = taller * cos, -taller * sin
-    right_by_down, right_by_right = wider * (sin + slant * cos), wider * (cos - slant * sin)
-    middle_down, middle_right = (height - 1) / 2, (width - 1) / 2
-    shift_down = middle_down + down - down_by_down * middle_down - down_by_right * middle_right
-    shift_right = middle_right + right - right_by_down * middle_down - right_by_right * middle_right
-    zero = tf.zeros_like(angle)
-    rows = [down_by_down, down_by_right, shift_down, right_by_down, right_by_right, shift_right, zero, zero]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image,
-        transforms=tf.stack(rows, axis=1),
-        output_shape=(width, height),
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-        fill_value=0.0,
-    )

@@ -58,6 +58,14 @@ def test_text_of_the_wrong_type_is_an_error_that_names_it(variable, text):
         configuration.from_environment({variable: text})
 
 
+def test_image_size_may_be_0_for_chosen_from_the_images_but_not_tiny():
+    assert configuration.validate(defaults() | {"image_width": 0, "image_height": 32})["image_height"] == 32
+    with pytest.raises(
+        ValueError, match="image_width: expected a whole number from 16 to 4096, or 0. Received: 3"
+    ):
+        configuration.validate(defaults() | {"image_width": 3})
+
+
 def test_all_problems_are_told_at_once():
     values = defaults() | {
         "epochs": 0,

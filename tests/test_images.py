@@ -31,6 +31,60 @@ def test_colours_are_weighted_as_the_eye_sees_them():
     assert images.load_image(pixels)[0] == pytest.approx([0.299 * 255, 0.587 * 255, 0.114 * 255], abs=1)
 
 
+@pytest.mark.parametrize(
+    ("form", "mode", "tolerance"),
+    [
+        ("GIF", "P", 0),
+        ("WEBP", "RGB", 12),
+        ("TIFF", "L", 0),
+        ("TIFF", "CMYK", 0),
+        ("TIFF", "I;16", 0),
+        ("JPEG", "CMYK", 6),
+        ("PNG", "LA", 0),
+        ("PNG", "P", 0),
+        ("BMP", "P", 0),
+    ],
+)
+def test_every_format_and_mode_gives_the_same_grey(form, mode, tolerance):
+    if mode == "I;16":
+        image = Image.fromarray(GREY.astype("uint16") * 257)
+    elif mode == "CMYK":
+        image = Image.fromarray(GREY).convert("RGB").convert("CMYK")
+    else:
+        image = Image.fromarray(GREY).convert(mode)
+    found = images.load_image(file_of(image, form, **({"quality": 100} if form != "GIF" else {})))
+    assert np.abs(found.astype(int) - GREY).max() <= tolerance
+
+
+def test_black_and_white_image_stays_black_and_white():
+    image = Image.fromarray(GREY).point(lambda grey: 255 * (grey > 100)).convert("1")
+    found = images.load_image(file_of(image, "TIFF"))
+    assert np.array_equal(found, np.where(GREY > 100, 255, 0))
+
+
+def test_first_frame_and_first_page_count():
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    for form in ("GIF", "TIFF", "WEBP"):
+        options = {"lossless": True} if form == "WEBP" else {}
+        content = file_of(frames[0], form, save_all=True, append_images=frames[1:], **options)
+        assert np.abs(images.load_image(content).astype(int) - GREY).max() <= 1
+
+
+def test_transparent_colour_of_a_palette_is_white():
+    image = Image.new("P", (4, 3), 0)
+    image.putpalette([0, 0, 0, 60, 60, 60])
+    image.putpixel((1, 1), 1)
+    for form in ("PNG", "GIF"):
+        found = images.load_image(file_of(image, form, transparency=0))
+        assert found[0, 0] == 255
+        assert found[1, 1] == 60
+
+
+def test_floating_point_pixels_are_refused():
+    with pytest.raises(ValueError, match="floating-point"):
+        images.load_image(file_of(Image.fromarray(GREY.astype("float32")), "TIFF"))
+
+
 def test_transparent_image_is_laid_over_white():
     rgba = np.zeros((2, 3, 4), dtype="uint8")  # black ink …
     rgba[0, :, 3] = [0, 255, 128]  # … that is absent, there, and half there

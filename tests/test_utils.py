@@ -2,6 +2,7 @@ import functools
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,37 +36,24 @@ def encoder(samples):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "label", "label_with_copy_number"),
-    [
-        ("2b827.png", "2b827", "2b827"),
-        ("2b827_1.png", "2b827", "2b827_1"),
-        ("AB-1234.PNG", "AB-1234", "AB-1234"),
-        ("AB-1234_12.jpg", "AB-1234", "AB-1234_12"),
-        ("1.23.bmp", "1.23", "1.23"),
-        ("a_b.png", "a_b", "a_b"),
-        ("_7.png", "", "_7"),
-        ("e\u0301.png", "é", "é"),
-    ],
-)
-def test_label_is_the_name_without_ending_and_copy_number(name, label, label_with_copy_number):
-    assert utils.label_of(name) == label
-    assert utils.label_of(name, drop_copy_number=False) == label_with_copy_number
-
-
-@pytest.mark.parametrize(
-    ("label", "steps"), [("", 0), ("a", 1), ("ab", 2), ("aa", 3), ("5335", 5), ("nnnnn", 9)]
-)
-def test_equal_neighbours_need_a_step_between_them(label, steps):
-    assert utils.steps_needed(label) == steps
-
-
 def test_every_supported_ending_is_found_in_any_letter_case_and_in_subfolders(tmp_path):
     (tmp_path / "below").mkdir()
-    for name in ["a.png", "b.PNG", "c.jpg", "d.JPEG", "e.bmp", "below/f.Jpg"]:
-        draw(tmp_path / name)
+    names = [
+        "a.png",
+        "b.PNG",
+        "c.jpg",
+        "d.JPEG",
+        "e.bmp",
+        "below/f.Jpg",
+        "g.gif",
+        "h.webp",
+        "i.tif",
+        "j.TIFF",
+    ]
+    for shade, name in enumerate(names):
+        draw(tmp_path / name, shade)
     samples, rejected = utils.find_images(tmp_path)
-    assert "".join(sorted(sample.label for sample in samples)) == "abcdef"
+    assert "".join(sorted(sample.label for sample in samples)) == "abcdefghij"
     assert all(sample.size == (40, 20) for sample in samples)
     assert rejected == []
 
@@ -228,16 +216,87 @@ def test_augmentation_is_new_in_every_epoch_and_mild(samples):
         assert abs(middle[0] - middle[1]) < 0.12 * WIDTH
 
 
-def test_augmentation_of_strength_0_changes_nothing(samples):
-    image = np.stack([encoder(samples)(sample)["image"] for sample in samples])
-    np.testing.assert_allclose(utils.augment(image, [1, 2], strength=0.0), image, atol=1e-5)
+def write_labels(folder, text, **options):
+    (folder / "labels.csv").write_bytes(text.encode(**options))
 
 
-def test_augmentation_turns_and_stretches_about_the_middle():
-    image = np.zeros((200, 101, 41, 1), dtype="float32")
-    image[:, 50, 20] = 1.0  # the middle moves by the shift alone: 4 % of 101, 8 % of 41
-    moved = np.asarray(utils.augment(image, [3, 4]))
-    where = [np.unravel_index(np.argmax(one), one.shape)[:2] for one in moved if one.max() > 0]
-    across, down = np.ptp(where, axis=0)
-    assert 4 <= across <= 10
-    assert 3 <= down <= 8
+def test_labels_file_wins_over_names_and_files_it_does_not_list_are_left_out(tmp_path):
+    for number, name in enumerate(["x1.png", "x2.png", "x3.png"]):
+        draw(tmp_path / name, shade=number)
+    write_labels(tmp_path, "file,text\nx2.png,AB 12/3\nx1.png,é\n")
+    samples, rejected = utils.find_images(tmp_path)
+    assert [(sample.path.name, sample.label) for sample in samples] == [
+        ("x1.png", "é"),
+        ("x2.png", "AB 12/3"),
+    ]
+    assert rejected == [utils.Rejected(tmp_path / "x3.png", "is not listed in labels.csv")]
+
+
+def test_errors_of_the_labels_file_are_reported_by_line_and_cost_no_other(tmp_path):
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "b.png", shade=9)
+    write_labels(tmp_path, "file,text\na.png,1\nmissing.png,2\na.png,3\nb.png,\n,4\n")
+    samples, rejected = utils.find_images(tmp_path)
+    assert [(sample.path.name, sample.label) for sample in samples] == [("a.png", "1")]
+    summary = utils.describe(samples, rejected)
+    for line in [
+        "labels.csv line 3 names missing.png, which is not in the folder",
+        "labels.csv line 4 names a.png again, after line 2; the first is used",
+        "labels.csv line 5 has no text for b.png",
+        "labels.csv line 6 names no file",
+        "b.png is not listed in labels.csv",
+    ]:
+        assert line in summary
+
+
+def test_same_picture_under_two_labels_is_reported_and_left_out(tmp_path):
+    draw(tmp_path / "good.png", shade=9)
+    one = draw(tmp_path / "one.png")
+    for name in ("two.png", "one_1.png"):
+        shutil.copy(one, tmp_path / name)
+    samples, rejected = utils.find_images(tmp_path)
+    assert [sample.path.name for sample in samples] == ["good.png"]
+    reasons = {path.name: reason for path, reason in rejected}
+    assert reasons["two.png"] == "is the very picture of one.png, which has another label"
+    assert set(reasons) == {"one.png", "one_1.png", "two.png"}
+
+
+def samples_of(sizes, label="12345"):
+    return [utils.Sample(Path("x"), label, size, "") for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "label", "expected"),
+    [
+        ([(200, 50)] * 10, "12345", (200, 50)),
+        ([(200, 50)] * 6 + [(90, 20)] * 4, "12345", (200, 50)),
+        ([(20, 60)] * 5, "7", (24, 60)),  # the next multiple of 8
+        ([(400, 32)] * 5, "12345", (400, 32)),
+        ([(1200, 64)] * 5, "12345", (640, 34)),  # as wide as is allowed, the shape kept
+        ([(1600, 400)] * 5, "12345", (256, 64)),  # as high as is allowed
+        ([(48, 12)] * 5, "12", (96, 24)),  # tiny ones grow
+        ([(30, 60)] * 5, "abcdefghij", (40, 60)),  # a step for each of ten characters
+        ([(100, 40), (120, 40), (140, 50), (200, 50)], "12345", (184, 45)),  # mixed
+        ([(1, 4000)] * 3, "1", (16, 64)),
+    ],
+)
+def test_size_follows_the_images_within_bounds(sizes, label, expected):
+    width, height, reason = utils.choose_size(samples_of(sizes, label))
+    assert (width, height) == expected
+    assert reason
+
+
+def test_chosen_size_has_a_step_for_every_label_that_was_let_through():
+    longest = "ab" * 80  # 160 steps, the most of 640 pixels
+    samples = samples_of([(50, 50)] * 3, longest)
+    width, _, _ = utils.choose_size(samples)
+    assert width // utils.choose_step_width(samples, width) >= utils.steps_needed(longest)
+
+
+def test_size_and_steps_of_a_known_reader_are_kept():
+    known = SimpleNamespace(image_width=120, image_height=30, time_steps=30)
+    samples = samples_of([(200, 50)] * 3)
+    assert utils.choose_size(samples, known)[:2] == (120, 30)
+    assert utils.choose_step_width(samples, 120, known) == 4
+    known.time_steps = 15
+    assert utils.choose_step_width(samples, 120, known) == 8

@@ -1,0 +1,82 @@
+"""Where the text of an image comes from: its file's name, or a `labels.csv` beside it."""
+
+import csv
+import io
+import re
+import unicodedata
+from pathlib import Path
+
+LABELS_FILE = "labels.csv"
+
+
+def label_of(name, drop_copy_number=True):
+    """The label in a file's name: the name without its ending.
+
+    Args:
+        name: the name of the file, such as `"2b827_1.png"`.
+        drop_copy_number: whether a trailing `_` and digits are left out, so
+            that one text can occur in several files. What follows a hyphen
+            always stays: `AB-1234.png` is `AB-1234`.
+
+    Returns:
+        The label, in Unicode's normal form NFC, so that one text is one label
+        on every file system.
+    """
+    label = name[: name.rfind(".")] if "." in name else name
+    if drop_copy_number:
+        label = re.sub(r"_[0-9]+$", "", label)
+    return unicodedata.normalize("NFC", label)
+
+
+def steps_needed(label):
+    """The time steps that CTC needs for a label: its length and a blank between equal neighbours."""
+    return len(label) + sum(left == right for left, right in zip(label, label[1:], strict=False))
+
+
+def read_labels_file(data_dir):
+    """Reads `labels.csv` of a folder: a table with the columns `file` and `text`, in UTF-8.
+
+    Args:
+        data_dir: the folder.
+
+    Returns:
+        A tuple of a dictionary from paths to labels, in the order of the lines,
+        and a list of pairs of a line number and what is wrong with it. The
+        dictionary is None if the folder has no `labels.csv`.
+
+    Raises:
+        ValueError: if there is a `labels.csv` that is no such table.
+    """
+    path = Path(data_dir, LABELS_FILE)
+    if not path.is_file():
+        return None, []
+    try:
+        # utf-8-sig: spreadsheets begin a file with a mark that is no part of the first column's name.
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise ValueError(f"Expected {path} in UTF-8. Line {line} is not. Save the table as UTF-8.") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if rows.fieldnames is None or not {"file", "text"} <= set(rows.fieldnames):
+        raise ValueError(
+            f"Expected {path} to begin with the line file,text. Received: {text[:80].splitlines()[:1]}"
+        )
+    labels, problems, first_lines = {}, [], {}
+    for row in rows:
+        problem, image = None, Path(data_dir, row["file"] or "")
+        if not row["file"]:
+            problem = "names no file"
+        elif not row["text"]:
+            problem = f"has no text for {row['file']}"
+        elif image in labels:
+            problem = f"names {row['file']} again, after line {first_lines[image]}; the first is used"
+        elif not image.is_file():
+            problem = f"names {row['file']}, which is not in the folder"
+        if problem:
+            problems.append((rows.line_num, problem))
+        else:
+            labels[image] = unicodedata.normalize("NFC", row["text"])
+            first_lines[image] = rows.line_num
+    return labels, problems
