@@ -1,12 +1,13 @@
 # make train   trains a reader on captcha_images/ with the notebook, as users do
 # make test    checks style and runs every test
+# make test-browser   runs the notebook in JupyterLab, in a chromium that is installed
 # make notebook   runs the notebook on captcha_images/ and stores its outputs in it
 # Each creates .venv and installs what it needs. PYTHON=python3.12 chooses another Python.
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test notebook
+.PHONY: train test test-browser notebook
 
 train: .venv/installed
 	@# runipy is not there on Python 3.12 and later.
@@ -15,7 +16,10 @@ train: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/browser
+
+test-browser: .venv/installed-dev
+	$(BIN)/python -m pytest tests/browser
 
 notebook: .venv/installed-dev
 	$(BIN)/python -m tools.notebook

@@ -20,7 +20,8 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.monotonic() - self.started)
         epochs = self.params["epochs"]
-        left = statistics.median(self.seconds) * (epochs - epoch - 1)
+        # The first epoch also traces the model's graph; later ones tell the time better.
+        left = statistics.median(self.seconds[1:] or self.seconds) * (epochs - epoch - 1)
         report(
             f"epoch {epoch + 1:>3}/{epochs}  loss {logs['loss']:7.3f}  "
             f"validation: loss {logs['val_loss']:7.3f}, exact match {logs['val_exact_match']:6.1%}  "

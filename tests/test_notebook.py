@@ -12,9 +12,12 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import papermill
 import pytest
 from PIL import Image
 
+from configuration import PARAMETERS
 from conftest import PROJECT
 from reader import Reader
 from tools.notebook import NOTEBOOK, clean
@@ -196,6 +199,51 @@ def test_training_on_shipped_images_lowers_the_loss_and_saves_what_it_reads(proj
     assert len(losses) == 5
     assert losses[-1] < 0.75 * losses[0]
     assert "reads the test images exactly as the model in memory does" in output
+
+
+def test_papermill_sets_parameters_and_wins_over_the_environment(project, elsewhere, image_folder):
+    out = elsewhere / "out.ipynb"
+    command = [BIN / "papermill", project / "ocr.ipynb", out, "--cwd", project, "-p", "epochs", "1"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+    environment |= TINY | {"OCR_EPOCHS": "3", "OCR_DATA_DIR": str(image_folder)}
+    subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True)
+    run = json.loads((project / "runs" / "tiny run" / "metrics.json").read_text())["run"]
+    assert run["epochs"] == 1
+
+
+def test_papermill_knows_every_parameter():
+    assert list(papermill.inspect_notebook(str(NOTEBOOK))) == list(PARAMETERS)
+
+
+def test_notebook_trains_on_the_jax_backend(project, image_folder):
+    variables = TINY | {"KERAS_BACKEND": "jax", "OCR_DATA_DIR": str(image_folder)}
+    code, output = run("ipython", project, project, **variables)
+    assert code == 0, output
+    run_dir = project / "runs" / "tiny run"
+    assert json.loads((run_dir / "config.json").read_text())["environment"]["backend"] == "jax"
+    assert len((run_dir / "history.csv").read_text().splitlines()) == 1 + 2
+    assert "exactly as the model in memory does" in output
+
+
+def test_new_run_can_start_from_a_reader_with_a_grown_alphabet(project, image_folder):
+    variables = TINY | {"OCR_DATA_DIR": str(image_folder)}
+    code, output = run("ipython", project, project, **variables)
+    assert code == 0, output
+    first = project / "runs" / "tiny run" / "reader.keras"
+    pixels = np.full((50, 200), 255, dtype="uint8")
+    for shade in range(5):
+        Image.fromarray(pixels - shade).save(image_folder / f"ÄZ_{shade}.png")
+    variables |= {
+        "OCR_START_FROM": "runs/tiny run/reader.keras",
+        "OCR_IMAGE_WIDTH": "0",
+        "OCR_IMAGE_HEIGHT": "0",
+    }
+    code, output = run("ipython", project, project, **variables)
+    assert code == 0, output
+    assert "image size 80×20: that of the reader to start from" in output
+    assert re.search(r"starts from a reader: \d+ characters keep their weights, 2 new: Z Ä", output)
+    known, grown = Reader.load(first), Reader.load(project / "runs" / "tiny run-2" / "reader.keras")
+    assert set(grown.alphabet.characters) == set(known.alphabet.characters) | set("ZÄ")
 
 
 def notebook():

@@ -1,0 +1,211 @@
+"""The notebook in JupyterLab, in a real browser: cell by cell, all at once, interrupted and gone on with.
+
+Screenshots are left in runs/screenshots/.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from playwright.sync_api import sync_playwright
+
+from conftest import PROJECT
+from reader import Reader
+
+SCREENSHOTS = PROJECT / "runs" / "screenshots"
+TOKEN = "a-token-for-this-test-only"
+MINUTES = 60_000  # milliseconds
+TINY = {"OCR_BATCH_SIZE": "8", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20", "OCR_RUN_NAME": "run"}
+NOTHING_RUNS = "![...document.querySelectorAll('.jp-InputPrompt')].some(one => one.innerText.includes('*'))"
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "Expected chromium to be installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def project(tmp_path, image_folder):
+    """A copy of the project whose captcha_images are 30 of the shipped ones."""
+    copy = tmp_path / "my project"
+    copy.mkdir()
+    for path in [*PROJECT.glob("*.py"), PROJECT / "ocr.ipynb"]:
+        shutil.copy(path, copy)
+    shutil.copytree(image_folder, copy / "captcha_images")
+    return copy
+
+
+@contextlib.contextmanager
+def jupyterlab(project, **variables):
+    """Runs JupyterLab on a free port of loopback and gives the notebook's address."""
+    settings = project.parent / "settings"
+    panel = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    panel.parent.mkdir(parents=True)
+    panel.write_text('{"windowingMode": "none"}')  # all cells are in the page, seen or not
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+        *(f"--port={port}", f"--IdentityProvider.token={TOKEN}", f"--LabApp.user_settings_dir={settings}"),
+        f"--LabApp.workspaces_dir={project.parent / 'workspaces'}",
+    ]
+    environment = {
+        k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST" and not k.startswith("OCR_")
+    }
+    log = (project.parent / "jupyter.log").open("w")
+    server = subprocess.Popen(command, cwd=project, env=environment | variables, stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/lab/tree/ocr.ipynb?token={TOKEN}"
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
+
+
+def open_notebook(browser, address):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto(address)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=2 * MINUTES)
+    page.wait_for_selector("[data-status='idle']", timeout=2 * MINUTES, state="attached")
+    return page
+
+
+def menu(page, *names):
+    page.get_by_role("menuitem", name=names[0], exact=True).click()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{re.escape(names[1])}")).first.click()
+
+
+def prompts(page):
+    return page.locator(".jp-CodeCell .jp-InputArea-prompt").all_inner_texts()
+
+
+def wait_for_the_end(page, minutes):
+    """Waits until every code cell has been run and none is running."""
+    deadline = time.monotonic() + 60 * minutes
+    while time.monotonic() < deadline:
+        found = prompts(page)
+        if all(re.fullmatch(r"\[\d+\]:", prompt.strip()) for prompt in found):
+            return
+        assert not errors(page), errors(page)
+        page.wait_for_timeout(500)
+    pytest.fail(f"cells are still running: {prompts(page)}")
+
+
+def errors(page):
+    return page.locator(
+        ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
+    ).all_inner_texts()
+
+
+def fit_cell(page):
+    """The cell that trains. The page holds only the lines of code in sight, so it is found by its number."""
+    (number,) = [i for i, cell in enumerate(code_cells(PROJECT)) if "model.fit(" in cell.source]
+    return page.locator(".jp-CodeCell").nth(number)
+
+
+def figures(page):
+    """The pictures in the page that have been drawn, not merely referred to."""
+    script = "images => images.filter(image => image.complete && image.naturalWidth > 100).length"
+    return page.locator(".jp-OutputArea-output img").evaluate_all(script)
+
+
+def screenshot(page, name):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def code_cells(project):
+    cells = nbformat.read(project / "ocr.ipynb", as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def test_notebook_runs_cell_by_cell_and_then_all_at_once(browser, project):
+    number = len(code_cells(project))
+    with jupyterlab(project, **TINY, OCR_EPOCHS="1") as address:
+        page = open_notebook(browser, address)
+        menu(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells")
+        page.get_by_role("button", name="Confirm").click()
+        page.wait_for_function("document.querySelectorAll('.jp-OutputArea-output').length === 0")
+        page.locator(".jp-MarkdownCell").first.click()
+        cells = page.locator(".jp-Notebook .jp-Cell").count()
+        for cell in range(1, cells + 1):
+            # Shift+Enter goes on to the next cell; after the last it would make one.
+            page.keyboard.press("Shift+Enter" if cell < cells else "Control+Enter")
+            page.wait_for_function(NOTHING_RUNS, timeout=5 * MINUTES)
+        assert [prompt.strip() for prompt in prompts(page)][:number] == [
+            f"[{n}]:" for n in range(1, number + 1)
+        ]
+        assert not errors(page)
+        assert figures(page) == 6
+        fit_cell(page).scroll_into_view_if_needed()
+        screenshot(page, "cell by cell")
+        menu(page, "Run", "Run All Cells")
+        page.wait_for_timeout(1000)
+        wait_for_the_end(page, 5)
+        assert not errors(page)
+        assert figures(page) == 6
+        page.locator(".jp-OutputArea-output img").nth(4).scroll_into_view_if_needed()
+        screenshot(page, "all at once")
+        page.close()
+    assert (project / "runs" / "run" / "metrics.json").exists()
+    assert (project / "runs" / "run-2" / "metrics.json").exists()
+
+
+def test_interrupted_fit_leaves_a_reader_of_the_best_epoch_and_goes_on_when_run_again(browser, project):
+    run_dir = project / "runs" / "run"
+    with jupyterlab(project, **TINY, OCR_EPOCHS="500", OCR_PATIENCE="500") as address:
+        page = open_notebook(browser, address)
+        menu(page, "Run", "Run All Cells")
+        fit_cell(page).get_by_text(re.compile(r"epoch +3/500")).wait_for(timeout=5 * MINUTES)
+        page.locator(
+            "[data-command='notebook:interrupt-kernel'], [title^='Interrupt the kernel']"
+        ).first.click()
+        wait_for_the_end(page, 3)
+        assert not errors(page)
+        text = fit_cell(page).inner_text()
+        epochs = int(re.search(r"interrupted after (\d+) epochs; the best so far is kept", text)[1])
+        assert epochs >= 3
+        assert not (run_dir / "metrics.json").exists()
+        assert (
+            len(Reader.load(run_dir / "reader.keras").read(sorted(project.glob("captcha_images/*"))[:2])) == 2
+        )
+        fit_cell(page).scroll_into_view_if_needed()
+        screenshot(page, "interrupted")
+        fit_cell(page).locator(".jp-InputArea-editor").click()
+        page.keyboard.press("Control+Enter")
+        fit_cell(page).get_by_text(re.compile(rf"epoch +{epochs + 2}/500")).wait_for(timeout=3 * MINUTES)
+        assert "goes on with the unfinished run" in fit_cell(page).inner_text()
+        assert not re.search(rf"epoch +{epochs}/500", fit_cell(page).inner_text())
+        page.locator(
+            "[data-command='notebook:interrupt-kernel'], [title^='Interrupt the kernel']"
+        ).first.click()
+        fit_cell(page).get_by_text("interrupted after").wait_for(timeout=MINUTES)
+        screenshot(page, "gone on with")
+        page.close()
+    assert sorted(path.name for path in (project / "runs").iterdir()) == ["run"]
