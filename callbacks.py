@@ -23,9 +23,9 @@ class Progress(keras.callbacks.Callback):
         # The first epoch also traces the model's graph; later ones tell the time better.
         left = statistics.median(self.seconds[1:] or self.seconds) * (epochs - epoch - 1)
         report(
-            f"epoch {epoch + 1:>3}/{epochs}  loss {logs['loss']:7.3f}  "
-            f"validation: loss {logs['val_loss']:7.3f}, exact match {logs['val_exact_match']:6.1%}  "
-            f"{self.seconds[-1]:4.1f} s, at most {left / 60:.1f} min left"
+            f"epoch {epoch + 1:>3}/{epochs}  loss {logs['loss']:6.3f}  "
+            f"validation loss {logs['val_loss']:6.3f}  exact match {logs['val_exact_match']:6.1%}  "
+            f"{self.seconds[-1]:4.1f} s  {left / 60:4.1f} min left"
         )
 
 

@@ -36,6 +36,9 @@ def steps_needed(label):
 def read_labels_file(data_dir):
     """Reads `labels.csv` of a folder: a table with the columns `file` and `text`, in UTF-8.
 
+    Its columns are separated by commas, semicolons or tabs, whichever its first
+    line has.
+
     Args:
         data_dir: the folder.
 
@@ -58,10 +61,12 @@ def read_labels_file(data_dir):
         raise ValueError(f"Expected {path} in UTF-8. Line {line} is not. Save the table as UTF-8.") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    rows = csv.DictReader(io.StringIO(text, newline=""))
+    first_line = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first_line.count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     if rows.fieldnames is None or not {"file", "text"} <= set(rows.fieldnames):
         raise ValueError(
-            f"Expected {path} to begin with the line file,text. Received: {text[:80].splitlines()[:1]}"
+            f"Expected {path} to begin with the line file,text. Received: {first_line[:80].strip()!r}"
         )
     labels, problems, first_lines = {}, [], {}
     for row in rows:

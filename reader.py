@@ -113,7 +113,8 @@ class Reader:
         """
         path = Path(path).absolute()
         if not path.is_file():
-            raise ValueError(f"Expected a saved reader at {path}. There is no such file.")
+            found = "That is a folder." if path.is_dir() else "There is no such file."
+            raise ValueError(f"Expected a saved reader at {path}. {found}")
         try:
             with zipfile.ZipFile(path) as archive:
                 description = json.loads(archive.read(DESCRIPTION))
@@ -257,11 +258,11 @@ def main(arguments=None):
     """Runs the command line.
 
     Returns:
-        The exit code: 0 if every image was read, 1 if one was not, 2 if none
-        could be: no such model, no images.
+        The exit code: 0 if every image was read, 1 if one was not, 2 if there
+        was no reader or nothing to read.
     """
     parser = argparse.ArgumentParser(prog="reader.py", description="Reads the text in images.")
-    parser.add_argument("model", metavar="MODEL", help="a saved reader, runs/…/reader.keras")
+    parser.add_argument("model", metavar="MODEL", help="a saved reader, runs/…/reader.keras; it comes first")
     parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="images, or folders of images")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--csv", dest="write", action="store_const", const=write_csv, help="write CSV")

@@ -31,8 +31,9 @@ def copy_weights(reader, model, alphabet):
     )
     if old_shapes != new_shapes:
         raise ValueError(
-            "Expected start_from to be a reader with the network and the image height of the new model. "
-            f"The shapes of its weights are {old_shapes}, those of the new model {new_shapes}."
+            "Expected start_from to be a reader with the network of the new model, layer for layer. "
+            "The shapes of their weights differ: "
+            "it was trained with another build_model, or another image height."
         )
     for old, new in zip(old_layers, new_layers, strict=True):
         if new.name != HEAD:

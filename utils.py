@@ -1,7 +1,6 @@
 """From a folder of images named after their text to `tf.data` sets: find, check, split, feed."""
 
 import hashlib
-import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -16,12 +15,6 @@ from labels import LABELS_FILE, label_of, read_labels_file, steps_needed
 
 RARE = 10
 """A character seen fewer times than this is marked as rare in the summary."""
-
-NARROW_STEP, WIDE_STEP = 4, 8
-"""Pixels of the image's width that can make one time step."""
-
-SMALLEST_HEIGHT, LARGEST_HEIGHT, LARGEST_WIDTH = 24, 64, 640
-"""Pixels. The bounds of a model's image size that is chosen from the data."""
 
 
 class Sample(NamedTuple):
@@ -47,62 +40,6 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def choose_step_width(samples, image_width, known=None):
-    """Chooses how many pixels of the image's width make one time step: 8, or 4 for long labels.
-
-    Half the steps make the GRUs twice as fast. They serve as long as no label
-    needs more than half of them, so that CTC has room for blanks.
-
-    Args:
-        samples: the list of `Sample`s.
-        image_width: the model's image width, in pixels.
-        known: the `reader.Reader` to start from, or None. Its steps are kept.
-
-    Returns:
-        8 or 4.
-    """
-    if known is not None:
-        return WIDE_STEP if known.time_steps == known.image_width // WIDE_STEP else NARROW_STEP
-    longest = max(steps_needed(sample.label) for sample in samples)
-    return WIDE_STEP if 2 * longest <= image_width // WIDE_STEP else NARROW_STEP
-
-
-def choose_size(samples, known=None):
-    """Chooses the size that all images are fitted to, from their own sizes.
-
-    If most images have one size, it is that. Otherwise it is the median height
-    and, at that height, the width that nine of ten images keep within. Images
-    higher than `LARGEST_HEIGHT` or wider than `LARGEST_WIDTH` are scaled down,
-    tiny ones up; the width becomes a multiple of 8 that has a time step for
-    each character of the longest label.
-
-    Args:
-        samples: the list of `Sample`s.
-        known: the `reader.Reader` to start from, or None. Its size is taken.
-
-    Returns:
-        A tuple of width, height (in pixels) and the reason, a string.
-    """
-    if known is not None:
-        return known.image_width, known.image_height, "that of the reader to start from"
-    (size, count), *_ = Counter(sample.size for sample in samples).most_common(1)
-    if 2 * count > len(samples):
-        width, height = size
-        reason = f"the size of {count} of {len(samples)} images"
-    else:
-        height = float(np.median([sample.size[1] for sample in samples]))
-        widths = [sample.size[0] * height / sample.size[1] for sample in samples]
-        width = float(np.quantile(widths, 0.9, method="higher"))
-        reason = "the median height, and the width that 9 of 10 images keep within"
-    scale = min(max(1, SMALLEST_HEIGHT / height), LARGEST_HEIGHT / height, LARGEST_WIDTH / width)
-    if scale != 1:
-        reason += f", scaled by {scale:.2g}"
-    longest = max(steps_needed(sample.label) for sample in samples)
-    columns = max(width * scale, NARROW_STEP * longest, 2 * WIDE_STEP)
-    width = min(WIDE_STEP * math.ceil(columns / WIDE_STEP - 1e-6), LARGEST_WIDTH)
-    return width, max(round(height * scale), 8), reason
-
-
 def find_images(data_dir, time_steps=None, drop_copy_number=True):
     """Finds the labelled images of a folder and checks each.
 
@@ -124,7 +61,10 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
     """
     data_dir = Path(data_dir).absolute()
     if not data_dir.is_dir():
-        raise ValueError(f"Expected a folder of images at {data_dir}. There is no such folder.")
+        raise ValueError(
+            f"Expected a folder of images at {data_dir}. There is no such folder. "
+            "Set data_dir, or OCR_DATA_DIR; a relative path starts at the notebook's folder."
+        )
     listed, problems = read_labels_file(data_dir)
     samples = []
     rejected = [Rejected(data_dir / LABELS_FILE, f"line {line} {problem}") for line, problem in problems]
@@ -166,7 +106,7 @@ def _check(path, label, time_steps):
     if time_steps is not None and steps_needed(label) > time_steps:
         raise ValueError(
             f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, "
-            f"the model has {time_steps}; a larger image_width gives more"
+            f"the model has {time_steps}; a larger image_width gives more, unless a reader is started from"
         )
     try:
         content = path.read_bytes()

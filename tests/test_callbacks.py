@@ -64,7 +64,7 @@ def test_progress_tells_epoch_loss_exact_match_and_time_left(capsys):
     train(EarlyStopping(patience=9), [9.0, 7.5], [0.0, 0.25], Progress())
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    for part in ("epoch   2/2", "loss   7.500", "exact match  25.0%", "0.0 min left"):
+    for part in ("epoch   2/2", "validation loss  7.500", "exact match  25.0%", "0.0 min left"):
         assert part in lines[1]
 
 

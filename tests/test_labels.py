@@ -37,6 +37,13 @@ def test_labels_file_of_a_spreadsheet_is_read(tmp_path, line_end, mark):
     assert read_labels_file(tmp_path) == ({tmp_path / "a b.png": '12,5 "m"'}, [])
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_columns_are_separated_as_the_first_line_says(tmp_path, delimiter):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "labels.csv").write_text(f"file{delimiter}text\na.png{delimiter}0045\n")
+    assert read_labels_file(tmp_path) == ({tmp_path / "a.png": "0045"}, [])
+
+
 def test_labels_are_in_unicode_s_composed_form(tmp_path):
     (tmp_path / "a.png").touch()
     (tmp_path / "labels.csv").write_text("file,text\na.png,e\u0301", encoding="utf-8")
@@ -53,7 +60,7 @@ def test_labels_file_in_another_encoding_names_the_line(tmp_path):
         read_labels_file(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "name;label\na.png;1\n", "a.png,1\n"])
+@pytest.mark.parametrize("text", ["", "name;label\na.png;1\n", "file text\na.png 1\n", "a.png,1\n"])
 def test_labels_file_without_its_columns_is_refused(tmp_path, text):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match="to begin with the line file,text"):

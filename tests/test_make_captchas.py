@@ -68,7 +68,7 @@ def test_command_draws_where_it_is_told_and_shows_its_progress(tmp_path):
         tmp_path,
     ]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert done.stdout == f"5 images in {tmp_path}\n"
+    assert done.stdout == f"5 new images in {tmp_path}\n"
     assert "5/5" in done.stderr
     assert len(list(tmp_path.glob("*.png"))) == 5
 

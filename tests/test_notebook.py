@@ -103,6 +103,7 @@ def test_notebook_runs_to_its_end_from_another_folder(way, project, elsewhere, i
     for epoch in (1, 2):  # once on the terminal, and before the cell has ended
         lines = re.findall(rf"(?m)^epoch +{epoch}/2 .*loss.*exact match.*min left$", output)
         assert len(lines) == 1
+    assert output.count("training 24, validation 3, test 3 images") == 1
     if way == "runipy":
         assert output.index("epoch   2/2") < output.index("Cell returned", output.index("model.fit("))
     assert len(re.findall(r"(?m)^test: \d of 3 texts right", output)) == 1

@@ -12,7 +12,7 @@ MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
 WITHOUT_KERAS = ["alphabet", "decoding", "images", "reader"]
 FLOORS = [
     {"alphabet", "images", "terminal", "configuration", "labels", "augmentation", "SquareRootScheduler"},
-    {"decoding", "transfer"},
+    {"decoding", "transfer", "model_size"},
     {"reader", "utils", "metrics", "CTCLayer", "plots", "callbacks"},
     {"checkpoint"},
 ]

@@ -50,5 +50,5 @@ def test_same_alphabet_reads_bit_for_bit_the_same(reader):
 
 
 def test_reader_of_another_network_is_refused(reader):
-    with pytest.raises(ValueError, match="start_from.*network and the image height"):
+    with pytest.raises(ValueError, match="start_from.*another image height"):
         copy_weights(reader, network(OLD, height=32)[0], OLD)

@@ -1,8 +1,6 @@
 import functools
 import math
 import shutil
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,13 +147,6 @@ def test_three_images_make_three_splits(samples):
     assert [len(split) for split in utils.split_data(samples[:3], 0)] == [1, 1, 1]
 
 
-def test_steps_are_wide_unless_a_label_needs_them(tmp_path):
-    short = [utils.Sample(Path("a"), "a" * 6, (1, 1), "")]  # needs 11 steps; 200 pixels have 25 of 8
-    long = [utils.Sample(Path("a"), "ab" * 7, (1, 1), "")]
-    assert utils.choose_step_width(short, 200) == 8
-    assert utils.choose_step_width(short + long, 200) == 4
-
-
 def test_set_without_a_seed_gives_every_image_once_in_order(samples):
     encode = encoder(samples)
     data = utils.get_data(samples, encode, batch_size=8)
@@ -259,44 +250,3 @@ def test_same_picture_under_two_labels_is_reported_and_left_out(tmp_path):
     reasons = {path.name: reason for path, reason in rejected}
     assert reasons["two.png"] == "is the very picture of one.png, which has another label"
     assert set(reasons) == {"one.png", "one_1.png", "two.png"}
-
-
-def samples_of(sizes, label="12345"):
-    return [utils.Sample(Path("x"), label, size, "") for size in sizes]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "label", "expected"),
-    [
-        ([(200, 50)] * 10, "12345", (200, 50)),
-        ([(200, 50)] * 6 + [(90, 20)] * 4, "12345", (200, 50)),
-        ([(20, 60)] * 5, "7", (24, 60)),  # the next multiple of 8
-        ([(400, 32)] * 5, "12345", (400, 32)),
-        ([(1200, 64)] * 5, "12345", (640, 34)),  # as wide as is allowed, the shape kept
-        ([(1600, 400)] * 5, "12345", (256, 64)),  # as high as is allowed
-        ([(48, 12)] * 5, "12", (96, 24)),  # tiny ones grow
-        ([(30, 60)] * 5, "abcdefghij", (40, 60)),  # a step for each of ten characters
-        ([(100, 40), (120, 40), (140, 50), (200, 50)], "12345", (184, 45)),  # mixed
-        ([(1, 4000)] * 3, "1", (16, 64)),
-    ],
-)
-def test_size_follows_the_images_within_bounds(sizes, label, expected):
-    width, height, reason = utils.choose_size(samples_of(sizes, label))
-    assert (width, height) == expected
-    assert reason
-
-
-def test_chosen_size_has_a_step_for_every_label_that_was_let_through():
-    longest = "ab" * 80  # 160 steps, the most of 640 pixels
-    samples = samples_of([(50, 50)] * 3, longest)
-    width, _, _ = utils.choose_size(samples)
-    assert width // utils.choose_step_width(samples, width) >= utils.steps_needed(longest)
-
-
-def test_size_and_steps_of_a_known_reader_are_kept():
-    known = SimpleNamespace(image_width=120, image_height=30, time_steps=30)
-    samples = samples_of([(200, 50)] * 3)
-    assert utils.choose_size(samples, known)[:2] == (120, 30)
-    assert utils.choose_step_width(samples, 120, known) == 4
-    known.time_steps = 15
-    assert utils.choose_step_width(samples, 120, known) == 8

@@ -128,7 +128,7 @@ def main(arguments=None):
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{len(paths)} images in {Path(options.out).absolute()}")
+    print(f"{len(paths)} new images in {Path(options.out).absolute()}")
     return 0
 
 

@@ -1,0 +1,88 @@
+"""The size of the model's images and of its time steps, chosen from the data."""
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from labels import steps_needed
+
+NARROW_STEP, WIDE_STEP = 4, 8
+"""Pixels of the image's width that can make one time step."""
+
+SMALLEST_HEIGHT, LARGEST_HEIGHT, LARGEST_WIDTH = 24, 64, 640
+"""Pixels. The bounds of a model's image size that is chosen from the data."""
+
+
+def choose_step_width(samples, image_width, known=None):
+    """Chooses how many pixels of the image's width make one time step: 8, or 4 for long labels.
+
+    Half the steps make the GRUs twice as fast. They serve as long as no label
+    needs more than half of them, so that CTC has room for blanks.
+
+    Args:
+        samples: the list of `utils.Sample`s.
+        image_width: the model's image width, in pixels.
+        known: the `reader.Reader` to start from, or None. Its steps are kept.
+
+    Returns:
+        8 or 4.
+    """
+    if known is not None:
+        return WIDE_STEP if known.time_steps == known.image_width // WIDE_STEP else NARROW_STEP
+    longest = max(steps_needed(sample.label) for sample in samples)
+    return WIDE_STEP if 2 * longest <= image_width // WIDE_STEP else NARROW_STEP
+
+
+def choose_size(samples, image_width=0, image_height=0, known=None):
+    """Chooses the size that all images are fitted to.
+
+    What is set is taken; what is 0 follows the images. If most of them have one
+    size, it is that. Otherwise it is the median height and, at that height, the
+    width that nine of ten images keep within. Images higher than
+    `LARGEST_HEIGHT` or wider than `LARGEST_WIDTH` are scaled down, tiny ones
+    up; the width becomes a multiple of 8 that has a time step for each
+    character of the longest label. A reader to start from keeps its size.
+
+    Args:
+        samples: the list of `utils.Sample`s.
+        image_width: the width that is set, in pixels, or 0.
+        image_height: the height that is set, in pixels, or 0.
+        known: the `reader.Reader` to start from, or None.
+
+    Returns:
+        A tuple of width, height (in pixels) and the reason, a string.
+
+    Raises:
+        ValueError: if a size is set that is not that of the reader to start from.
+    """
+    if known is not None:
+        width, height = known.image_width, known.image_height
+        if image_width not in (0, width) or image_height not in (0, height):
+            raise ValueError(
+                f"Expected the image size of the reader to start from, {width}×{height}. Received "
+                f"image_width {image_width} and image_height {image_height}. "
+                "Leave both at 0: the reader's size is taken."
+            )
+        return width, height, "that of the reader to start from"
+    if image_width and image_height:
+        return image_width, image_height, "as set"
+    (size, count), *_ = Counter(sample.size for sample in samples).most_common(1)
+    if 2 * count > len(samples):
+        width, height = size
+        reason = f"the size of {count} of {len(samples)} images"
+    else:
+        height = float(np.median([sample.size[1] for sample in samples]))
+        widths = [sample.size[0] * height / sample.size[1] for sample in samples]
+        width = float(np.quantile(widths, 0.9, method="higher"))
+        reason = "the median height, and the width that 9 of 10 images keep within"
+    if image_width or image_height:
+        scale = image_width / width if image_width else image_height / height
+    else:
+        scale = min(max(1, SMALLEST_HEIGHT / height), LARGEST_HEIGHT / height, LARGEST_WIDTH / width)
+    if scale != 1:
+        reason += f", scaled by {scale:.2g}"
+    longest = max(steps_needed(sample.label) for sample in samples)
+    columns = max(width * scale, NARROW_STEP * longest, 2 * WIDE_STEP)
+    width = min(WIDE_STEP * math.ceil(columns / WIDE_STEP - 1e-6), LARGEST_WIDTH)
+    return image_width or width, image_height or max(round(height * scale), 8), reason
