@@ -46,6 +46,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def __init__(self, patience):
         super().__init__(monitor="val_loss", mode="min", patience=patience, restore_best_weights=True)
         self.taken_off = False
+        self.best_weights = None
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -58,6 +59,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         super().on_epoch_end(epoch, logs)
 
     def restore_best(self):
-        """Gives the model the weights of the best epoch so far, if an epoch has ended."""
-        if self.best_weights is not None:
-            self.model.set_weights(self.best_weights)
+        """Gives the model the weights of the best epoch so far; returns whether there is one."""
+        if self.best_weights is None:
+            return False
+        self.model.set_weights(self.best_weights)
+        return True

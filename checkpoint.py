@@ -161,21 +161,22 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {key: float(value) for key, value in logs.items()}
         row["learning_rate"] = float(self.model.optimizer.learning_rate)
-        self.history.append({"epoch": epoch + 1, **row, "seconds": time.monotonic() - self.started})
+        row = {"epoch": epoch + 1, **row, "seconds": time.monotonic() - self.started}
         # Between epochs the model holds the averaged weights. What training goes on with are the others.
         self.averaging.on_epoch_begin(epoch)
-        self._save()
+        self._save([*self.history, row])
         self.averaging.on_epoch_end(epoch)
         self._write_history()
 
-    def _save(self):
+    def _save(self, history):
         stopping = {name: getattr(self.early_stopping, name) for name in self.STOPPING}
         content = {f"variable {number}": np.asarray(v) for number, v in enumerate(self._variables())}
         content |= {f"best weight {number}": w for number, w in enumerate(self.early_stopping.best_weights)}
-        content |= {"early stopping": json.dumps(stopping), "history": json.dumps(self.history)}
+        content |= {"early stopping": json.dumps(stopping), "history": json.dumps(history)}
         unfinished = self.path.with_name("checkpoint.unfinished.npz")
         np.savez(unfinished, **content)
         os.replace(unfinished, self.path)
+        self.history = history  # An epoch counts once it is saved.
 
     def _variables(self):
         """Everything that training changes: weights, seed generators, the optimizer's memory."""

@@ -4,6 +4,7 @@ Training and reading both come through here, so that a reader never meets
 pixels that were made in another way than those it learnt from.
 """
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from PIL import Image, ImageOps
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """The endings of image files, in lower case; the case of a file's ending does not matter."""
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+"""Pillow's names of the formats that are opened, whatever a file's ending says."""
 
 LARGEST_IMAGE = 40_000_000
 """Pixels. A snippet of text has thousands; more than this is a mistake or an attack."""
@@ -47,14 +51,19 @@ def load_image(source):
     if not content:
         raise ValueError("is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            _check_size(*image.size)
-            return _flatten(image)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
         raise ValueError("is not an image") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"is too large: {error}") from error
-    except (OSError, SyntaxError, EOFError, MemoryError) as error:
+    except Exception as error:  # Pillow's readers raise many kinds on damaged headers.
+        raise ValueError(f"is a damaged image: {error}") from error
+    _check_size(*image.size)
+    if image.mode == "F":
+        raise ValueError("has floating-point pixels, whose black and white are unknown")
+    try:
+        return _flatten(image)
+    except Exception as error:
         raise ValueError(f"is a damaged image: {error}") from error
 
 
@@ -78,12 +87,14 @@ def _check_size(width, height):
 
 def _flatten(image):
     """Lays an image over white and makes it grey."""
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    # A camera's notes may be damaged where its picture is not.
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         # 16 bits a pixel: Pillow's own conversion would cut the values off at 255.
-        return (np.asarray(image).clip(0, 65535) // 257).astype("uint8")
-    if image.mode == "F":
-        raise ValueError("has floating-point pixels, whose black and white are unknown")
+        pixels = np.asarray(image).clip(0, 65535)
+        return (pixels // 257 if pixels.max() > 255 else pixels).astype("uint8")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -43,9 +44,9 @@ def read_labels_file(data_dir):
         data_dir: the folder.
 
     Returns:
-        A tuple of a dictionary from paths to labels, in the order of the lines,
-        and a list of pairs of a line number and what is wrong with it. The
-        dictionary is None if the folder has no `labels.csv`.
+        A tuple of a dictionary from files (the keys that `key_of` gives) to pairs
+        of label and line number, and a list of pairs of a line number and what
+        is wrong with it. The dictionary is None if the folder has no `labels.csv`.
 
     Raises:
         ValueError: if there is a `labels.csv` that is no such table.
@@ -63,25 +64,42 @@ def read_labels_file(data_dir):
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     first_line = text.partition("\n")[0]
     delimiter = max(",;\t", key=first_line.count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    if rows.fieldnames is None or not {"file", "text"} <= set(rows.fieldnames):
-        raise ValueError(
-            f"Expected {path} to begin with the line file,text. Received: {first_line[:80].strip()!r}"
-        )
-    labels, problems, first_lines = {}, [], {}
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    try:
+        if rows.fieldnames is None or not {"file", "text"} <= set(rows.fieldnames):
+            raise ValueError(
+                f"Expected {path} to begin with the line file,text. Received: {first_line[:80].strip()!r}"
+            )
+        return _labels_and_problems(rows, data_dir)
+    except csv.Error as error:
+        raise ValueError(f"Expected a table in {path}. Line {rows.line_num}: {error}") from error
+
+
+def key_of(data_dir, file):
+    """The form in which a file in `labels.csv` and a file in the folder are the same.
+
+    Args:
+        data_dir: the folder.
+        file: the file's path, absolute or within the folder.
+
+    Returns:
+        A string: the absolute path, without `.` and `..`, in Unicode's form NFC.
+    """
+    return unicodedata.normalize("NFC", os.path.normpath(os.path.join(data_dir, file)))
+
+
+def _labels_and_problems(rows, data_dir):
+    labels, problems = {}, []
     for row in rows:
-        problem, image = None, Path(data_dir, row["file"] or "")
-        if not row["file"]:
-            problem = "names no file"
-        elif not row["text"]:
-            problem = f"has no text for {row['file']}"
-        elif image in labels:
-            problem = f"names {row['file']} again, after line {first_lines[image]}; the first is used"
-        elif not image.is_file():
-            problem = f"names {row['file']}, which is not in the folder"
-        if problem:
-            problems.append((rows.line_num, problem))
+        file, text = ((row[column] or "").strip() for column in ("file", "text"))
+        key = key_of(data_dir, file)
+        if not file:
+            problems.append((rows.line_num, "names no file"))
+        elif not text:
+            problems.append((rows.line_num, f"has no text for {file}"))
+        elif key in labels:
+            first = labels[key][1]
+            problems.append((rows.line_num, f"names {file} again, after line {first}; the first is used"))
         else:
-            labels[image] = unicodedata.normalize("NFC", row["text"])
-            first_lines[image] = rows.line_num
+            labels[key] = unicodedata.normalize("NFC", text), rows.line_num
     return labels, problems

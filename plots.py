@@ -16,6 +16,9 @@ from terminal import in_kernel
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 COLUMNS = 4
+MOST_PAIRS = 30
+"""The pairs of characters that a confusion matrix shows at most."""
+
 NOTHING = "∅"
 """Stands in the confusion matrix for a character that is not there."""
 
@@ -46,7 +49,7 @@ def _grid(prepared, captions):
     for axis, image, caption in zip(axes, prepared, captions, strict=False):
         # The model sees ink as positive and the width first; people do not.
         axis.imshow(image[:, :, 0].T, cmap="gray_r", aspect="equal")
-        axis.set_title(caption, fontsize=11, family="monospace")
+        axis.set_title(caption, fontsize=11, family="monospace", parse_math=False)
         axis.set(xticks=[], yticks=[])
     return figure, axes
 
@@ -138,7 +141,7 @@ def learning_curves(history, best_epoch):
 
 
 def confusion_matrix(confusions):
-    """Draws how often each character was read as each other one.
+    """Draws how often each character was read as each other one, for the most frequent pairs.
 
     Args:
         confusions: a `Counter` of pairs `(character of the label, character
@@ -147,8 +150,9 @@ def confusion_matrix(confusions):
     Returns:
         A matplotlib `Figure` of those characters that were confused.
     """
-    expected = sorted({pair[0] for pair in confusions})
-    read = sorted({pair[1] for pair in confusions})
+    shown = dict(confusions.most_common(MOST_PAIRS))
+    expected = sorted({pair[0] for pair in shown})
+    read = sorted({pair[1] for pair in shown})
     counts = np.array([[confusions[row, column] for column in read] for row in expected])
     figure = Figure(
         figsize=(1.6 + 0.42 * len(read), 1.5 + 0.42 * len(expected)), dpi=100, layout="constrained"
@@ -158,6 +162,8 @@ def confusion_matrix(confusions):
         axis.text(0.5, 0.5, "no character was misread", ha="center", va="center")
         axis.set_axis_off()
         return figure
+    more = len(confusions) - len(shown)
+    title = "Misread characters" + (f",\nwithout {more} rarer pairs" if more else "")
     axis.imshow(counts, cmap="Blues", vmin=0, vmax=counts.max() * 1.5)
     for row, column in np.argwhere(counts):
         axis.text(column, row, counts[row, column], ha="center", va="center")
@@ -165,5 +171,5 @@ def confusion_matrix(confusions):
     axis.set_yticks(
         range(len(expected)), [character or NOTHING for character in expected], family="monospace"
     )
-    axis.set(xlabel="read", ylabel="label", title="Misread characters")
+    axis.set(xlabel="read", ylabel="label", title=title)
     return figure

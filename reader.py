@@ -268,6 +268,8 @@ def main(arguments=None):
     shape.add_argument("--csv", dest="write", action="store_const", const=write_csv, help="write CSV")
     shape.add_argument("--json", dest="write", action="store_const", const=write_json, help="write JSON")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         files = find_files(options.images)
@@ -287,7 +289,13 @@ def main(arguments=None):
             if number % 1000 == 0:
                 print(f"read {number} of {len(files)}", file=sys.stderr)
 
-    (options.write or write_lines)(good_readings(), sys.stdout)
+    try:
+        (options.write or write_lines)(good_readings(), sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as in `… | head`. Python must not flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     if failed:
         print(f"{len(failed)} of {len(files)} images could not be read", file=sys.stderr)
     return 1 if failed else 0

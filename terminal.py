@@ -25,4 +25,4 @@ def report(line):
         # In a kernel, this number is the terminal's that the kernel was started from.
         # There may be none, as behind a server; the cell has the line anyway.
         with contextlib.suppress(OSError):
-            os.write(sys.stderr.fileno(), f"{line}\n".encode())
+            os.write(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 import images
 from augmentation import augment
-from labels import LABELS_FILE, label_of, read_labels_file, steps_needed
+from labels import LABELS_FILE, key_of, label_of, read_labels_file, steps_needed
 
 RARE = 10
 """A character seen fewer times than this is marked as rare in the summary."""
@@ -66,20 +67,25 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
             "Set data_dir, or OCR_DATA_DIR; a relative path starts at the notebook's folder."
         )
     listed, problems = read_labels_file(data_dir)
-    samples = []
-    rejected = [Rejected(data_dir / LABELS_FILE, f"line {line} {problem}") for line, problem in problems]
+    samples, rejected = [], []
     for path in _files_below(data_dir):
         if path == data_dir / LABELS_FILE:
             continue
-        label = label_of(path.name, drop_copy_number) if listed is None else listed.get(path)
+        if listed is None:
+            label = label_of(path.name, drop_copy_number)
+        else:
+            label, _ = listed.pop(key_of(data_dir, path), (None, None))
         try:
             samples.append(_check(path, label, time_steps))
         except ValueError as error:
             rejected.append(Rejected(path, str(error)))
+    for key, (_, line) in (listed or {}).items():
+        problems.append((line, f"names {os.path.relpath(key, data_dir)}, which is not in the folder"))
+    rejected += [Rejected(data_dir / LABELS_FILE, f"line {line} {what}") for line, what in sorted(problems)]
     samples, contradicting = _separate_contradictions(samples)
     rejected += contradicting
     if not samples:
-        reasons = "".join(f"\n  {path.name} {reason}" for path, reason in rejected[:10])
+        reasons = "".join(f"\n  {printable(path.name)} {reason}" for path, reason in rejected[:10])
         raise ValueError(
             f"Expected images ({', '.join(images.SUFFIXES)}), each named after its text, in {data_dir}. "
             f"Found {len(rejected)} files, none of which can be used.{reasons}"
@@ -87,14 +93,29 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
     return samples, rejected
 
 
+def printable(name):
+    """A file's name as text that can be printed, even where its bytes are not UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def _files_below(folder):
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names))
+        # `os.walk` goes neither into links to folders nor into folders it may not open.
+        closed = [name for name in folders if not _can_enter(os.path.join(parent, name))]
+        yield from (Path(parent, name) for name in sorted(names + closed))
+
+
+def _can_enter(folder):
+    return not os.path.islink(folder) and os.access(folder, os.R_OK | os.X_OK)
 
 
 def _check(path, label, time_steps):
     """Makes the `Sample` of a file, or raises a `ValueError` with the reason."""
+    if path.is_dir():
+        raise ValueError("is a folder that is not entered: a link, or closed to you")
+    if printable(path.name) != path.name:
+        raise ValueError("has a name that is not UTF-8; rename it")
     if not path.name.lower().endswith(images.SUFFIXES):
         raise ValueError(f"is not one of {', '.join(images.SUFFIXES)}")
     if not path.is_file():
@@ -103,6 +124,8 @@ def _check(path, label, time_steps):
         raise ValueError(f"is not listed in {LABELS_FILE}")
     if not label:
         raise ValueError("has an empty label: its name holds no text")
+    if any(unicodedata.category(character) == "Cc" for character in label):
+        raise ValueError(f"has a label with a control character: {label!r}")
     if time_steps is not None and steps_needed(label) > time_steps:
         raise ValueError(
             f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, "
@@ -161,7 +184,7 @@ def describe(samples, rejected):
             f"for example {example.path.name} is read as {example.label!r}"
         )
     lines.append(f"left out: {len(rejected)}")
-    lines += [f"  {path.name} {reason}" for path, reason in rejected]
+    lines += [f"  {printable(path.name)} {reason}" for path, reason in rejected]
     return "\n".join(lines)
 
 
@@ -204,8 +227,8 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1):
     empty = [name for name, split in splits.items() if not split]
     if empty:
         raise ValueError(
-            f"Expected at least 3 different images, one for each split. Found {len(groups)}, "
-            f"which leaves nothing for {' and '.join(empty)}."
+            f"Expected enough different images for three splits, 3 at the least. Found {len(groups)} "
+            f"among {len(samples)} files, which leaves nothing for {' and '.join(empty)}."
         )
     assert sum(map(len, splits.values())) == len(samples)
     return splits["training"], splits["validation"], splits["test"]

@@ -9,6 +9,7 @@ The results are printed and appended to benchmarks/results/start_from.jsonl.
 """
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 import papermill
 
 from checkpoint import environment
+from labels import label_of
 from metrics import score
 from reader import Reader
 from tools.make_captchas import ALPHABET, make_captchas
@@ -28,6 +30,8 @@ NEW_CHARACTERS = "ak"
 
 def train(name, data_dir, start_from=""):
     """Runs the notebook; returns the run's folder and what its metrics.json says of the run."""
+    for variable in [variable for variable in os.environ if variable.startswith("OCR_")]:
+        del os.environ[variable]  # the defaults are measured
     parameters = {"data_dir": str(data_dir), "start_from": str(start_from), "run_name": name}
     papermill.execute_notebook(NOTEBOOK, None, parameters, cwd=PROJECT, progress_bar=False)
     run_dir = max((PROJECT / "runs").glob(f"{name}*"), key=lambda path: path.stat().st_mtime)
@@ -46,14 +50,14 @@ def main():
     both = shutil.copytree(folder / "first", folder / "both" / "first").parent
     shutil.copytree(folder / "second", both / "second")
     test = sorted((folder / "test").iterdir())
-    labels = [path.stem.split("_")[0] for path in test]
+    labels = [label_of(path.name) for path in test]
 
     first, _ = train("start_from_first", folder / "first")
     rows = []
     for way, reader in [("from the reader of the 400", first / "reader.keras"), ("from scratch", "")]:
         run_dir, run = train("start_from_both", both, reader)
         texts = [reading.text for reading in Reader.load(run_dir / "reader.keras").read(test)]
-        rows.append({"way": way, "training images": 500, **score(labels, texts), **run, **environment()})
+        rows.append({"way": way, "images given": 500, **score(labels, texts), **run, **environment()})
     shutil.rmtree(folder)
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a") as file:

@@ -72,3 +72,21 @@ def test_progress_tells_epoch_loss_exact_match_and_time_left(capsys):
 def test_patience_is_counted_in_epochs(patience):
     weights, _ = train(EarlyStopping(patience), [1.0] + [2.0] * 10, [0.5] * 11)
     assert len(weights) == 1 + patience
+
+
+def test_best_weights_come_back_after_an_interrupt_and_there_are_none_before_the_first_epoch():
+    class Interrupt(keras.callbacks.Callback):
+        def __init__(self, epoch):
+            super().__init__()
+            self.epoch = epoch
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == self.epoch:
+                raise KeyboardInterrupt
+
+    for epoch, expected in [(0, False), (2, True)]:
+        stopping = EarlyStopping(patience=9)
+        with pytest.raises(KeyboardInterrupt):
+            train(stopping, [3.0, 4.0, 5.0], [0.1] * 3, Interrupt(epoch))
+        assert stopping.restore_best() is expected
+    assert float(stopping.model.get_weights()[0][0, 0]) == float(stopping.best_weights[0][0, 0])

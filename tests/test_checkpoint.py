@@ -172,7 +172,7 @@ def test_training_that_stopped_early_stays_stopped(tmp_path, samples):
     *_, stopping, saved = training(tmp_path, samples, epochs=2)
     stopping.stopped_epoch = 1
     saved.averaging._ema_weights_in_model = False
-    saved._save()
+    saved._save(saved.history)
     *_, again = training(tmp_path, samples, epochs=9)
     assert again.epochs_done == 2
 

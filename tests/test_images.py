@@ -1,8 +1,9 @@
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import images
 
@@ -104,6 +105,39 @@ def test_orientation_of_the_camera_is_applied():
     exif[0x0112] = 6  # the camera was turned: the file's left is the picture's bottom
     found = images.load_image(file_of(image, "JPEG", exif=exif, quality=100))
     assert found.shape == (20, 10)
+
+
+def test_damaged_notes_of_the_camera_do_not_cost_the_picture():
+    turned = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    width_in_letters = struct.pack("<HHI4s", 0x0100, 2, 4, b"abc\0")
+    notes = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + turned + width_in_letters + bytes(4)
+    content = file_of(GREY, "JPEG", exif=notes, quality=100)
+    with pytest.raises(Exception, match="integer"), Image.open(io.BytesIO(content)) as image:
+        ImageOps.exif_transpose(image)
+    assert images.load_image(content).size == GREY.size
+
+
+def test_32_bit_image_with_8_bit_values_keeps_its_shades():
+    assert np.array_equal(images.load_image(file_of(Image.fromarray(GREY.astype("int32")), "TIFF")), GREY)
+
+
+def test_any_flipped_byte_gives_an_image_or_a_reason():
+    rng = np.random.default_rng(0)
+    for form in ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"):
+        content = file_of(GREY, form)
+        for _ in range(200):
+            damaged = bytearray(content)
+            damaged[rng.integers(len(damaged))] = rng.integers(256)
+            try:
+                assert images.load_image(bytes(damaged)).dtype == np.uint8
+            except ValueError as error:
+                assert str(error)
+
+
+def test_other_formats_are_not_opened_under_an_image_s_name():
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 10\n%%EndComments\n"
+    with pytest.raises(ValueError, match="is not an image"):
+        images.load_image(content)
 
 
 def test_array_file_bytes_and_path_give_the_same_pixels(tmp_path):

@@ -1,6 +1,11 @@
 import pytest
 
-from labels import label_of, read_labels_file, steps_needed
+from labels import key_of, label_of, read_labels_file, steps_needed
+
+
+def labels_in(folder):
+    labels, problems = read_labels_file(folder)
+    return {key: label for key, (label, _) in labels.items()}, problems
 
 
 @pytest.mark.parametrize(
@@ -34,20 +39,20 @@ def test_labels_file_of_a_spreadsheet_is_read(tmp_path, line_end, mark):
     (tmp_path / "a b.png").touch()
     rows = ["text,note,file", '"12,5 ""m""",,a b.png']
     (tmp_path / "labels.csv").write_text(mark + line_end.join(rows), encoding="utf-8", newline="")
-    assert read_labels_file(tmp_path) == ({tmp_path / "a b.png": '12,5 "m"'}, [])
+    assert labels_in(tmp_path) == ({key_of(tmp_path, "a b.png"): '12,5 "m"'}, [])
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_columns_are_separated_as_the_first_line_says(tmp_path, delimiter):
     (tmp_path / "a.png").touch()
     (tmp_path / "labels.csv").write_text(f"file{delimiter}text\na.png{delimiter}0045\n")
-    assert read_labels_file(tmp_path) == ({tmp_path / "a.png": "0045"}, [])
+    assert labels_in(tmp_path) == ({key_of(tmp_path, "a.png"): "0045"}, [])
 
 
 def test_labels_are_in_unicode_s_composed_form(tmp_path):
     (tmp_path / "a.png").touch()
     (tmp_path / "labels.csv").write_text("file,text\na.png,e\u0301", encoding="utf-8")
-    assert list(read_labels_file(tmp_path)[0].values()) == ["é"]
+    assert list(labels_in(tmp_path)[0].values()) == ["é"]
 
 
 def test_folder_without_a_labels_file_has_none(tmp_path):
@@ -65,3 +70,18 @@ def test_labels_file_without_its_columns_is_refused(tmp_path, text):
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match="to begin with the line file,text"):
         read_labels_file(tmp_path)
+
+
+def test_spaces_around_cells_are_no_part_of_them(tmp_path):
+    (tmp_path / "labels.csv").write_text("file, text\na.png, 12 \n")
+    assert labels_in(tmp_path) == ({key_of(tmp_path, "a.png"): "12"}, [])
+
+
+def test_table_that_cannot_be_parsed_names_its_line(tmp_path):
+    (tmp_path / "labels.csv").write_text('file,text\na.png,"12\n' + "x" * 200_000)
+    with pytest.raises(ValueError, match=r"labels\.csv\. Line \d+: field larger"):
+        read_labels_file(tmp_path)
+
+
+def test_composed_and_decomposed_names_and_detours_are_the_same_file():
+    assert key_of("/data", "e\u0301.png") == key_of("/data", "é.png") == key_of("/data", "below/../é.png")

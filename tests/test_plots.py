@@ -69,3 +69,16 @@ def test_figure_is_saved_as_a_png(count, tmp_path):
     with Image.open(tmp_path / "figure.png") as image:
         assert image.format == "PNG"
         assert image.width == 1000
+
+
+def test_dollar_signs_in_texts_are_no_formulas(tmp_path):
+    plots.show(plots.labelled_grid(PREPARED[:2], ["$5_$", "$5.00-$6.00"]), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").exists()
+
+
+def test_confusion_matrix_of_a_large_alphabet_stays_small():
+    pairs = Counter({(chr(0x4E00 + n), chr(0x5E00 + n)): 1 + (n == 7) for n in range(500)})
+    figure = plots.confusion_matrix(pairs)
+    assert max(figure.get_size_inches()) < 20
+    assert 2 in figure.axes[0].images[0].get_array()
+    assert "without 470 rarer pairs" in figure.axes[0].get_title()

@@ -170,3 +170,20 @@ def test_command_without_model_or_images_says_so_in_a_line(saved, tmp_path):
     assert missing.stderr.strip().endswith(f"{tmp_path}/none.keras. There is no such file.")
     assert empty.stderr.strip().endswith(f"in {tmp_path}. Found none.")
     assert missing.stdout == empty.stdout == ""
+
+
+def test_command_whose_output_nobody_reads_ends_quietly(saved, shipped):
+    command = [sys.executable, str(PROJECT / "reader.py"), str(saved), *map(str, shipped[:300])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait() == 1
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors
+
+
+def test_command_reads_files_whose_names_are_no_text(saved, shipped, tmp_path):
+    shutil.copy(shipped[0], bytes(tmp_path) + b"/caf\xe9.png")
+    done = run(saved, tmp_path)
+    assert done.returncode == 0
+    assert "caf\\udce9.png" in done.stdout

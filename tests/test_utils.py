@@ -1,5 +1,6 @@
 import functools
 import math
+import os
 import shutil
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_byte_identical_images_stay_on_one_side(image_folder):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_too_few_images_for_three_splits_are_refused(samples, count):
-    with pytest.raises(ValueError, match=f"at least 3 different images.*Found {count}"):
+    with pytest.raises(ValueError, match=f"3 at the least. Found {count} among {count}"):
         utils.split_data(samples[:count], 0)
 
 
@@ -250,3 +251,36 @@ def test_same_picture_under_two_labels_is_reported_and_left_out(tmp_path):
     reasons = {path.name: reason for path, reason in rejected}
     assert reasons["two.png"] == "is the very picture of one.png, which has another label"
     assert set(reasons) == {"one.png", "one_1.png", "two.png"}
+
+
+def test_odd_entries_of_a_folder_are_listed_and_cost_no_other(tmp_path):
+    good = draw(tmp_path / "good.png", shade=9)
+    draw(tmp_path / "a\nb.png")
+    shutil.copy(good, os.fsencode(tmp_path) + b"/caf\xe9.png")
+    (tmp_path / "linked").symlink_to(tmp_path)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.png")
+    samples, rejected = utils.find_images(tmp_path)
+    assert [sample.path for sample in samples] == [good]
+    summary = utils.describe(samples, rejected)
+    for line in [
+        "b.png has a label with a control character: 'a\\nb'",
+        "caf\\xe9.png has a name that is not UTF-8",
+        "linked is a folder that is not entered",
+        "gone.png is not a regular file",
+        "pipe.png is not a regular file",
+    ]:
+        assert line in summary
+    summary.encode()
+
+
+def test_labels_file_reaches_into_subfolders_and_reports_what_is_not_below(tmp_path):
+    (tmp_path / "below").mkdir()
+    draw(tmp_path / "below" / "e\u0301.png")
+    write_labels(tmp_path, "file,text\nbelow/é.png,1\n../x.png,2\n" + "y" * 300 + ".png,3\n")
+    samples, rejected = utils.find_images(tmp_path)
+    assert [sample.label for sample in samples] == ["1"]
+    assert [reason[:30] for _, reason in rejected] == [
+        "line 3 names ../x.png, which i",
+        "line 4 names " + "y" * 17,
+    ]
