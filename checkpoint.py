@@ -29,7 +29,7 @@ def fingerprint(samples):
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
 
 
-def open_run(runs_dir, name, numbered, parameters, model, samples):
+def open_run(runs_dir, name, numbered, parameters, model, splits):
     """Finds the folder for a training: that of an unfinished run of the same kind, or a new one.
 
     A run goes on only if its parameters, its model's configuration and its
@@ -42,7 +42,7 @@ def open_run(runs_dir, name, numbered, parameters, model, samples):
             just `name`. Later ones are `name-2`, `name-3` …
         parameters: the dictionary of the notebook's parameters.
         model: the Keras model that is to be trained.
-        samples: the list of all `utils.Sample`s, of all splits.
+        splits: a dictionary from the names of the splits to their lists of `utils.Sample`s.
 
     Returns:
         A tuple of the folder's `Path` and a message that says why this one.
@@ -50,7 +50,7 @@ def open_run(runs_dir, name, numbered, parameters, model, samples):
     identity = {
         **{f"parameter {key}": value for key, value in parameters.items()},
         "model configuration": hashlib.sha256(model.to_json().encode()).hexdigest()[:16],
-        "images": fingerprint(samples),
+        **{f"{split} images": fingerprint(samples) for split, samples in splits.items()},
     }
     passed_over = []
     number = 1
@@ -78,7 +78,7 @@ def _difference(folder, identity):
     changed = [key for key in identity if before.get(key) != identity[key]]
     if not changed:
         return None
-    return "; ".join(f"its {key} was {before.get(key)!r}, now it is {identity[key]!r}" for key in changed)
+    return "; ".join(f"{key} changed from {before.get(key)!r} to {identity[key]!r}" for key in changed)
 
 
 def environment():

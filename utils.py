@@ -18,6 +18,10 @@ RARE = 10
 """A character seen fewer times than this is marked as rare in the summary."""
 
 
+MOST_LISTED = 100
+"""The files left out that the summary lists one by one at most."""
+
+
 class Sample(NamedTuple):
     """A labelled image that can be used.
 
@@ -48,7 +52,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
     what that says.
 
     Args:
-        data_dir: the folder; its subfolders are searched too.
+        data_dir: the folder; its subfolders are searched too, but for hidden ones.
         time_steps: the steps of the model; longer labels are rejected. None
             accepts every length.
         drop_copy_number: as in `labels.label_of`.
@@ -184,7 +188,9 @@ def describe(samples, rejected):
             f"for example {example.path.name} is read as {example.label!r}"
         )
     lines.append(f"left out: {len(rejected)}")
-    lines += [f"  {printable(path.name)} {reason}" for path, reason in rejected]
+    lines += [f"  {printable(path.name)} {reason}" for path, reason in rejected[:MOST_LISTED]]
+    if len(rejected) > MOST_LISTED:
+        lines.append(f"  and {len(rejected) - MOST_LISTED} more")
     return "\n".join(lines)
 
 

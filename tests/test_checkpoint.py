@@ -34,7 +34,8 @@ def small_model(units=2):
 
 
 def open_here(tmp_path, samples, name="run", numbered=False, parameters=PARAMETERS, model=None):
-    return open_run(tmp_path / "runs", name, numbered, parameters, model or small_model(), samples)
+    splits = {"training": samples[:20], "test": samples[20:]}
+    return open_run(tmp_path / "runs", name, numbered, parameters, model or small_model(), splits)
 
 
 def finish(folder):
@@ -59,7 +60,7 @@ def test_numbered_run_bears_a_number_from_the_first_on(tmp_path, samples):
 
 def test_unfinished_run_goes_on(tmp_path, samples):
     folder, _ = open_here(tmp_path, samples)
-    again, why = open_here(tmp_path, samples[::-1])
+    again, why = open_here(tmp_path, samples[19::-1] + samples[20:])
     assert again == folder
     assert why.startswith("goes on with the unfinished run")
 
@@ -79,11 +80,12 @@ def test_run_of_other_parameters_images_or_model_is_left_alone_and_the_differenc
     changes = [
         (
             {"parameters": PARAMETERS | {"learning_rate": 0.02}},
-            "parameter learning_rate was 0.01, now it is 0.02",
+            "parameter learning_rate changed from 0.01 to 0.02",
         ),
-        ({"samples": samples[1:]}, "its images was"),
-        ({"samples": [samples[0]._replace(label="other"), *samples[1:]]}, "its images was"),
-        ({"model": small_model(5)}, "its model configuration was"),
+        ({"samples": samples[:-1]}, "test images changed from"),
+        ({"samples": samples[::-1]}, "training images changed from"),
+        ({"samples": [samples[0]._replace(label="other"), *samples[1:]]}, "training images changed from"),
+        ({"model": small_model(5)}, "model configuration changed from"),
     ]
     for number, (change, difference) in enumerate(changes, start=2):
         folder, why = open_here(tmp_path, **({"samples": samples} | change))

@@ -247,6 +247,30 @@ def test_new_run_can_start_from_a_reader_with_a_grown_alphabet(project, image_fo
     assert set(grown.alphabet.characters) == set(known.alphabet.characters) | set("ZÄ")
 
 
+def test_labels_in_any_script_train_and_read_back(project, tmp_path):
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    labels = [
+        "\u0645\u0631\u062d",
+        "日本語",
+        "ẹ\u0301x",
+    ]  # Arabic; Chinese characters; a mark that stays apart
+    rng = np.random.default_rng(0)
+    patterns = {character: rng.integers(0, 2, size=(20, 6)) for character in "".join(labels)}
+    for label in labels:
+        for number in range(16):
+            drawn = np.hstack([np.pad(patterns[c], ((0, 0), (4, 4))) for c in label]).repeat(2, axis=1)
+            pixels = np.clip(240 - 200 * drawn + rng.normal(0, 8, size=drawn.shape), 0, 255).astype("uint8")
+            Image.fromarray(pixels).save(folder / f"{label}_{number}.png")
+    variables = {"OCR_EPOCHS": "40", "OCR_BATCH_SIZE": "4", "OCR_AUGMENTATION": "0", "OCR_DROPOUT": "0"}
+    code, output = run("ipython", project, project, **variables, OCR_RUN_NAME="run", OCR_DATA_DIR=str(folder))
+    assert code == 0, output
+    reader = Reader.load(project / "runs" / "run" / "reader.keras")
+    paths = sorted(folder.iterdir())
+    read = [reading.text for reading in reader.read(paths)]
+    assert np.mean([text == path.stem.split("_")[0] for text, path in zip(read, paths, strict=True)]) > 0.9
+
+
 def notebook():
     return nbformat.read(NOTEBOOK, as_version=4)
 

@@ -111,6 +111,16 @@ def test_summary_counts_sizes_lengths_characters_and_shortened_names(tmp_path):
     assert "copy number: 1, for example ab_1.png is read as 'ab'" in summary
 
 
+def test_summary_of_very_many_useless_files_stays_short(tmp_path):
+    draw(tmp_path / "good.png")
+    for number in range(130):
+        (tmp_path / f"{number}.txt").touch()
+    lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
+    assert "left out: 130" in lines
+    assert sum(" is not one of " in line for line in lines) == 100
+    assert lines[-1] == "  and 30 more"
+
+
 def test_splits_are_disjoint_complete_and_of_the_shares_asked_for(samples):
     splits = utils.split_data(samples, seed=1, validation_share=0.2, test_share=0.1)
     assert [len(split) for split in splits] == [21, 6, 3]
