@@ -1,3 +1,4 @@
+import os
 import random
 import shutil
 from pathlib import Path
@@ -27,3 +28,22 @@ def image_folder(tmp_path, shipped):
     for path in random.Random(0).sample(shipped, 30):
         shutil.copy(path, folder)
     return folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project without its images, in a path with a space."""
+    copy = tmp_path / "my project"
+    copy.mkdir()
+    for path in [*PROJECT.glob("*.py"), PROJECT / "ocr.ipynb"]:
+        shutil.copy(path, copy)
+    return copy
+
+
+def user_environment(**variables):
+    """The environment of a user: no `OCR_…` but those given, and nothing that tells a kernel of pytest.
+
+    Kernels that think they run under pytest leave the terminal alone.
+    """
+    kept = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST" and not k.startswith("OCR_")}
+    return kept | variables

@@ -1,15 +1,13 @@
 """A person at a Jupyter kernel: interrupts the training, changes something, runs the cell again."""
 
-import os
 import re
-import shutil
 import time
 
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from conftest import PROJECT
+from conftest import user_environment
 
 TINY = {
     "OCR_BATCH_SIZE": "8",
@@ -24,9 +22,8 @@ TINY = {
 class Person:
     """Runs cells in a kernel, and interrupts the training after its next epoch."""
 
-    def __init__(self, project, data_dir):
-        environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
-        environment |= TINY | {"OCR_DATA_DIR": str(data_dir)}
+    def __init__(self, project, environment):
+        self.project = project
         self.manager, self.client = start_new_kernel(cwd=str(project), env=environment)
         cells = nbformat.read(project / "ocr.ipynb", as_version=4).cells
         self.sources = [cell.source for cell in cells if cell.cell_type == "code"]
@@ -57,13 +54,8 @@ class Person:
 
 
 @pytest.fixture
-def person(tmp_path, image_folder):
-    project = tmp_path / "project"
-    project.mkdir()
-    for path in [*PROJECT.glob("*.py"), PROJECT / "ocr.ipynb"]:
-        shutil.copy(path, project)
-    person = Person(project, image_folder)
-    person.project = project
+def person(project, image_folder):
+    person = Person(project, user_environment(**TINY, OCR_DATA_DIR=str(image_folder)))
     yield person
     person.close()
 

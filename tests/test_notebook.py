@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from configuration import PARAMETERS
-from conftest import PROJECT
+from conftest import user_environment
 from reader import Reader
 from tools.notebook import NOTEBOOK, clean
 
@@ -48,16 +48,6 @@ every_way = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def project(tmp_path):
-    """A copy of the project without its images, in a path with a space."""
-    copy = tmp_path / "my project"
-    copy.mkdir()
-    for path in [*PROJECT.glob("*.py"), NOTEBOOK]:
-        shutil.copy(path, copy)
-    return copy
-
-
-@pytest.fixture
 def elsewhere(tmp_path):
     """A folder to run from that is not the project's."""
     folder = tmp_path / "else where"
@@ -66,17 +56,13 @@ def elsewhere(tmp_path):
 
 
 def start(way, project, cwd, **variables):
-    # Kernels that think they run under pytest leave the terminal alone.
-    environment = {
-        k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST" and not k.startswith("OCR_")
-    }
-    environment |= {"IPYTHONDIR": str(project.parent / "ipython"), "NO_COLOR": "1", **variables}
+    variables |= {"IPYTHONDIR": str(project.parent / "ipython"), "NO_COLOR": "1"}
     command = [*WAYS[way], str(project / "ocr.ipynb")]
     # A session of its own, so that a kill takes the kernel along.
     return subprocess.Popen(
         command,
         cwd=cwd,
-        env=environment,
+        env=user_environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -205,8 +191,7 @@ def test_training_on_shipped_images_lowers_the_loss_and_saves_what_it_reads(proj
 def test_papermill_sets_parameters_and_wins_over_the_environment(project, elsewhere, image_folder):
     out = elsewhere / "out.ipynb"
     command = [BIN / "papermill", project / "ocr.ipynb", out, "--cwd", project, "-p", "epochs", "1"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
-    environment |= TINY | {"OCR_EPOCHS": "3", "OCR_DATA_DIR": str(image_folder)}
+    environment = user_environment(**TINY | {"OCR_EPOCHS": "3", "OCR_DATA_DIR": str(image_folder)})
     subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True)
     run = json.loads((project / "runs" / "tiny run" / "metrics.json").read_text())["run"]
     assert run["epochs"] == 1

@@ -4,7 +4,6 @@ Screenshots are left in runs/screenshots/.
 """
 
 import contextlib
-import os
 import re
 import shutil
 import socket
@@ -16,7 +15,7 @@ import nbformat
 import pytest
 from playwright.sync_api import sync_playwright
 
-from conftest import PROJECT
+from conftest import PROJECT, user_environment
 from reader import Reader
 
 SCREENSHOTS = PROJECT / "runs" / "screenshots"
@@ -46,14 +45,10 @@ def browser():
 
 
 @pytest.fixture
-def project(tmp_path, image_folder):
-    """A copy of the project whose captcha_images are 30 of the shipped ones."""
-    copy = tmp_path / "my project"
-    copy.mkdir()
-    for path in [*PROJECT.glob("*.py"), PROJECT / "ocr.ipynb"]:
-        shutil.copy(path, copy)
-    shutil.copytree(image_folder, copy / "captcha_images")
-    return copy
+def project(project, image_folder):
+    """The copy of the project, with 30 of the shipped images."""
+    shutil.copytree(image_folder, project / "captcha_images")
+    return project
 
 
 @contextlib.contextmanager
@@ -71,11 +66,9 @@ def jupyterlab(project, **variables):
         *(f"--port={port}", f"--IdentityProvider.token={TOKEN}", f"--LabApp.user_settings_dir={settings}"),
         f"--LabApp.workspaces_dir={project.parent / 'workspaces'}",
     ]
-    environment = {
-        k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST" and not k.startswith("OCR_")
-    }
+    environment = user_environment(**TINY, **variables)
     log = (project.parent / "jupyter.log").open("w")
-    server = subprocess.Popen(command, cwd=project, env=environment | variables, stdout=log, stderr=log)
+    server = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
     try:
         for _ in range(600):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -147,7 +140,7 @@ def code_cells(project):
 
 def test_notebook_runs_cell_by_cell_and_then_all_at_once(browser, project):
     number = len(code_cells(project))
-    with jupyterlab(project, **TINY, OCR_EPOCHS="1") as address:
+    with jupyterlab(project, OCR_EPOCHS="1") as address:
         page = open_notebook(browser, address)
         menu(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells")
         page.get_by_role("button", name="Confirm").click()
@@ -179,7 +172,7 @@ def test_notebook_runs_cell_by_cell_and_then_all_at_once(browser, project):
 
 def test_interrupted_fit_leaves_a_reader_of_the_best_epoch_and_goes_on_when_run_again(browser, project):
     run_dir = project / "runs" / "run"
-    with jupyterlab(project, **TINY, OCR_EPOCHS="500", OCR_PATIENCE="500") as address:
+    with jupyterlab(project, OCR_EPOCHS="500", OCR_PATIENCE="500") as address:
         page = open_notebook(browser, address)
         menu(page, "Run", "Run All Cells")
         fit_cell(page).get_by_text(re.compile(r"epoch +3/500")).wait_for(timeout=5 * MINUTES)
