@@ -1,13 +1,14 @@
 # make train   trains a reader on captcha_images/ with the notebook, as users do
 # make test    checks style and runs every test
 # make test-browser   runs the notebook in JupyterLab, in a chromium that is installed
+# make crossval DATA=captcha_images   cross-validates the notebook on a folder of images
 # make notebook   runs the notebook on captcha_images/ and stores its outputs in it
 # Each creates .venv and installs what it needs. PYTHON=python3.12 chooses another Python.
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test test-browser notebook
+.PHONY: train test test-browser crossval notebook
 
 train: .venv/installed
 	@# runipy is not there on Python 3.12 and later.
@@ -20,6 +21,11 @@ test: .venv/installed-dev
 
 test-browser: .venv/installed-dev
 	$(BIN)/python -m pytest tests/browser
+
+DATA ?= captcha_images
+
+crossval: .venv/installed
+	$(BIN)/python -m tools.crossval "$(DATA)"
 
 notebook: .venv/installed-dev
 	$(BIN)/python -m tools.notebook

@@ -99,6 +99,22 @@ def write_json(path, content):
     os.replace(unfinished, path)
 
 
+def write_csv(path, rows, columns=None):
+    """Writes a table beside its place and moves it there, so that it is whole or not there.
+
+    Args:
+        path: the `Path` of the file.
+        rows: a list of dictionaries with the same keys.
+        columns: those keys; needed only where there may be no row.
+    """
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(unfinished, path)
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Saves the whole training after every epoch, and brings it back.
 
@@ -166,7 +182,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.averaging.on_epoch_begin(epoch)
         self._save([*self.history, row])
         self.averaging.on_epoch_end(epoch)
-        self._write_history()
+        write_csv(self.path.with_name("history.csv"), self.history)
 
     def _save(self, history):
         stopping = {name: getattr(self.early_stopping, name) for name in self.STOPPING}
@@ -182,11 +198,3 @@ class Checkpoint(keras.callbacks.Callback):
         """Everything that training changes: weights, seed generators, the optimizer's memory."""
         self.model.optimizer.build(self.model.trainable_variables)
         return [*self.model.variables, *self.model.optimizer.variables]
-
-    def _write_history(self):
-        unfinished = self.path.with_name("history.unfinished.csv")
-        with open(unfinished, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.history[0]))
-            writer.writeheader()
-            writer.writerows(self.history)
-        os.replace(unfinished, self.path.with_name("history.csv"))

@@ -57,6 +57,8 @@ PARAMETERS = {
     "drop_copy_number": Bounds(bool),
     "validation_share": Bounds(float, 0.01, 0.45),
     "test_share": Bounds(float, 0.01, 0.45),
+    "folds": Bounds(int, 2, or_zero=True),
+    "fold": Bounds(int, 1, or_zero=True),
     "run_name": Bounds(str),
     "seed": Bounds(int, 0, 2**31 - 1),
     "image_width": Bounds(int, 16, 4096, or_zero=True),
@@ -64,6 +66,7 @@ PARAMETERS = {
     "augmentation": Bounds(float, 0, 3),
     "epochs": Bounds(int, 1),
     "batch_size": Bounds(int, 1),
+    "least_batches": Bounds(int, 1),
     "learning_rate": Bounds(float, 1e-7, 1),
     "warmup_epochs": Bounds(int, 0),
     "dropout": Bounds(float, 0, 0.9),
@@ -140,6 +143,11 @@ def validate(values):
     if not problems and parameters["validation_share"] + parameters["test_share"] > 0.8:
         problems.append(
             "validation_share and test_share: expected at most 0.8 together, so that there is training."
+        )
+    fold, folds = parameters["fold"], parameters["folds"]
+    if not problems and not min(folds, 1) <= fold <= folds:
+        problems.append(
+            f"fold: expected from 1 to folds, or 0 for both. Received: fold {fold} of {folds} folds"
         )
     if not problems and (set(parameters["run_name"]) & set("/\\\0") or parameters["run_name"] in (".", "..")):
         problems.append(f"run_name: expected a name, not a path. Received: {parameters['run_name']!r}")

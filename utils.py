@@ -199,17 +199,22 @@ def _counts(pairs, total=0):
     return ", ".join(f"{value} ({count})" for value, count in pairs) + more
 
 
-def split_data(samples, seed, validation_share=0.1, test_share=0.1):
+def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, folds=0):
     """Cuts the images into training, validation and test.
 
     The cut depends on the images and the seed alone, not on their order.
     Byte-identical images stay together, so that no test image was trained on.
+    For cross-validation, the images are cut into parts of equal size, and one
+    of them is the test split: over all folds, each image is tested once.
 
     Args:
         samples: the list of `Sample`s.
         seed: the seed of the shuffle, an integer of 0 or more.
         validation_share: the share of the images that early stopping watches.
-        test_share: the share of the images that only the final score sees.
+        test_share: the share of the images that only the final score sees;
+            not used in cross-validation.
+        fold: in cross-validation, the part to test on, from 1 to `folds`.
+        folds: the number of parts, 2 or more; 0 for no cross-validation.
 
     Returns:
         A tuple of three lists of `Sample`s: training, validation, test.
@@ -221,20 +226,26 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1):
     for sample in sorted(samples, key=lambda sample: (sample.digest, sample.label, sample.path)):
         groups.setdefault(sample.digest, []).append(sample)
     groups = list(groups.values())
+    order = [groups[number] for number in np.random.default_rng(seed).permutation(len(groups))]
     splits = {"test": [], "validation": [], "training": []}
     wanted = {
         "test": max(1, round(test_share * len(samples))),
         "validation": max(1, round(validation_share * len(samples))),
         "training": len(samples),
     }
-    for number in np.random.default_rng(seed).permutation(len(groups)):
+    if folds:
+        splits["test"] = [sample for group in order[fold - 1 :: folds] for sample in group]
+        order = [group for place, group in enumerate(order) if place % folds != fold - 1]
+        wanted["test"] = 0
+    for group in order:
         name = next(name for name in splits if len(splits[name]) < wanted[name])
-        splits[name] += groups[number]
+        splits[name] += group
     empty = [name for name, split in splits.items() if not split]
     if empty:
         raise ValueError(
-            f"Expected enough different images for three splits, 3 at the least. Found {len(groups)} "
-            f"among {len(samples)} files, which leaves nothing for {' and '.join(empty)}."
+            f"Expected enough different images for three splits, {max(3, folds)} at the least. "
+            f"Found {len(groups)} among {len(samples)} files, "
+            f"which leaves nothing for {' and '.join(empty)}."
         )
     assert sum(map(len, splits.values())) == len(samples)
     return splits["training"], splits["validation"], splits["test"]

@@ -9,37 +9,33 @@ The results are printed and appended to benchmarks/results/start_from.jsonl.
 """
 
 import json
-import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-import papermill
-
-from checkpoint import environment
+import checkpoint
+from benchmarks.study import RESULTS, use_defaults
 from labels import label_of
 from metrics import score
 from reader import Reader
 from tools.make_captchas import ALPHABET, make_captchas
-from tools.notebook import NOTEBOOK, PROJECT
+from tools.notebook import run_notebook
 
-RESULTS = PROJECT / "benchmarks" / "results" / "start_from.jsonl"
 NEW_CHARACTERS = "ak"
 
 
 def train(name, data_dir, start_from=""):
     """Runs the notebook; returns the run's folder and what its metrics.json says of the run."""
-    for variable in [variable for variable in os.environ if variable.startswith("OCR_")]:
-        del os.environ[variable]  # the defaults are measured
-    parameters = {"data_dir": str(data_dir), "start_from": str(start_from), "run_name": name}
-    papermill.execute_notebook(NOTEBOOK, None, parameters, cwd=PROJECT, progress_bar=False)
-    run_dir = max((PROJECT / "runs").glob(f"{name}*"), key=lambda path: path.stat().st_mtime)
-    return run_dir, json.loads((run_dir / "metrics.json").read_text())["run"]
+    parameters = {"data_dir": str(data_dir), "start_from": str(start_from)}
+    run_dir = run_notebook({**parameters, "run_name": f"{name}-{time.time():.0f}"})
+    return run_dir, json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))["run"]
 
 
 def main():
     """Runs the benchmark and returns the exit code."""
+    use_defaults()
     folder = Path(tempfile.mkdtemp())
     for name, count, alphabet, seed in [
         ("first", 400, ALPHABET, 1),
@@ -57,10 +53,11 @@ def main():
     for way, reader in [("from the reader of the 400", first / "reader.keras"), ("from scratch", "")]:
         run_dir, run = train("start_from_both", both, reader)
         texts = [reading.text for reading in Reader.load(run_dir / "reader.keras").read(test)]
-        rows.append({"way": way, "images given": 500, **score(labels, texts), **run, **environment()})
+        rows.append(
+            {"way": way, "images given": 500, **score(labels, texts), **run, **checkpoint.environment()}
+        )
     shutil.rmtree(folder)
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as file:
+    with (RESULTS / "start_from.jsonl").open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row) + "\n")
             print(

@@ -88,11 +88,23 @@ def test_all_problems_are_told_at_once():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"validation_share": 0.45, "test_share": 0.45}, {"run_name": "a/b"}, {"run_name": ".."}]
+    "wrong",
+    [
+        {"validation_share": 0.45, "test_share": 0.45},
+        {"run_name": "a/b"},
+        {"run_name": ".."},
+        {"fold": 1},
+        {"fold": 6, "folds": 5},
+        {"fold": 0, "folds": 5},
+    ],
 )
 def test_values_that_do_not_fit_together_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         configuration.validate(defaults() | wrong)
+
+
+def test_fold_of_several_folds_is_accepted():
+    assert configuration.validate(defaults() | {"fold": 5, "folds": 5})["fold"] == 5
 
 
 def test_relative_paths_start_at_the_project_s_folder(monkeypatch, tmp_path):

@@ -158,6 +158,32 @@ def test_three_images_make_three_splits(samples):
     assert [len(split) for split in utils.split_data(samples[:3], 0)] == [1, 1, 1]
 
 
+def test_folds_test_every_image_once_and_training_never_sees_its_test(samples):
+    tested = []
+    for fold in range(1, 5):
+        training, validation, test = utils.split_data(samples, 1, validation_share=0.2, fold=fold, folds=4)
+        assert sorted(training + validation + test) == sorted(samples)
+        assert len(validation) == round(0.2 * len(samples))
+        assert abs(len(test) - len(samples) / 4) < 1
+        tested += test
+    assert sorted(tested) == sorted(samples)
+
+
+def test_byte_identical_images_stay_in_one_fold(image_folder):
+    for path in sorted(image_folder.iterdir()):
+        shutil.copy(path, path.with_stem(f"{path.stem}_1"))
+    samples, _ = utils.find_images(image_folder)
+    for fold in (1, 2, 3):
+        splits = utils.split_data(samples, 0, fold=fold, folds=3)
+        digests = [{sample.digest for sample in split} for split in splits]
+        assert sum(map(len, digests)) == len(set.union(*digests)) == 30
+
+
+def test_more_folds_than_images_are_refused(samples):
+    with pytest.raises(ValueError, match=r"10 at the least\. Found 4 among 4 files.*nothing for test"):
+        utils.split_data(samples[:4], 0, fold=10, folds=10)
+
+
 def test_set_without_a_seed_gives_every_image_once_in_order(samples):
     encode = encoder(samples)
     data = utils.get_data(samples, encode, batch_size=8)

@@ -6,6 +6,8 @@ runs `ocr.ipynb` from top to bottom with the defaults, as `jupyter execute`
 does, and stores the outputs in it, cleaned so that they can be committed.
 """
 
+import ast
+import hashlib
 import os
 import re
 import subprocess
@@ -13,9 +15,16 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 
 PROJECT = Path(__file__).absolute().parent.parent
 NOTEBOOK = PROJECT / "ocr.ipynb"
+TRAINING_MODULES = (
+    *("alphabet", "augmentation", "callbacks", "CTCLayer", "images"),
+    *("labels", "model_size", "SquareRootScheduler", "utils"),
+)
+"""The modules that a training's outcome depends on."""
+
 TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
 
 
@@ -35,6 +44,52 @@ def load_build_model():
     names = {"keras": keras, "layers": layers, "CTCLayer": CTCLayer}
     exec(compile(cell.source, f"{NOTEBOOK.name}, the cell tagged model", "exec"), names)
     return names["build_model"]
+
+
+def code_version():
+    """A short name for the code that trains: the notebook's, up to `fit`, and that of `TRAINING_MODULES`.
+
+    Comments, docstrings and layout do not count.
+
+    Returns:
+        8 hexadecimal digits.
+    """
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    cells = [cell.source for cell in cells if cell.cell_type == "code"]
+    (last,) = [number for number, source in enumerate(cells) if "model.fit(" in source]
+    sources = ["\n".join(cells[: last + 1])]
+    sources += [(PROJECT / f"{name}.py").read_text(encoding="utf-8") for name in TRAINING_MODULES]
+    trees = [ast.parse(source) for source in sources]
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value.value = ""  # a docstring
+    return hashlib.sha256("\n".join(map(ast.dump, trees)).encode()).hexdigest()[:8]
+
+
+def run_notebook(parameters, changes=()):
+    """Runs the notebook through papermill.
+
+    Args:
+        parameters: a dictionary of the notebook's parameters; `OCR_…` variables
+            set those that are not in it. It holds a `run_name` that is not taken.
+        changes: pairs of strings: each first one, which must stand exactly
+            once in the notebook's code, is replaced by the second.
+
+    Returns:
+        The `Path` of the run's folder.
+
+    Raises:
+        ValueError: if a change does not fit the notebook.
+        papermill.PapermillExecutionError: if a cell fails.
+    """
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for before, after in changes:
+        cells = [cell for cell in notebook.cells if before in cell.source and cell.cell_type == "code"]
+        if sum(cell.source.count(before) for cell in cells) != 1:
+            raise ValueError(f"Expected to find this exactly once in the notebook's code: {before}")
+        cells[0].source = cells[0].source.replace(before, after)
+    papermill.execute_notebook(notebook, None, parameters, cwd=PROJECT, progress_bar=False)
+    return PROJECT / "runs" / parameters["run_name"]
 
 
 def clean(notebook):

@@ -85,7 +85,8 @@ def open_notebook(browser, address):
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.goto(address)
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=2 * MINUTES)
-    page.wait_for_selector("[data-status='idle']", timeout=2 * MINUTES, state="attached")
+    # The notebook's own indicator says "idle" from the start; the status bar waits for the kernel.
+    page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle")).wait_for(timeout=2 * MINUTES)
     return page
 
 
@@ -96,6 +97,17 @@ def menu(page, *names):
 
 def prompts(page):
     return page.locator(".jp-CodeCell .jp-InputArea-prompt").all_inner_texts()
+
+
+def wait_for_line(page, pattern, minutes):
+    """Waits until the cell that trains has printed a line."""
+    deadline = time.monotonic() + 60 * minutes
+    while not re.search(pattern, fit_cell(page).inner_text()):
+        stopped = errors(page) + page.locator(".jp-Dialog").all_inner_texts()
+        if stopped or time.monotonic() > deadline:
+            screenshot(page, "stopped")
+            pytest.fail(f"no {pattern!r}; cells {prompts(page)}; errors and dialogs {stopped}")
+        page.wait_for_timeout(200)
 
 
 def wait_for_the_end(page, minutes):
@@ -175,7 +187,7 @@ def test_interrupted_fit_leaves_a_reader_of_the_best_epoch_and_goes_on_when_run_
     with jupyterlab(project, OCR_EPOCHS="500", OCR_PATIENCE="500") as address:
         page = open_notebook(browser, address)
         menu(page, "Run", "Run All Cells")
-        fit_cell(page).get_by_text(re.compile(r"epoch +3/500")).wait_for(timeout=5 * MINUTES)
+        wait_for_line(page, r"epoch +3/500", 5)
         page.locator(
             "[data-command='notebook:interrupt-kernel'], [title^='Interrupt the kernel']"
         ).first.click()
@@ -192,13 +204,13 @@ def test_interrupted_fit_leaves_a_reader_of_the_best_epoch_and_goes_on_when_run_
         screenshot(page, "interrupted")
         fit_cell(page).locator(".jp-InputArea-editor").click()
         page.keyboard.press("Control+Enter")
-        fit_cell(page).get_by_text(re.compile(rf"epoch +{epochs + 2}/500")).wait_for(timeout=3 * MINUTES)
+        wait_for_line(page, rf"epoch +{epochs + 2}/500", 3)
         assert "goes on with the unfinished run" in fit_cell(page).inner_text()
         assert not re.search(rf"epoch +{epochs}/500", fit_cell(page).inner_text())
         page.locator(
             "[data-command='notebook:interrupt-kernel'], [title^='Interrupt the kernel']"
         ).first.click()
-        fit_cell(page).get_by_text(re.compile(r"interrupted after \d+ epochs")).wait_for(timeout=MINUTES)
+        wait_for_line(page, r"interrupted after \d+ epochs", 1)
         screenshot(page, "gone on with")
         page.close()
     assert sorted(path.name for path in (project / "runs").iterdir()) == ["run"]

@@ -1,0 +1,95 @@
+"""How many labelled images does it take?
+
+    python -m benchmarks.learning_curve DATA
+
+holds back a fifth of a folder's images for the test and trains the notebook on
+50, 100, 200, 400 and all of the others (a tenth of them to watch for early
+stopping). The rows are appended to benchmarks/results/learning_curve.jsonl, the
+figure goes to docs/learning_curve.png.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter, ScalarFormatter
+
+import checkpoint
+import configuration
+import metrics
+import plots
+import utils
+from benchmarks.study import measure
+from reader import Reader
+from tools.notebook import PROJECT
+
+COUNTS = (50, 100, 200, 400)
+SEED = 42
+
+
+def train_on(samples, test, name):
+    """Trains on some images and scores the reader on others; returns the row of the study."""
+
+    def read_test(run_dir):
+        readings = Reader.load(run_dir / "reader.keras").read([sample.path for sample in test])
+        return {"test": metrics.score([s.label for s in test], [reading.text for reading in readings])}
+
+    with tempfile.TemporaryDirectory() as folder:
+        for sample in samples:
+            os.symlink(sample.path, Path(folder, sample.path.name))
+        # The notebook's own test split is as small as can be: the images held back are the test.
+        parameters = {"data_dir": folder, "test_share": 0.01, "seed": SEED}
+        images = f"{name} {checkpoint.fingerprint(samples)}"
+        return measure("learning_curve", {"images given": len(samples)}, images, parameters, finish=read_test)
+
+
+def draw(rows):
+    """Draws exact match over the number of images: a matplotlib `Figure`."""
+    figure = Figure(figsize=(6, 3.6), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    counts = [row["images given"] for row in rows]
+    exact = [row["test"]["exact_match"] for row in rows]
+    below = [row["test"]["exact_match"] - row["test"]["interval"][0] for row in rows]
+    above = [row["test"]["interval"][1] - row["test"]["exact_match"] for row in rows]
+    axis.errorbar(counts, exact, [below, above], color=plots.BLUE, marker="o", capsize=4)
+    axis.set(xscale="log", xlabel="labelled images given", ylim=(-0.02, 1.02))
+    axis.set(ylabel=f"exact match on {rows[0]['test']['images']} others")
+    axis.set_xticks(counts)
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def main(arguments=None):
+    """Runs the study and returns the exit code."""
+    (data,) = arguments or sys.argv[1:]
+    data_dir = configuration.resolve(data)
+    samples, _ = utils.find_images(data_dir)
+    training, validation, test = utils.split_data(samples, SEED, test_share=0.2)
+    given = training + validation
+    rows = [
+        train_on(given[:count], test, data_dir.name) for count in (*COUNTS, len(given)) if count <= len(given)
+    ]
+    print("| images given | exact match (95 % interval) | character error rate | epochs (best) | seconds |")
+    print("| --- | --- | --- | --- | --- |")
+    for row in rows:
+        score = row["test"]
+        low, high = score["interval"]
+        cells = [
+            row["images given"],
+            f"{score['right']} of {score['images']}, {score['exact_match']:.1%} ({low:.1%}–{high:.1%})",
+            f"{score['character_error_rate']:.2%}",
+            f"{row['epochs']} ({row['best epoch']})",
+            f"{row['seconds']:.0f}",
+        ]
+        print(f"| {' | '.join(map(str, cells))} |")
+    draw(rows).savefig(PROJECT / "docs" / "learning_curve.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

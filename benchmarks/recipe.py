@@ -1,0 +1,132 @@
+"""What each ingredient of the recipe is worth, and what was tried besides.
+
+    python -m benchmarks.recipe DATA [ablation | candidates]
+
+trains on 65 % of a folder's images and validates on 25 %, always the same
+ones: those of seed 42, whose test split stays out of it. Each case changes one
+thing and is trained for 30 epochs with two seeds. The rows are appended to
+benchmarks/results/recipe.jsonl; a case that is there is not trained again.
+"""
+
+import argparse
+import statistics
+import sys
+
+import checkpoint
+import configuration
+import utils
+from benchmarks.study import MILESTONES, measure
+
+EPOCHS = 30
+SEEDS = (1, 2)
+SPLIT = [("utils.split_data(samples, seed,", "utils.split_data(samples, 42,")]
+"""Whatever the seed of the training, the split is that of seed 42."""
+
+SCHEDULER = "LearningRateScheduler(SquareRootScheduler(learning_rate, warmup_epochs))"
+GRU_NORMALISED = """return_sequences=True))(x)
+        x = normalised(x)"""
+ABLATION = {
+    "the recipe": ({}, []),
+    "no augmentation": ({"augmentation": 0.0}, []),
+    "no dropout": ({"dropout": 0.0}, []),
+    "no normalisation after the GRUs": ({}, [(GRU_NORMALISED, "return_sequences=True))(x)")]),
+    "blank's bias starts at 0": ({}, [("Constant([3.0]", "Constant([0.0]")]),
+    "no average of the weights": ({}, [("ema_momentum=0.98", "ema_momentum=0.0")]),
+    "no clipping of gradients": ({}, [("global_clipnorm=1.0, ", "")]),
+    "no warm-up": ({"warmup_epochs": 0}, []),
+    "constant learning rate": ({}, [(SCHEDULER, "LearningRateScheduler(lambda epoch, rate: learning_rate)")]),
+    "steps of 4 pixels": ({}, [("model_size.choose_step_width(samples, width, known)", "4")]),
+}
+"""Without one ingredient each: parameters, and changes of the notebook's code."""
+
+DATA = "utils.get_data(training, encode, batch_size, seed, first_epoch * passes, augmentation)"
+CLEAN = "utils.get_data(training, encode, batch_size, seed, {}, 0.0)"
+AUGMENTED = "utils.get_data(training, encode, batch_size, seed, {}, augmentation)"
+NOISE = "({**x, 'image': x['image'] + keras.random.normal(keras.ops.shape(x['image']), stddev=0.2)}, y)"
+LOSS = 'CTCLayer(name="ctc")(label, logits)'
+CANDIDATES = {
+    "batches of 16": ({"batch_size": 16}, []),
+    "dropout 0.1": ({"dropout": 0.1}, []),
+    "dropout 0.3": ({"dropout": 0.3}, []),
+    "augmentation 1.5": ({"augmentation": 1.5}, []),
+    "highest learning rate 0.005": ({"learning_rate": 0.005}, []),
+    "average over 100 batches": ({}, [("ema_momentum=0.98", "ema_momentum=0.99")]),
+    "weight decay 0.01": ({}, [("optimizers.Adam(", "optimizers.AdamW(weight_decay=0.01, learning_rate=")]),
+    "layer normalisation after the GRUs": (
+        {},
+        [(GRU_NORMALISED, "return_sequences=True))(x)\n        x = layers.LayerNormalization()(x)")],
+    ),
+    "auxiliary CTC head on the columns": (
+        {},
+        [
+            ("    for units in", "    columns = layers.Dense(number_of_classes)(x)\n    for units in"),
+            (
+                LOSS,
+                'CTCLayer(name="ctc")(label, logits) + 0 * CTCLayer(name="auxiliary")(label, columns)',
+            ),
+        ],
+    ),
+    "first 5 epochs without augmentation": (
+        {},
+        [(DATA, f"{CLEAN.format(0)}.take(5 * batches).concatenate({AUGMENTED.format(5)})")],
+    ),
+    "last 6 epochs without augmentation": (
+        {},
+        [(DATA, f"{AUGMENTED.format(0)}.take(24 * batches).concatenate({CLEAN.format(24)})")],
+    ),
+    "noise on the images": ({}, [(DATA, f"{DATA}.map(lambda x, y: {NOISE})")]),
+}
+"""What was tried besides: parameters, and changes of the notebook's code."""
+
+
+def train(data_dir, case, parameters, changes, seed):
+    """Trains one case with one seed, unless that is recorded; returns its row."""
+    samples, _ = utils.find_images(data_dir)
+    parameters = {
+        "data_dir": str(data_dir),
+        "validation_share": 0.25,
+        "epochs": EPOCHS,
+        "patience": EPOCHS,
+        "seed": seed,
+        **parameters,
+    }
+    images = f"{data_dir.name} {checkpoint.fingerprint(samples)}"
+    return measure("recipe", {"case": case, "seed": seed}, images, parameters, SPLIT + changes)
+
+
+def table(rows):
+    """Writes the rows of all cases as a table in Markdown, a line for each case, the seeds side by side."""
+    header = ["case", "take-off epoch", *(f"seconds to {m:.0%}" for m in MILESTONES)]
+    header += ["validation loss", "exact match", "seconds an epoch"]
+    lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        of_case = [row for row in rows if row["case"] == case]
+        cells = [[row["take-off epoch"] for row in of_case]]
+        cells += [[row["seconds to"][f"{m:.0%}"] for row in of_case] for m in MILESTONES]
+        cells += [[row["validation loss"] for row in of_case]]
+        cells += [[f"{row['validation exact match']:.1%}" for row in of_case]]
+        cells += [[f"{statistics.median([row['seconds'] / row['epochs'] for row in of_case]):.1f}"]]
+        texts = [" / ".join("–" if value is None else str(value) for value in cell) for cell in cells]
+        lines.append(f"| {case} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def main(arguments=None):
+    """Runs the study and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="recipe", description="Measures the recipe's ingredients.")
+    parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
+    parser.add_argument("cases", nargs="?", choices=["ablation", "candidates"], default="ablation")
+    options = parser.parse_args(arguments)
+    data_dir = configuration.resolve(options.data)
+    cases = ABLATION if options.cases == "ablation" else CANDIDATES
+    rows = [
+        train(data_dir, case, parameters, changes, seed)
+        for seed in SEEDS
+        for case, (parameters, changes) in cases.items()
+    ]
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

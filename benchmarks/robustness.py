@@ -1,0 +1,89 @@
+"""Do the defaults train on images of other kinds, and from any seed?
+
+    python -m benchmarks.robustness kinds
+    python -m benchmarks.robustness seeds DATA
+
+`kinds` draws five sets that differ in what a reader may meet and trains the
+notebook on each with its defaults. `seeds` trains on a folder for 8 epochs from
+ten seeds: none may stay on the flat stretch, where no image is read. The rows
+are appended to benchmarks/results/robustness.jsonl.
+"""
+
+import argparse
+import json
+import math
+import string
+import sys
+import tempfile
+
+import checkpoint
+import configuration
+import utils
+from benchmarks.study import measure
+from tools.make_captchas import ALPHABET, make_captchas
+
+SMALL = string.digits + string.ascii_lowercase
+STEPS = 70 * math.ceil(674 / 32)
+"""Those of the longest training on captcha_v2: 70 epochs of 674 images in batches of 32."""
+
+KINDS = {
+    "lengths 3 to 8, 36 characters": {"count": 1000, "lengths": (3, 8), "alphabet": SMALL},
+    "62 characters": {"count": 1000, "alphabet": SMALL + string.ascii_uppercase},
+    "100 images": {"count": 100},
+    "10,000 images": {"count": 10_000},
+    "twice as large": {"count": 1000, "size": (400, 100)},
+}
+
+
+def train_kind(kind, drawn):
+    """Draws a set of images, trains on it, and returns the row with the score of its test split."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_captchas(**{"lengths": (5, 5), "alphabet": ALPHABET, **drawn}, out=folder)
+        training_images = 0.8 * drawn["count"]
+        epochs = {"epochs": math.ceil(STEPS / (training_images / 32))} if training_images > 2000 else {}
+        return measure(
+            "robustness", {"kind": kind}, str(drawn), {"data_dir": folder, **epochs}, finish=test_score
+        )
+
+
+def test_score(run_dir):
+    """What the run's `metrics.json` says of the test split."""
+    return {"test": json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))["scores"]["test"]}
+
+
+def train_seeds(data_dir):
+    """Trains for 8 epochs from ten seeds; returns the rows."""
+    samples, _ = utils.find_images(data_dir)
+    images = f"{data_dir.name} {checkpoint.fingerprint(samples)}"
+    parameters = {"data_dir": str(data_dir), "epochs": 8}
+    return [measure("robustness", {"seed": s}, images, {**parameters, "seed": s}) for s in range(10)]
+
+
+def main(arguments=None):
+    """Runs a study and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="robustness", description="Trains on other images, from other seeds."
+    )
+    parser.add_argument("study", choices=["kinds", "seeds"])
+    parser.add_argument("data", metavar="DATA", nargs="?", default="captcha_images")
+    options = parser.parse_args(arguments)
+    if options.study == "kinds":
+        print("| images | test images right (95 % interval) | take-off epoch | epochs | seconds |")
+        print("| --- | --- | --- | --- | --- |")
+        for kind, drawn in KINDS.items():
+            row = train_kind(kind, drawn)
+            low, high = row["test"]["interval"]
+            print(
+                f"| {kind} | {row['test']['right']} of {row['test']['images']} ({low:.1%}–{high:.1%}) "
+                f"| {row['take-off epoch']} | {row['epochs']} | {row['seconds']:.0f} |"
+            )
+    else:
+        print("| seed | take-off epoch | exact match of the best epoch |")
+        print("| --- | --- | --- |")
+        for row in train_seeds(configuration.resolve(options.data)):
+            print(f"| {row['seed']} | {row['take-off epoch']} | {row['validation exact match']:.1%} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

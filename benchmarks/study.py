@@ -1,0 +1,95 @@
+"""What all studies share: a training is a run of the notebook, recorded once and never repeated."""
+
+import csv
+import hashlib
+import json
+import os
+
+import checkpoint
+from tools.notebook import PROJECT, code_version, run_notebook
+
+RESULTS = PROJECT / "benchmarks" / "results"
+MILESTONES = (0.5, 0.9, 0.95, 0.99)
+"""Exact match on the validation images; the seconds until it is first reached are recorded."""
+
+
+def use_defaults():
+    """Takes the `OCR_…` variables out of the environment: what is measured is what a new user gets."""
+    for variable in [variable for variable in os.environ if variable.startswith("OCR_")]:
+        del os.environ[variable]
+
+
+def measure(study, case, images, parameters, changes=(), finish=None):
+    """Trains with the notebook, unless that has been recorded, and records the figures of the training.
+
+    Args:
+        study: the name of the study; its rows are in `benchmarks/results/<study>.jsonl`.
+        case: a dictionary that tells this training from others of the study.
+        images: what the training is given, a text such as `checkpoint.fingerprint` returns.
+        parameters: the notebook's parameters that are not its defaults.
+        changes: what is changed in the notebook's code, as in `run_notebook`.
+        finish: a function of the run's folder that returns more figures, a dictionary.
+
+    Returns:
+        The row, a dictionary.
+    """
+    use_defaults()
+    kept = {name: value for name, value in parameters.items() if name != "data_dir"}
+    identity = {**case, "images": images, "parameters": kept, "changes": list(map(list, changes))}
+    identity["code"] = code_version()
+    file = RESULTS / f"{study}.jsonl"
+    for row in read(study):
+        if all(row.get(name) == value for name, value in identity.items()):
+            return row
+    name = f"{study}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
+    print(f"{study}: {', '.join(f'{key} {value}' for key, value in case.items())}", flush=True)
+    run_dir = PROJECT / "runs" / name
+    if not (run_dir / checkpoint.FINISHED).exists():
+        run_notebook({**parameters, "run_name": name}, changes)
+    row = {**identity, **figures(run_dir), **(finish(run_dir) if finish else {}), **checkpoint.environment()}
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return row
+
+
+def read(study):
+    """The recorded rows of a study: a list of dictionaries, the oldest first."""
+    file = RESULTS / f"{study}.jsonl"
+    return (
+        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    )
+
+
+def figures(run_dir):
+    """The figures of a training, on training and validation images alone: no test image is looked at.
+
+    Args:
+        run_dir: the `Path` of a finished run.
+
+    Returns:
+        A dictionary: images, epochs, the first epoch that read a validation
+        image right, the seconds to each milestone (None if it was not
+        reached), and loss and exact match of the best epoch.
+    """
+    with (run_dir / "history.csv").open(encoding="utf-8", newline="") as file:
+        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    finished = json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))
+    best = history[finished["run"]["best_epoch"] - 1]
+    seconds = 0
+    reached = {}
+    for row in history:
+        seconds += row["seconds"]
+        for milestone in (0, *MILESTONES):
+            if row["val_exact_match"] >= (milestone or 1e-9):
+                reached.setdefault(milestone, (int(row["epoch"]), round(seconds, 1)))
+    return {
+        "training images": finished["scores"]["training"]["images"],
+        "validation images": finished["scores"]["validation"]["images"],
+        "epochs": len(history),
+        "best epoch": int(best["epoch"]),
+        "take-off epoch": reached.get(0, (None,))[0],
+        "seconds to": {f"{milestone:.0%}": reached.get(milestone, (0, None))[1] for milestone in MILESTONES},
+        "validation loss": round(best["val_loss"], 4),
+        "validation exact match": round(best["val_exact_match"], 4),
+        "seconds": round(seconds, 1),
+    }

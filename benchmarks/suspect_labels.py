@@ -1,0 +1,98 @@
+"""Does cross-validation find wrong labels?
+
+    python -m benchmarks.suspect_labels DATA
+
+corrupts 2 % of a folder's labels on purpose, one character of each replaced by
+another, cross-validates the notebook on them, and tells how many of the labels
+on its list of suspects are wrong (precision) and how many of the wrong ones are
+on it (recall). The images are linked to, not copied; nothing of the folder is
+changed. The result is appended to benchmarks/results/suspect_labels.jsonl.
+"""
+
+import csv
+import json
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import checkpoint
+import configuration
+import utils
+from benchmarks.study import RESULTS
+from metrics import wilson_interval
+from tools import crossval
+
+SHARE = 0.02
+SEED = 42
+
+
+def corrupt(samples, share, seed):
+    """Replaces one character of some labels by another of the alphabet.
+
+    Args:
+        samples: a list of `utils.Sample`s.
+        share: the share of the labels to corrupt.
+        seed: an integer; the same seed corrupts the same labels.
+
+    Returns:
+        A dictionary from the paths of the samples to their labels, and the set
+        of the paths whose label is now wrong.
+    """
+    generator = random.Random(seed)
+    alphabet = sorted(set("".join(sample.label for sample in samples)))
+    wrong = {sample.path for sample in generator.sample(samples, round(share * len(samples)))}
+    labels = {sample.path: sample.label for sample in samples}
+    for path in sorted(wrong):
+        label = labels[path]
+        place = generator.randrange(len(label))
+        other = generator.choice([character for character in alphabet if character != label[place]])
+        labels[path] = label[:place] + other + label[place + 1 :]
+    return labels, wrong
+
+
+def main(arguments=None):
+    """Runs the benchmark and returns the exit code."""
+    (data,) = arguments or sys.argv[1:]
+    data_dir = configuration.resolve(data)
+    samples, _ = utils.find_images(data_dir)
+    labels, wrong = corrupt(samples, SHARE, SEED)
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent, f"{data_dir.name} with wrong labels")
+        folder.mkdir()
+        with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "text"])
+            for path, label in labels.items():
+                os.symlink(path, folder / path.name)
+                writer.writerow([path.name, label])
+        _, readings, summary = crossval.cross_validate(folder, seed=SEED)
+    wrong_files = {path.name for path in wrong}
+    suspects = {row["file"] for row in crossval.suspect_labels(readings)}
+    found = len(suspects & wrong_files)
+    row = {
+        "images": f"{data_dir.name} {checkpoint.fingerprint(samples)}",
+        "labels": len(samples),
+        "wrong": len(wrong),
+        "suspects": len(suspects),
+        "found": found,
+        "precision": found / max(1, len(suspects)),
+        "recall": found / len(wrong),
+        "recall interval": wilson_interval(found, len(wrong)),
+        "suspicion": crossval.SUSPICION,
+        "seconds": summary["seconds"],
+        **checkpoint.environment(),
+    }
+    with (RESULTS / "suspect_labels.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+    print(
+        f"{row['wrong']} of {row['labels']} labels corrupted; "
+        f"{row['suspects']} suspects, {found} of these wrong: "
+        f"precision {row['precision']:.1%}, recall {row['recall']:.1%}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Cross-validation as users run it, and what it makes of the readings."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from conftest import PROJECT, user_environment
+from tools import crossval
+
+TINY = {"OCR_EPOCHS": "1", "OCR_LEAST_BATCHES": "1", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20"}
+
+
+def reading(label, text, confidence, file=""):
+    return {"file": file or f"{label}.png", "label": label, "text": text, "confidence": confidence}
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_folds_are_kept(
+    project, image_folder
+):
+    shutil.copytree(PROJECT / "tools", project / "tools")
+    command = [sys.executable, "-m", "tools.crossval", str(image_folder), "--folds", "2"]
+
+    def run():
+        environment = user_environment(**TINY)
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+    first = run()
+    assert first.returncode == 0, first.stderr
+    folds = sorted((project / "runs").glob("*-fold-*"))
+    tested = [{row["file"] for row in rows_of(fold / "test_readings.csv")} for fold in folds]
+    configs = [json.loads((fold / "config.json").read_text())["identity"] for fold in folds]
+    assert [config["parameter fold"] for config in configs] == [1, 2]
+    assert configs[0]["training images"] != configs[1]["training images"]
+    assert tested[0] | tested[1] == {path.name for path in image_folder.iterdir()}
+    assert not tested[0] & tested[1]
+
+    (folder,) = [path for path in (project / "runs").iterdir() if path not in folds]
+    rows = rows_of(folder / "readings.csv")
+    assert sorted(row["file"] for row in rows) == sorted(path.name for path in image_folder.iterdir())
+    assert all(int(row["right"]) == (row["label"] == row["text"]) for row in rows)
+    summary = json.loads((folder / "crossval.json").read_text())
+    assert summary["images"] == 30
+    assert summary["right"] == sum(int(row["right"]) for row in rows)
+    assert f"2-fold on some images: {summary['right']} of 30" in first.stdout
+    assert [fold["training images"] for fold in summary["folds"]] == [12, 12]
+    with Image.open(folder / "wrong_readings_1.png") as image:
+        assert image.width == 1000
+    assert rows_of(folder / "suspect_labels.csv") == []
+
+    # As after a kill in the second fold: the first is kept.
+    shutil.rmtree(folds[1])
+    before = (folds[0] / "metrics.json").stat().st_mtime_ns
+    second = run()
+    assert second.returncode == 0, second.stderr
+    assert "fold 1 of 2 is finished" in second.stdout
+    assert (folds[0] / "metrics.json").stat().st_mtime_ns == before
+    assert len(list((project / "runs").iterdir())) == 3
+    assert rows_of(folder / "readings.csv") == rows
+
+
+def test_missing_folder_is_an_error_on_the_terminal(tmp_path, capsys):
+    assert crossval.main([str(tmp_path / "none")]) == 1
+    assert f"Expected a folder of images at {tmp_path / 'none'}" in capsys.readouterr().err
+
+
+def test_suspect_labels_are_those_contradicted_with_confidence_the_surest_first():
+    rows = [
+        reading("aaa", "aaa", 0.99),
+        reading("bbb", "bbc", 0.7),
+        reading("ccc", "cc", 0.3),
+        reading("ddd", "dxd", 0.95),
+    ]
+    assert [row["label"] for row in crossval.suspect_labels(rows)] == ["ddd", "bbb"]
+
+
+def test_summary_tells_folds_lengths_characters_and_confusions(tmp_path):
+    runs = []
+    for fold in (1, 2):
+        run_dir = tmp_path / f"fold-{fold}"
+        run_dir.mkdir()
+        run = {"epochs": 3, "best_epoch": 2, "seconds": 10.0 * fold, "seed": 1, "machine": ""}
+        scores = {"training": {"images": 20}}
+        (run_dir / "metrics.json").write_text(json.dumps({"scores": scores, "run": run}))
+        runs.append(run_dir)
+    rows = [
+        {"fold": 1, **reading("ab", "ab", 0.9), "right": 1},
+        {"fold": 1, **reading("abb", "ab", 0.8), "right": 0},
+        {"fold": 2, **reading("ba", "ca", 0.7), "right": 0},
+    ]
+    summary = crossval._summary(rows, runs)
+    assert (summary["images"], summary["right"], summary["seconds"]) == (3, 1, 30.0)
+    assert summary["character_error_rate"] == pytest.approx(2 / 7)
+    assert [(fold["images"], fold["right"]) for fold in summary["folds"]] == [(2, 1), (1, 0)]
+    assert {length: row["images"] for length, row in summary["lengths"].items()} == {2: 2, 3: 1}
+    assert summary["characters"] == {"a": {"seen": 3, "misread": 0}, "b": {"seen": 4, "misread": 2}}
+    assert sorted(summary["confusions"]) == [["b", "", 1], ["b", "c", 1]]
+    assert [row["label"] for row in summary["wrong"]] == ["abb", "ba"]
+    text = crossval.describe({"images folder": "set", **summary})
+    assert "2-fold on set: 1 of 3" in text
+    assert "misread characters: b 2 of 4" in text
+
+
+def test_many_wrong_readings_are_drawn_on_several_pages(tmp_path, shipped):
+    rows = [reading("2", "3", 0.5, path.name) for path in shipped[:3]]
+    crossval.draw(tmp_path, shipped[0].parent, rows, "wrong", page=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong_1.png", "wrong_2.png"]

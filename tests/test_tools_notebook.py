@@ -1,0 +1,44 @@
+import pytest
+
+from tools import notebook
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch, project):
+    """The tool works on a copy of the project."""
+    monkeypatch.setattr(notebook, "PROJECT", project)
+    monkeypatch.setattr(notebook, "NOTEBOOK", project / "ocr.ipynb")
+    return project
+
+
+@pytest.mark.parametrize("before", ["no such code", "seed"])
+def test_change_that_does_not_fit_exactly_once_is_refused(before):
+    with pytest.raises(ValueError, match=f"exactly once in the notebook's code: {before}"):
+        notebook.run_notebook({"run_name": "never"}, [(before, "")])
+
+
+def test_change_is_what_runs_and_the_notebook_stays_as_it_is(elsewhere):
+    before = notebook.NOTEBOOK.read_bytes()
+    with pytest.raises(Exception, match="ValueError: changed"):
+        notebook.run_notebook({"run_name": "run"}, [("import functools\n", "raise ValueError('changed')\n")])
+    assert notebook.NOTEBOOK.read_bytes() == before
+
+
+def test_code_version_follows_what_trains_and_nothing_else(elsewhere):
+    version = notebook.code_version()
+
+    def edited(file, before, after):
+        path = elsewhere / file
+        source = path.read_text(encoding="utf-8")
+        assert before in source
+        path.write_text(source.replace(before, after), encoding="utf-8")
+        changed = notebook.code_version()
+        path.write_text(source, encoding="utf-8")
+        return changed != version
+
+    assert edited("augmentation.py", "4.0", "5.0")
+    assert edited("ocr.ipynb", "use_ema=True", "use_ema=False")
+    assert not edited("augmentation.py", '"""Moves', '"""Shifts')
+    assert not edited("utils.py", "import tensorflow as tf\n", "import tensorflow as tf  # the data\n")
+    assert not edited("ocr.ipynb", "The loaded reader reads", "It reads")
+    assert not edited("plots.py", "dpi=100", "dpi=200")
