@@ -115,6 +115,27 @@ def write_csv(path, rows, columns=None):
     os.replace(unfinished, path)
 
 
+def write_readings(path, images_dir, samples, readings):
+    """Writes a CSV with a line for each labelled image: file, label, text, confidence, right (0 or 1).
+
+    Args:
+        path: the `Path` of the file to write.
+        images_dir: the folder that the files' names are relative to.
+        samples: a list of `utils.Sample`s.
+        readings: a list of as many `reader.Reading`s.
+    """
+    rows = [
+        {
+            "file": sample.path.relative_to(images_dir),
+            "label": sample.label,
+            **reading._asdict(),
+            "right": int(sample.label == reading.text),
+        }
+        for sample, reading in zip(samples, readings, strict=True)
+    ]
+    write_csv(path, rows)
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Saves the whole training after every epoch, and brings it back.
 

@@ -10,15 +10,20 @@ from labels import steps_needed
 NARROW_STEP, WIDE_STEP = 4, 8
 """Pixels of the image's width that can make one time step."""
 
+STEPS_PER_CHARACTER = 8
+"""The steps that a label's characters should have on average, for neighbours that touch to be told apart."""
+
 SMALLEST_HEIGHT, LARGEST_HEIGHT, LARGEST_WIDTH = 24, 64, 640
 """Pixels. The bounds of a model's image size that is chosen from the data."""
 
 
 def choose_step_width(samples, image_width, known=None):
-    """Chooses how many pixels of the image's width make one time step: 8, or 4 for long labels.
+    """Chooses how many pixels of the image's width make one time step: 4, or 8 where characters are wide.
 
-    Half the steps make the GRUs twice as fast. They serve as long as no label
-    needs more than half of them, so that CTC has room for blanks.
+    Half the steps make training a fifth faster. They serve as long as the
+    longest label still has `STEPS_PER_CHARACTER` for each of its characters:
+    text rarely fills its image, and of two letters `m` that touch, each needs
+    its own step, with a blank between them (`benchmarks/RESULTS.md`, the recipe).
 
     Args:
         samples: the list of `utils.Sample`s.
@@ -26,12 +31,12 @@ def choose_step_width(samples, image_width, known=None):
         known: the `reader.Reader` to start from, or None. Its steps are kept.
 
     Returns:
-        8 or 4.
+        4 or 8.
     """
     if known is not None:
         return WIDE_STEP if known.time_steps == known.image_width // WIDE_STEP else NARROW_STEP
     longest = max(steps_needed(sample.label) for sample in samples)
-    return WIDE_STEP if 2 * longest <= image_width // WIDE_STEP else NARROW_STEP
+    return WIDE_STEP if STEPS_PER_CHARACTER * longest <= image_width // WIDE_STEP else NARROW_STEP
 
 
 def choose_size(samples, image_width=0, image_height=0, known=None):

@@ -23,8 +23,8 @@ from benchmarks.study import measure
 from tools.make_captchas import ALPHABET, make_captchas
 
 SMALL = string.digits + string.ascii_lowercase
-STEPS = 70 * math.ceil(674 / 32)
-"""Those of the longest training on captcha_v2: 70 epochs of 674 images in batches of 32."""
+STEPS = 60 * math.ceil(674 / 32)
+"""Those of the longest training on captcha_v2: 60 epochs of 674 images in batches of 32."""
 
 KINDS = {
     "lengths 3 to 8, 36 characters": {"count": 1000, "lengths": (3, 8), "alphabet": SMALL},

@@ -67,11 +67,12 @@ def test_size_and_steps_of_a_known_reader_are_kept():
     assert model_size.choose_step_width(samples, 120, known) == 8
 
 
-def test_steps_are_wide_unless_a_label_needs_them(tmp_path):
-    short = [utils.Sample(Path("a"), "a" * 6, (1, 1), "")]  # needs 11 steps; 200 pixels have 25 of 8
-    long = [utils.Sample(Path("a"), "ab" * 7, (1, 1), "")]
+def test_steps_are_wide_only_where_every_character_has_eight_of_them():
+    short = [utils.Sample(Path("a"), "abc", (1, 1), "")]  # 200 pixels have 25 steps of 8
+    equal = [utils.Sample(Path("a"), "aac", (1, 1), "")]  # one step more, between equal neighbours
     assert model_size.choose_step_width(short, 200) == 8
-    assert model_size.choose_step_width(short + long, 200) == 4
+    assert model_size.choose_step_width(short, 184) == 4
+    assert model_size.choose_step_width(short + equal, 200) == 4
 
 
 @pytest.mark.parametrize("size", [(20, 60), (400, 32), (1200, 64)])

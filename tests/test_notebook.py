@@ -1,5 +1,6 @@
 """The notebook as users run it: the three ways, with tiny parameters, from another folder."""
 
+import csv
 import json
 import os
 import random
@@ -106,6 +107,11 @@ def test_notebook_runs_to_its_end_from_another_folder(way, project, elsewhere, i
     assert (metrics["run"]["seed"], metrics["run"]["epochs"]) == (7, 2)
     config = json.loads((run_dir / "config.json").read_text())
     assert config["identity"]["parameter image_width"] == 80
+    with (run_dir / "test_readings.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["right"]) for row in rows) == metrics["scores"]["test"]["right"]
+    assert all((image_folder / row["file"]).exists() and row["label"] in row["file"] for row in rows)
+    assert "an epoch is 15 batches, 5 × all training images" in output
     loaded = Reader.load(run_dir / "reader.keras")
     assert (loaded.image_width, loaded.image_height) == (80, 20)
     assert len(loaded.read(sorted(image_folder.iterdir()))) == 30

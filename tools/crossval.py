@@ -85,9 +85,8 @@ def _key(samples, parameters):
 def _readings(fold, run_dir):
     with (run_dir / "test_readings.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            confidence = float(row.pop("confidence"))
-            right = row["label"] == row["text"]
-            yield {"fold": fold, **row, "confidence": confidence, "right": int(right)}
+            converted = {"confidence": float(row["confidence"]), "right": int(row["right"])}
+            yield {"fold": fold, **row, **converted}
 
 
 def _score(rows):
