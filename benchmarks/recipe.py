@@ -1,11 +1,14 @@
 """What each ingredient of the recipe is worth, and what was tried besides.
 
-    python -m benchmarks.recipe DATA [ablation | candidates]
+    python -m benchmarks.recipe ablation DATA
+    python -m benchmarks.recipe candidates DATA
+    python -m benchmarks.recipe recorded
 
 trains on 65 % of a folder's images and validates on 25 %, always the same
 ones: those of seed 42, whose test split stays out of it. Each case changes one
 thing and is trained for 20 epochs with two seeds. The rows are appended to
 benchmarks/results/recipe.jsonl; a case that is there is not trained again.
+`recorded` prints all of them, those of earlier states of the code too.
 """
 
 import argparse
@@ -15,7 +18,7 @@ import sys
 import checkpoint
 import configuration
 import utils
-from benchmarks.study import MILESTONES, measure
+from benchmarks.study import MILESTONES, measure, read
 
 EPOCHS = 20
 SEEDS = (1, 2)
@@ -95,15 +98,21 @@ def train(data_dir, case, parameters, changes, seed):
     return measure("recipe", {"case": case, "seed": seed}, images, parameters, SPLIT + changes)
 
 
+def reached(row, milestone):
+    """The epochs and seconds that a training took to a milestone, as text; None if it was not reached."""
+    epochs, seconds = row["epochs to"][milestone], row["seconds to"][milestone]
+    return None if epochs is None else f"{epochs} ({seconds:.0f})"
+
+
 def table(rows):
     """Writes the rows of all cases as a table in Markdown, a line for each case, the seeds side by side."""
-    header = ["case", "take-off epoch", *(f"seconds to {m:.0%}" for m in MILESTONES)]
+    header = ["case", "take-off epoch", *(f"epochs (seconds) to {m:.0%}" for m in MILESTONES[1:])]
     header += ["validation loss", "exact match", "seconds an epoch"]
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for case in dict.fromkeys(row["case"] for row in rows):
         of_case = [row for row in rows if row["case"] == case]
         cells = [[row["take-off epoch"] for row in of_case]]
-        cells += [[row["seconds to"][f"{m:.0%}"] for row in of_case] for m in MILESTONES]
+        cells += [[reached(row, f"{milestone:.0%}") for row in of_case] for milestone in MILESTONES[1:]]
         cells += [[row["validation loss"] for row in of_case]]
         cells += [[f"{row['validation exact match']:.1%}" for row in of_case]]
         cells += [[f"{statistics.median([row['seconds'] / row['epochs'] for row in of_case]):.1f}"]]
@@ -112,12 +121,24 @@ def table(rows):
     return "\n".join(lines)
 
 
+def print_recorded():
+    """Prints a table for each set of images and each state of the code that rows were recorded with."""
+    rows = read("recipe")
+    for code, images in dict.fromkeys((row["code"], row["images"]) for row in rows):
+        shown = [row for row in rows if (row["code"], row["images"]) == (code, images)]
+        print(f"\n{images.split()[0]}, code {code}, {shown[0]['parameters']['epochs']} epochs\n")
+        print(table(shown))
+
+
 def main(arguments=None):
     """Runs the study and returns the exit code."""
     parser = argparse.ArgumentParser(prog="recipe", description="Measures the recipe's ingredients.")
-    parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
-    parser.add_argument("cases", nargs="?", choices=["ablation", "candidates"], default="ablation")
+    parser.add_argument("cases", choices=["ablation", "candidates", "recorded"])
+    parser.add_argument("data", metavar="DATA", nargs="?", default="captcha_images")
     options = parser.parse_args(arguments)
+    if options.cases == "recorded":
+        print_recorded()
+        return 0
     data_dir = configuration.resolve(options.data)
     cases = ABLATION if options.cases == "ablation" else {BASE: ABLATION[BASE], **CANDIDATES}
     rows = [

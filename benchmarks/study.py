@@ -10,7 +10,7 @@ from tools.notebook import PROJECT, code_version, run_notebook
 
 RESULTS = PROJECT / "benchmarks" / "results"
 MILESTONES = (0.5, 0.9, 0.95, 0.99)
-"""Exact match on the validation images; the seconds until it is first reached are recorded."""
+"""Exact match on the validation images; epochs and seconds until it is first reached are recorded."""
 
 
 def use_defaults():
@@ -68,7 +68,7 @@ def figures(run_dir):
 
     Returns:
         A dictionary: images, epochs, the first epoch that read a validation
-        image right, the seconds to each milestone (None if it was not
+        image right, epochs and seconds to each milestone (None if it was not
         reached), and loss and exact match of the best epoch.
     """
     with (run_dir / "history.csv").open(encoding="utf-8", newline="") as file:
@@ -88,6 +88,7 @@ def figures(run_dir):
         "epochs": len(history),
         "best epoch": int(best["epoch"]),
         "take-off epoch": reached.get(0, (None,))[0],
+        "epochs to": {f"{milestone:.0%}": reached.get(milestone, (None, 0))[0] for milestone in MILESTONES},
         "seconds to": {f"{milestone:.0%}": reached.get(milestone, (0, None))[1] for milestone in MILESTONES},
         "validation loss": round(best["val_loss"], 4),
         "validation exact match": round(best["val_exact_match"], 4),

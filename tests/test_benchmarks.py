@@ -36,6 +36,7 @@ def finished_run(folder, matches):
 def test_figures_of_a_run_tell_when_it_took_off_and_how_long_each_milestone_took(tmp_path):
     found = study.figures(finished_run(tmp_path, [0, 0, 0.4, 0.9, 0.97]))
     assert found["take-off epoch"] == 3
+    assert found["epochs to"] == {"50%": 4, "90%": 4, "95%": 5, "99%": None}
     assert found["seconds to"] == {"50%": 8.0, "90%": 8.0, "95%": 10.0, "99%": None}
     assert (found["epochs"], found["seconds"], found["validation exact match"]) == (5, 10.0, 0.97)
 
@@ -63,6 +64,15 @@ def test_finished_training_is_recorded_and_never_repeated(tmp_path, monkeypatch)
         assert row["parameters"] == {"epochs": epochs}
     assert trainings == [1, 2]
     assert len(study.read("try")) == 2
+
+
+def test_table_of_the_recipe_puts_the_seeds_of_a_case_side_by_side(tmp_path):
+    rows = []
+    for seed, matches in ((1, [0.4, 0.96]), (2, [0.96, 0.995])):
+        rows.append({"case": "a case", "seed": seed, **study.figures(finished_run(tmp_path, matches))})
+    assert recipe.table(rows).splitlines()[2] == (
+        "| a case | 1 / 1 | 2 (4) / 1 (2) | 2 (4) / 1 (2) | – / 2 (4) | 0.04 / 0.005 | 96.0% / 99.5% | 2.0 |"
+    )
 
 
 def test_corrupted_labels_differ_in_one_character_and_are_as_many_as_asked_for(image_folder):
