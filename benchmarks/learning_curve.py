@@ -8,7 +8,6 @@ stopping). The rows are appended to benchmarks/results/learning_curve.jsonl, the
 figure goes to docs/learning_curve.png.
 """
 
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -21,7 +20,7 @@ import configuration
 import metrics
 import plots
 import utils
-from benchmarks.study import measure
+from benchmarks.study import link_images, measure
 from reader import Reader
 from tools.notebook import PROJECT
 
@@ -37,8 +36,7 @@ def train_on(samples, test, name):
         return {"test": metrics.score([s.label for s in test], [reading.text for reading in readings])}
 
     with tempfile.TemporaryDirectory() as folder:
-        for sample in samples:
-            os.symlink(sample.path, Path(folder, sample.path.name))
+        link_images(Path(folder), [s.path for s in samples], [s.label for s in samples])
         # The notebook's own test split is as small as can be: the images held back are the test.
         parameters = {"data_dir": folder, "test_share": 0.01, "seed": SEED}
         images = f"{name} {checkpoint.fingerprint(samples)}"
@@ -51,9 +49,9 @@ def draw(rows):
     axis = figure.subplots()
     counts = [row["images given"] for row in rows]
     exact = [row["test"]["exact_match"] for row in rows]
-    below = [row["test"]["exact_match"] - row["test"]["interval"][0] for row in rows]
-    above = [row["test"]["interval"][1] - row["test"]["exact_match"] for row in rows]
-    axis.errorbar(counts, exact, [below, above], color=plots.BLUE, marker="o", capsize=4)
+    ends = zip(*(row["test"]["interval"] for row in rows), strict=True)
+    errors = [[abs(end - middle) for end, middle in zip(side, exact, strict=True)] for side in ends]
+    axis.errorbar(counts, exact, errors, color=plots.BLUE, marker="o", capsize=4)
     axis.set(xscale="log", xlabel="labelled images given", ylim=(-0.02, 1.02))
     axis.set(ylabel=f"exact match on {rows[0]['test']['images']} others")
     axis.set_xticks(counts)

@@ -52,6 +52,25 @@ def measure(study, case, images, parameters, changes=(), finish=None):
     return row
 
 
+def link_images(folder, paths, labels):
+    """Makes a folder of links to labelled images, with a `labels.csv`; nothing is copied or changed.
+
+    Args:
+        folder: the `Path` of an empty folder.
+        paths: a list of the images' paths.
+        labels: a list of as many strings.
+
+    Returns:
+        A list of the names of the links, in the order of the images.
+    """
+    names = [f"{number:06}{path.suffix}" for number, path in enumerate(paths)]
+    for name, path in zip(names, paths, strict=True):
+        os.symlink(path, folder / name)
+    rows = [{"file": name, "text": label} for name, label in zip(names, labels, strict=True)]
+    checkpoint.write_csv(folder / "labels.csv", rows)
+    return names
+
+
 def read(study):
     """The recorded rows of a study: a list of dictionaries, the oldest first."""
     file = RESULTS / f"{study}.jsonl"

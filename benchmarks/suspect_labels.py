@@ -9,9 +9,7 @@ on it (recall). The images are linked to, not copied; nothing of the folder is
 changed. The result is appended to benchmarks/results/suspect_labels.jsonl.
 """
 
-import csv
 import json
-import os
 import random
 import sys
 import tempfile
@@ -20,7 +18,7 @@ from pathlib import Path
 import checkpoint
 import configuration
 import utils
-from benchmarks.study import RESULTS
+from benchmarks.study import RESULTS, link_images, use_defaults
 from metrics import wilson_interval
 from tools import crossval
 
@@ -55,22 +53,19 @@ def corrupt(samples, share, seed):
 def main(arguments=None):
     """Runs the benchmark and returns the exit code."""
     (data,) = arguments or sys.argv[1:]
+    use_defaults()
     data_dir = configuration.resolve(data)
     samples, _ = utils.find_images(data_dir)
     labels, wrong = corrupt(samples, SHARE, SEED)
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, f"{data_dir.name} with wrong labels")
         folder.mkdir()
-        with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "text"])
-            for path, label in labels.items():
-                os.symlink(path, folder / path.name)
-                writer.writerow([path.name, label])
+        names = link_images(folder, list(labels), list(labels.values()))
         _, readings, summary = crossval.cross_validate(folder, seed=SEED)
-    wrong_files = {path.name for path in wrong}
-    suspects = {row["file"] for row in crossval.suspect_labels(readings)}
-    found = len(suspects & wrong_files)
+    wrong_files = {name for name, path in zip(names, labels, strict=True) if path in wrong}
+    suspects = crossval.suspect_labels(readings)
+    ranked = [(round(row["confidence"], 4), row["file"] in wrong_files) for row in suspects]
+    found = sum(is_wrong for _, is_wrong in ranked)
     row = {
         "images": f"{data_dir.name} {checkpoint.fingerprint(samples)}",
         "labels": len(samples),
@@ -81,6 +76,8 @@ def main(arguments=None):
         "recall": found / len(wrong),
         "recall interval": wilson_interval(found, len(wrong)),
         "suspicion": crossval.SUSPICION,
+        "ranked": ranked,
+        "right": summary["right"],
         "seconds": summary["seconds"],
         **checkpoint.environment(),
     }

@@ -6,8 +6,9 @@ import json
 import nbformat
 import pytest
 
+import metrics
 import utils
-from benchmarks import recipe, study, suspect_labels
+from benchmarks import learning_curve, recipe, study, suspect_labels
 from tools.notebook import NOTEBOOK
 
 
@@ -73,6 +74,29 @@ def test_table_of_the_recipe_puts_the_seeds_of_a_case_side_by_side(tmp_path):
     assert recipe.table(rows).splitlines()[2] == (
         "| a case | 1 / 1 | 2 (4) / 1 (2) | 2 (4) / 1 (2) | – / 2 (4) | 0.04 / 0.005 | 96.0% / 99.5% | 2.0 |"
     )
+
+
+def test_linked_images_are_found_with_the_labels_given(tmp_path, image_folder):
+    paths = sorted(image_folder.iterdir())[:3]
+    folder = tmp_path / "links"
+    folder.mkdir()
+    names = study.link_images(folder, paths, ["one", "two", "three"])
+    samples, rejected = utils.find_images(folder)
+    assert [(sample.path.name, sample.label) for sample in samples] == list(
+        zip(names, ["one", "two", "three"], strict=True)
+    )
+    assert not rejected
+
+
+def test_learning_curve_is_drawn_with_its_intervals_even_at_100_per_cent():
+    rows = [
+        {"images given": images, "test": metrics.score(["a"] * 10, ["a"] * right + ["b"] * (10 - right))}
+        for images, right in ((50, 0), (100, 7), (200, 10))
+    ]
+    (axis,) = learning_curve.draw(rows).axes
+    line = axis.containers[0].lines[0]
+    assert line.get_ydata() == pytest.approx([0, 0.7, 1])
+    assert axis.get_ylabel() == "exact match on 10 others"
 
 
 def test_corrupted_labels_differ_in_one_character_and_are_as_many_as_asked_for(image_folder):
