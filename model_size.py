@@ -20,8 +20,8 @@ SMALLEST_HEIGHT, LARGEST_HEIGHT, LARGEST_WIDTH = 24, 64, 640
 def choose_step_width(samples, image_width, known=None):
     """Chooses how many pixels of the image's width make one time step: 4, or 8 where characters are wide.
 
-    Half the steps make training a fifth faster. They serve as long as the
-    longest label still has `STEPS_PER_CHARACTER` for each of its characters:
+    Half the steps make training faster. They serve as long as the longest
+    label still has `STEPS_PER_CHARACTER` for each of its characters:
     text rarely fills its image, and of two letters `m` that touch, each needs
     its own step, with a blank between them (`benchmarks/RESULTS.md`, the recipe).
 
