@@ -71,7 +71,7 @@ def test_changed_parameter_model_or_images_begin_a_new_run_and_nothing_is_mixed(
 
     person.run("dropout = 0.3")
     changed = person.run(train, interrupt=True)
-    assert "leaves run alone: parameter dropout changed from 0.2 to 0.3" in changed
+    assert re.search(r"leaves run alone: parameter dropout changed from [\d.]+ to 0\.3", changed)
     assert changed.count("run-2") == 1
     assert re.search(r"(?m)^epoch +1/500", changed)
 
