@@ -56,8 +56,8 @@ def open_run(runs_dir, name, numbered, parameters, model, splits):
     number = 1
     while True:
         folder = Path(runs_dir, name if number == 1 and not numbered else f"{name}-{number}").absolute()
-        if not folder.exists():
-            folder.mkdir(parents=True)
+        if not folder.exists() or _is_empty(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "config.json", {"identity": identity, "environment": environment()})
             return folder, "\n".join([*passed_over, f"new run: {folder}"])
         difference = _difference(folder, identity)
@@ -65,6 +65,11 @@ def open_run(runs_dir, name, numbered, parameters, model, splits):
             return folder, f"goes on with the unfinished run: {folder}"
         passed_over.append(f"leaves {folder.name} alone: {difference}")
         number += 1
+
+
+def _is_empty(folder):
+    """Whether a run was killed before it had written its first file."""
+    return folder.is_dir() and all(path.name == "config.json.unfinished" for path in folder.iterdir())
 
 
 def _difference(folder, identity):

@@ -93,8 +93,19 @@ def test_run_of_other_parameters_images_or_model_is_left_alone_and_the_differenc
         assert difference in why
 
 
+@pytest.mark.parametrize("left", [[], ["config.json.unfinished"]])
+def test_run_that_was_killed_before_its_first_file_begins_in_its_folder(tmp_path, samples, left):
+    folder = tmp_path / "runs" / "run"
+    folder.mkdir(parents=True)
+    for name in left:
+        (folder / name).write_text("{")
+    assert open_here(tmp_path, samples) == (folder, f"new run: {folder}")
+    assert open_here(tmp_path, samples)[1].startswith("goes on")
+
+
 def test_folder_that_is_no_run_is_left_alone(tmp_path, samples):
     (tmp_path / "runs" / "run").mkdir(parents=True)
+    (tmp_path / "runs" / "run" / "a letter.txt").write_text("mine")
     folder, why = open_here(tmp_path, samples)
     assert folder.name == "run-2"
     assert "no readable config.json" in why

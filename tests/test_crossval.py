@@ -73,6 +73,12 @@ def test_missing_folder_is_an_error_on_the_terminal(tmp_path, capsys):
     assert f"Expected a folder of images at {tmp_path / 'none'}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("folds", [1, 31])
+def test_impossible_number_of_folds_is_an_error_on_the_terminal(image_folder, capsys, folds):
+    assert crossval.main([str(image_folder), "--folds", str(folds)]) == 1
+    assert f"Expected from 2 to 30 folds, as many as images. Received: {folds}" in capsys.readouterr().err
+
+
 def test_suspect_labels_are_those_contradicted_with_confidence_the_surest_first():
     rows = [
         reading("aaa", "aaa", 0.99),

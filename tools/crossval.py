@@ -53,6 +53,8 @@ def cross_validate(data_dir, folds=5, seed=42):
     data_dir = Path(data_dir).expanduser().absolute()
     parameters = configuration.from_environment()
     samples, _ = utils.find_images(data_dir, drop_copy_number=parameters.get("drop_copy_number", True))
+    if not 2 <= folds <= len(samples):
+        raise ValueError(f"Expected from 2 to {len(samples)} folds, as many as images. Received: {folds}")
     validation_images = min(VALIDATION_IMAGES, len(samples) // 10)
     parameters |= {"data_dir": str(data_dir), "seed": seed, "folds": folds}
     parameters["validation_share"] = max(0.01, validation_images / len(samples))
