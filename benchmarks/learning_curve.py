@@ -8,6 +8,7 @@ stopping). The rows are appended to benchmarks/results/learning_curve.jsonl, the
 figure goes to docs/learning_curve.png.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -64,8 +65,12 @@ def draw(rows):
 
 def main(arguments=None):
     """Runs the study and returns the exit code."""
-    (data,) = arguments or sys.argv[1:]
-    data_dir = configuration.resolve(data)
+    parser = argparse.ArgumentParser(
+        prog="learning_curve", description="Measures exact match over the number of labelled images."
+    )
+    parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
+    options = parser.parse_args(arguments)
+    data_dir = configuration.resolve(options.data)
     samples, _ = utils.find_images(data_dir)
     training, validation, test = utils.split_data(samples, SEED, test_share=0.2)
     given = training + validation

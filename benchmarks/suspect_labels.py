@@ -9,6 +9,7 @@ on it (recall). The images are linked to, not copied; nothing of the folder is
 changed. The result is appended to benchmarks/results/suspect_labels.jsonl.
 """
 
+import argparse
 import json
 import random
 import sys
@@ -52,9 +53,13 @@ def corrupt(samples, share, seed):
 
 def main(arguments=None):
     """Runs the benchmark and returns the exit code."""
-    (data,) = arguments or sys.argv[1:]
+    parser = argparse.ArgumentParser(
+        prog="suspect_labels", description="Measures how well wrong labels are found."
+    )
+    parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
+    options = parser.parse_args(arguments)
     use_defaults()
-    data_dir = configuration.resolve(data)
+    data_dir = configuration.resolve(options.data)
     samples, _ = utils.find_images(data_dir)
     labels, wrong = corrupt(samples, SHARE, SEED)
     with tempfile.TemporaryDirectory() as parent:

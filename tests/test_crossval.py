@@ -28,10 +28,11 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     project, image_folder
 ):
     shutil.copytree(PROJECT / "tools", project / "tools")
-    command = [sys.executable, "-m", "tools.crossval", str(image_folder), "--folds", "2"]
+    # Not every shell puts the home folder for the `~` of DATA=~/meters.
+    command = [sys.executable, "-m", "tools.crossval", f"~/{image_folder.name}", "--folds", "2"]
 
     def run():
-        environment = user_environment(**TINY)
+        environment = user_environment(**TINY, HOME=str(image_folder.parent), OCR_SEED="5")
         return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 
     first = run()
@@ -40,6 +41,7 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     tested = [{row["file"] for row in rows_of(fold / "test_readings.csv")} for fold in folds]
     configs = [json.loads((fold / "config.json").read_text())["identity"] for fold in folds]
     assert [config["parameter fold"] for config in configs] == [1, 2]
+    assert [config["parameter seed"] for config in configs] == [5, 5]
     assert configs[0]["training images"] != configs[1]["training images"]
     assert tested[0] | tested[1] == {path.name for path in image_folder.iterdir()}
     assert not tested[0] & tested[1]

@@ -29,19 +29,19 @@ from reader import Reading
 from tools.notebook import PROJECT, code_version, run_notebook
 
 VALIDATION_IMAGES = 40
-"""The images of each fold that early stopping watches; with fewer than 400 images, a tenth of them."""
+"""The images of each fold for early stopping; a tenth of fewer than 400, a hundredth of more than 4,000."""
 
 SUSPICION = 0.5
 """A label is suspect if it is contradicted with at least this confidence."""
 
 
-def cross_validate(data_dir, folds=5, seed=42):
+def cross_validate(data_dir, folds=5, seed=None):
     """Runs the notebook once for each fold, but for those that are finished, and gathers the readings.
 
     Args:
-        data_dir: the folder of labelled images.
+        data_dir: the `Path` of the folder of labelled images.
         folds: the number of parts the images are cut into, 2 or more.
-        seed: the seed of the cut and of every training.
+        seed: the seed of the cut and of every training; None takes `OCR_SEED`, or 42.
 
     Returns:
         A tuple of the `Path` of the folder with the results, the rows of its
@@ -50,8 +50,9 @@ def cross_validate(data_dir, folds=5, seed=42):
     Raises:
         ValueError: if there are too few images, or a parameter is out of bounds.
     """
-    data_dir = Path(data_dir).expanduser().absolute()
+    data_dir = data_dir.absolute()
     parameters = configuration.from_environment()
+    seed = parameters.get("seed", 42) if seed is None else seed
     samples, _ = utils.find_images(data_dir, drop_copy_number=parameters.get("drop_copy_number", True))
     if not 2 <= folds <= len(samples):
         raise ValueError(f"Expected from 2 to {len(samples)} folds, as many as images. Received: {folds}")
@@ -69,8 +70,7 @@ def cross_validate(data_dir, folds=5, seed=42):
             run_notebook({**parameters, "fold": fold, "run_name": run_dir.name})
         runs.append(run_dir)
     readings = [reading for fold, run_dir in enumerate(runs, start=1) for reading in _readings(fold, run_dir)]
-    files = Counter(row["file"] for row in readings)
-    assert len(files) == len(readings), "an image was read twice"
+    assert len({row["file"] for row in readings}) == len(readings) == _images_of(runs[0])
     folder = PROJECT / "runs" / name
     folder.mkdir(exist_ok=True)
     return folder, readings, {"images folder": data_dir.name, "seed": seed, **_summary(readings, runs)}
@@ -89,6 +89,12 @@ def _readings(fold, run_dir):
         for row in csv.DictReader(file):
             converted = {"confidence": float(row["confidence"]), "right": int(row["right"])}
             yield {"fold": fold, **row, **converted}
+
+
+def _images_of(run_dir):
+    """The images of all splits of a run together."""
+    scores = json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))["scores"]
+    return sum(score["images"] for score in scores.values())
 
 
 def _score(rows):
@@ -189,17 +195,18 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="crossval", description="Cross-validates the notebook.")
     parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
     parser.add_argument("--folds", type=int, default=5, help="parts to cut the images into; 5")
-    parser.add_argument("--seed", type=int, default=42, help="seed of the cut and the trainings; 42")
+    parser.add_argument("--seed", type=int, help="seed of the cut and the trainings; OCR_SEED, or 42")
     options = parser.parse_args(arguments)
+    data_dir = Path(options.data).expanduser()
     try:
-        folder, readings, summary = cross_validate(options.data, options.folds, options.seed)
+        folder, readings, summary = cross_validate(data_dir, options.folds, options.seed)
     except (ValueError, PapermillExecutionError) as error:
         print(error, file=sys.stderr)
         return 1
     suspects = suspect_labels(readings)
     checkpoint.write_csv(folder / "readings.csv", readings)
     checkpoint.write_csv(folder / "suspect_labels.csv", suspects, list(readings[0]))
-    draw(folder, options.data, summary["wrong"], "wrong_readings")
+    draw(folder, data_dir, summary["wrong"], "wrong_readings")
     confusions = Counter({(label, text): count for label, text, count in summary["confusions"]})
     plots.show(plots.confusion_matrix(confusions), folder / "confusions.png")
     checkpoint.write_json(folder / "crossval.json", summary)
