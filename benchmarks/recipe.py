@@ -15,6 +15,8 @@ import argparse
 import statistics
 import sys
 
+import keras
+
 import checkpoint
 import configuration
 import utils
@@ -47,6 +49,9 @@ DATA = "utils.get_data(training, encode, batch_size, seed, first_epoch * passes,
 CLEAN = "utils.get_data(training, encode, batch_size, seed, {}, 0.0)"
 AUGMENTED = "utils.get_data(training, encode, batch_size, seed, {}, augmentation)"
 NOISE = "({**x, 'image': x['image'] + keras.random.normal(keras.ops.shape(x['image']), stddev=0.2)}, y)"
+LINE = "lambda x, y: ({**x, 'image': strike_through(x['image'])}, y)"
+CONVOLUTION = '        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)'
+ACTIVATION = 'x = layers.Activation("relu")(normalised(x))'
 LOSS = 'CTCLayer(name="ctc")(label, logits)'
 CANDIDATES = {
     "batches of 16": ({"batch_size": 16}, []),
@@ -79,8 +84,38 @@ CANDIDATES = {
         [(DATA, f"{AUGMENTED.format(0)}.take(15 * batches).concatenate({CLEAN.format(15)})")],
     ),
     "noise on the images": ({}, [(DATA, f"{DATA}.map(lambda x, y: {NOISE})")]),
+    "a line drawn through the images": (
+        {},
+        [
+            ("import utils", "import utils\nfrom benchmarks.recipe import strike_through"),
+            (DATA, f"{DATA}.map({LINE})"),
+        ],
+    ),
+    "two convolutions in a block": (
+        {},
+        [(CONVOLUTION, f"{CONVOLUTION}\n        {ACTIVATION}\n{CONVOLUTION}")],
+    ),
 }
 """What was tried besides: parameters, and changes of the notebook's code."""
+
+
+def strike_through(images):
+    """Draws one more line of ink through each image, from its left to its right edge, 1 to 3 pixels thick.
+
+    Args:
+        images: float32 tensor of shape `(batch, image_width, image_height, 1)`.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    batch, width, height = keras.ops.shape(images)[0], images.shape[1], images.shape[2]
+    left, right = keras.random.uniform((2, batch, 1, 1), 0.2 * height, 0.8 * height)
+    thickness = keras.random.uniform((batch, 1, 1), 1.0, 3.0)
+    along = keras.ops.reshape(keras.ops.linspace(0.0, 1.0, width), (1, width, 1))
+    across = keras.ops.reshape(keras.ops.arange(height, dtype="float32"), (1, 1, height))
+    on_line = keras.ops.abs(across - left - (right - left) * along) < thickness / 2
+    ink = 0.8 * keras.ops.max(images, axis=(1, 2, 3), keepdims=True)
+    return keras.ops.where(on_line[..., None], keras.ops.maximum(images, ink), images)
 
 
 def train(data_dir, case, parameters, changes, seed):
