@@ -2,13 +2,15 @@
 # make test    checks style and runs every test
 # make test-browser   runs the notebook in JupyterLab, in a chromium that is installed
 # make crossval DATA=captcha_images   cross-validates the notebook on a folder of images
+# make bench DATA=captcha_images   measures speed beside other systems, and rewrites benchmarks/RESULTS.md (hours)
+# make bench-quick DATA=captcha_images   the main ratios, in about ten minutes
 # make notebook   runs the notebook on captcha_images/ and stores its outputs in it
 # Each creates .venv and installs what it needs. PYTHON=python3.12 chooses another Python.
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test test-browser crossval notebook
+.PHONY: train test test-browser crossval bench bench-quick notebook
 
 train: .venv/installed
 	@# runipy is not there on Python 3.12 and later.
@@ -27,6 +29,12 @@ DATA ?= captcha_images
 crossval: .venv/installed
 	$(BIN)/python -m tools.crossval "$(DATA)"
 
+bench: .venv/installed .venv-fast-plate-ocr/installed
+	$(BIN)/python -m benchmarks.bench "$(DATA)"
+
+bench-quick: .venv/installed .venv-fast-plate-ocr/installed
+	$(BIN)/python -m benchmarks.bench "$(DATA)" --quick
+
 notebook: .venv/installed-dev
 	$(BIN)/python -m tools.notebook
 
@@ -37,4 +45,10 @@ notebook: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
+	touch $@
+
+# A rival of the benchmarks; it needs other versions than this project.
+.venv-fast-plate-ocr/installed: benchmarks/requirements-fast-plate-ocr.txt
+	$(PYTHON) -m venv .venv-fast-plate-ocr
+	.venv-fast-plate-ocr/bin/python -m pip install --quiet --requirement $<
 	touch $@

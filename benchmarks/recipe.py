@@ -29,13 +29,23 @@ SPLIT = [("utils.split_data(samples, seed,", "utils.split_data(samples, 42,")]
 
 SCHEDULER = "LearningRateScheduler(SquareRootScheduler(learning_rate, warmup_epochs))"
 GRU_NORMALISED = """return_sequences=True))(x)
-        x = normalised(x)"""
+        x = layers.LayerNormalization()(x)"""
+POOLED_FIRST = """        x = layers.MaxPooling2D(pool)(x)
+        x = layers.Activation("relu")(normalised(x))"""
+POOLED_LAST = """        x = layers.Activation("relu")(normalised(x))
+        x = layers.MaxPooling2D(pool)(x)"""
 BASE = "the recipe"
 ABLATION = {
     BASE: ({}, []),
     "no augmentation": ({"augmentation": 0.0}, []),
     "no dropout": ({"dropout": 0.0}, []),
     "no normalisation after the GRUs": ({}, [(GRU_NORMALISED, "return_sequences=True))(x)")]),
+    "batch normalisation after the GRUs": (
+        {},
+        [(GRU_NORMALISED, "return_sequences=True))(x)\n        x = normalised(x)")],
+    ),
+    "normalisation before pooling": ({}, [(POOLED_FIRST, POOLED_LAST)]),
+    "batches of 32": ({"batch_size": 32}, []),
     "blank's bias starts at 0": ({}, [("Constant([3.0]", "Constant([0.0]")]),
     "no average of the weights": ({}, [("ema_momentum=0.98", "ema_momentum=0.0")]),
     "no clipping of gradients": ({}, [("global_clipnorm=1.0, ", "")]),
@@ -54,17 +64,14 @@ CONVOLUTION = '        x = layers.Conv2D(filters, 3, padding="same", use_bias=Fa
 ACTIVATION = 'x = layers.Activation("relu")(normalised(x))'
 LOSS = 'CTCLayer(name="ctc")(label, logits)'
 CANDIDATES = {
-    "batches of 16": ({"batch_size": 16}, []),
+    "batches of 8": ({"batch_size": 8}, []),
     "dropout 0.1": ({"dropout": 0.1}, []),
     "dropout 0.3": ({"dropout": 0.3}, []),
     "augmentation 1.5": ({"augmentation": 1.5}, []),
     "highest learning rate 0.005": ({"learning_rate": 0.005}, []),
+    "highest learning rate 0.002": ({"learning_rate": 0.002}, []),
     "average over 100 batches": ({}, [("ema_momentum=0.98", "ema_momentum=0.99")]),
     "weight decay 0.01": ({}, [("optimizers.Adam(", "optimizers.AdamW(weight_decay=0.01, learning_rate=")]),
-    "layer normalisation after the GRUs": (
-        {},
-        [(GRU_NORMALISED, "return_sequences=True))(x)\n        x = layers.LayerNormalization()(x)")],
-    ),
     "auxiliary CTC head on the columns": (
         {},
         [
@@ -95,6 +102,12 @@ CANDIDATES = {
         {},
         [(CONVOLUTION, f"{CONVOLUTION}\n        {ACTIVATION}\n{CONVOLUTION}")],
     ),
+    "five batches in one execution": (
+        {},
+        [("optimizer, metrics", "optimizer, steps_per_execution=5, metrics")],
+    ),
+    "GRUs of 96, 96 and 64 units": ({}, [("(128, 128, 64)", "(96, 96, 64)")]),
+    "16 and 48 filters": ({}, [("((32, (2, 2)), (64,", "((16, (2, 2)), (48,")]),
 }
 """What was tried besides: parameters, and changes of the notebook's code."""
 
@@ -109,7 +122,8 @@ def strike_through(images):
         A tensor of the same shape.
     """
     batch, width, height = keras.ops.shape(images)[0], images.shape[1], images.shape[2]
-    left, right = keras.random.uniform((2, batch, 1, 1), 0.2 * height, 0.8 * height)
+    ends = keras.random.uniform((2, batch, 1, 1), 0.2 * height, 0.8 * height)
+    left, right = ends[0], ends[1]
     thickness = keras.random.uniform((batch, 1, 1), 1.0, 3.0)
     along = keras.ops.reshape(keras.ops.linspace(0.0, 1.0, width), (1, width, 1))
     across = keras.ops.reshape(keras.ops.arange(height, dtype="float32"), (1, 1, height))

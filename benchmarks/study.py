@@ -37,17 +37,34 @@ def measure(study, case, images, parameters, changes=(), finish=None):
     kept = {name: value for name, value in parameters.items() if name != "data_dir"}
     identity = {**case, "images": images, "parameters": kept, "changes": list(map(list, changes))}
     identity["code"] = code_version()
-    file = RESULTS / f"{study}.jsonl"
+
+    def train():
+        name = f"{study}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
+        print(f"{study}: {', '.join(f'{key} {value}' for key, value in case.items())}", flush=True)
+        run_dir = PROJECT / "runs" / name
+        if not (run_dir / checkpoint.FINISHED).exists():
+            run_notebook({**parameters, "run_name": name}, changes)
+        return {**figures(run_dir), **(finish(run_dir) if finish else {})}
+
+    return record(study, identity, train)
+
+
+def record(study, identity, measured):
+    """Measures once: what has been recorded is returned, anything else is measured and recorded.
+
+    Args:
+        study: the name of the study; its rows are in `benchmarks/results/<study>.jsonl`.
+        identity: a dictionary that tells this row from others of the study.
+        measured: a function that returns the figures, a dictionary.
+
+    Returns:
+        The row, a dictionary: identity, figures, and the machine and versions they come from.
+    """
     for row in read(study):
         if all(row.get(name) == value for name, value in identity.items()):
             return row
-    name = f"{study}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
-    print(f"{study}: {', '.join(f'{key} {value}' for key, value in case.items())}", flush=True)
-    run_dir = PROJECT / "runs" / name
-    if not (run_dir / checkpoint.FINISHED).exists():
-        run_notebook({**parameters, "run_name": name}, changes)
-    row = {**identity, **figures(run_dir), **(finish(run_dir) if finish else {}), **checkpoint.environment()}
-    with file.open("a", encoding="utf-8") as lines:
+    row = {**identity, **measured(), **checkpoint.environment()}
+    with (RESULTS / f"{study}.jsonl").open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row, ensure_ascii=False) + "\n")
     return row
 

@@ -3,13 +3,15 @@
 import csv
 import json
 
+import keras
 import nbformat
+import numpy as np
 import pytest
 
 import metrics
 import utils
-from benchmarks import learning_curve, recipe, study, suspect_labels
-from tools.notebook import NOTEBOOK
+from benchmarks import baselines, bench, clock, cost, learning_curve, recipe, speed, study, suspect_labels
+from tools.notebook import NOTEBOOK, load_build_model
 
 
 @pytest.mark.parametrize("case", [*recipe.ABLATION, *recipe.CANDIDATES])
@@ -107,3 +109,85 @@ def test_corrupted_labels_differ_in_one_character_and_are_as_many_as_asked_for(i
         differences = sum(a != b for a, b in zip(sample.label, labels[sample.path], strict=True))
         assert differences == (sample.path in wrong)
     assert suspect_labels.corrupt(samples, 0.1, seed=0) == (labels, wrong)
+
+
+def curve_of(system, seed, curve):
+    return {"system": system, "seed": seed, "images": "some 1", "training": 6, "unseen": 2, "curve": curve}
+
+
+def test_seconds_to_a_milestone_are_those_of_the_first_epoch_that_reaches_it():
+    curve = [[10.0, 0.0], [20.0, 0.95], [30.0, 0.9], [40.0, 0.99]]
+    assert [speed.seconds_to(curve, milestone) for milestone in (0.9, 0.95, 0.99)] == [20, 20, 40]
+    assert speed.seconds_to(curve, 0.995) == float("inf")
+
+
+def test_table_of_speed_gives_medians_over_the_seeds_and_ratios_to_this_notebook():
+    rows = [
+        curve_of(speed.NOTEBOOK, seed, [[10, 0.5], [10 * seed, 0.96], [30, 0.99]]) for seed in (2, 3, 4)
+    ] + [curve_of(speed.PLATES, 1, [[60, 0.5], [90, 0.97]])]
+    first, second = speed.table(rows).splitlines()[2:]
+    assert first == "| this notebook | 3 | 10.0 | 30 (1.0) | 30 (1.0) | 30 (1.0) | 99.0% / 99.0% / 99.0% |"
+    assert second == "| fast-plate-ocr 1.1.0 | 1 | 45.0 | 90 (3.0) | 90 (3.0) | not in 90 | 97.0% |"
+
+
+def test_speed_is_drawn_with_a_line_for_each_training_and_one_name_for_each_system():
+    rows = [curve_of(speed.NOTEBOOK, seed, [[10, 0.5], [20, 1.0]]) for seed in (1, 2)]
+    rows.append(curve_of(speed.PLATES, 1, [[10, 0.0], [50, 0.9]]))
+    (axis,) = speed.draw(rows).axes
+    assert [list(line.get_xdata()) for line in axis.lines] == [[10, 20], [10, 20], [10, 50]]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == [speed.NOTEBOOK, speed.PLATES]
+
+
+@pytest.mark.parametrize("name", baselines.BASELINES)
+def test_baseline_trains_on_the_split_it_is_given_and_leaves_its_curve(name, tmp_path, image_folder):
+    samples, _ = utils.find_images(image_folder)
+    speed.write_split(tmp_path, {"training": samples[:4], "unseen": samples[4:6]})
+    images, texts = baselines.read_images(tmp_path / "unseen.csv")
+    assert images.shape == (2, 200, 50, 1) and 0 <= images.min() < images.max() <= 1
+    assert texts == [sample.label for sample in samples[4:6]]
+    curve = tmp_path / "curve.csv"
+    arguments = [name, str(tmp_path), str(curve), "--seed", "1", "--limit", "0", "--enough", "1"]
+    assert baselines.main(arguments) == 0  # a limit of 0 seconds: one epoch
+    ((seconds, match),) = clock.read_curve(curve)
+    assert seconds > 0 and match == 0
+
+
+def test_clock_ends_a_training_that_has_reached_enough(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    watch = clock.Clock(tmp_path / "curve.csv", "loss", limit=1000, enough=0.0)
+    model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=5, callbacks=[watch], verbose=0)
+    assert len(clock.read_curve(tmp_path / "curve.csv")) == 1
+
+
+def test_operations_are_counted_as_two_for_each_multiplication_of_each_layer():
+    model = load_build_model()(64, 16, 5, 11, 4, 0.1)
+    # Width and height are halved by each of the two poolings; the step of 4 pixels leaves 16 steps.
+    convolutions = 2 * (64 * 16 * 9 * 1 * 32 + 32 * 8 * 9 * 32 * 64) + 2 * 16 * (4 * 64) * 64
+    grus = sum(
+        2 * 2 * 3 * 16 * units * (inputs + units) for inputs, units in ((64, 128), (256, 128), (256, 64))
+    )
+    assert cost.operations(model) == {"convolutions": convolutions, "GRUs": grus + 2 * 16 * 128 * 11}
+
+
+def test_beginnings_of_the_model_end_where_their_names_say():
+    model = load_build_model()(64, 16, 5, 11, 4, 0.1)
+    parts = cost.beginnings(model)
+    assert [part.output.shape[1:] for part in parts.values()] == [(16, 64), (16, 11), (16, 11)]
+    assert not any(isinstance(layer, keras.layers.Bidirectional) for layer in parts["convolutions"].layers)
+    image, label = np.random.default_rng(0).random((2, 64, 16, 1), dtype="float32"), np.ones((2, 5), "int32")
+    for part in parts.values():
+        assert (
+            len(cost.milliseconds_per_image(part, [({"image": image, "label": label}, label)])) == cost.ROUNDS
+        )
+
+
+def test_rewriting_a_section_leaves_the_rest_of_the_file(tmp_path):
+    file = tmp_path / "RESULTS.md"
+    file.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
+    bench.rewrite(file, "new")
+    bench.rewrite(file, "newer")
+    assert file.read_text() == f"before\n{bench.BEGIN}\n\nnewer\n\n{bench.END}\nafter\n"
+    file.write_text("no marks")
+    with pytest.raises(ValueError, match="Expected"):
+        bench.rewrite(file, "new")

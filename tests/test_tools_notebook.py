@@ -1,3 +1,4 @@
+import keras
 import pytest
 
 from tools import notebook
@@ -42,3 +43,17 @@ def test_code_version_follows_what_trains_and_nothing_else(elsewhere):
     assert not edited("utils.py", "import tensorflow as tf\n", "import tensorflow as tf  # the data\n")
     assert not edited("ocr.ipynb", "The loaded reader reads", "It reads")
     assert not edited("plots.py", "dpi=100", "dpi=200")
+
+
+def test_grus_of_the_model_are_what_cudnn_can_run():
+    model = notebook.load_build_model()(64, 16, 5, 11, 4, 0.1)
+    bidirectional = [layer for layer in model.layers if isinstance(layer, keras.layers.Bidirectional)]
+    assert len(bidirectional) == 3
+    for layer in bidirectional:
+        for gru in (layer.forward_layer, layer.backward_layer):
+            # https://keras.io/api/layers/recurrent_layers/gru/ lists what cuDNN asks for.
+            assert type(gru) is keras.layers.GRU
+            assert gru.activation is keras.activations.tanh
+            assert gru.recurrent_activation is keras.activations.sigmoid
+            assert gru.reset_after and gru.use_bias and not gru.unroll
+            assert gru.dropout == gru.recurrent_dropout == 0

@@ -1,0 +1,103 @@
+"""Trains fast-plate-ocr with its own command, timed by our clock.
+
+    .venv-fast-plate-ocr/bin/python -m benchmarks.fast_plate_ocr_baseline FOLDER CURVE …
+
+It needs a virtual environment of its own (`make .venv-fast-plate-ocr/installed`)
+and nothing else of this project. The arguments are those of `benchmarks.baselines`.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+import keras
+
+from benchmarks.clock import Clock
+
+CONVOLUTION = {"layer": "Conv2D", "kernel_size": 3, "strides": 1, "padding": "valid", "activation": "relu"}
+POOLING = {"layer": "MaxBlurPooling2D", "pool_size": 2, "filter_size": 3}
+CCT_XS = {
+    "model": "cct",
+    "rescaling": {"scale": 1 / 255, "offset": 0.0},
+    "tokenizer": {
+        "blocks": [
+            {**CONVOLUTION, "filters": 32},
+            POOLING,
+            {**CONVOLUTION, "filters": 48},
+            {**CONVOLUTION, "filters": 64},
+            POOLING,
+            {**CONVOLUTION, "filters": 80},
+            {**CONVOLUTION, "filters": 96},
+        ],
+        "positional_emb": True,
+        "patch_size": 2,
+        "patch_mlp": {"layer": "MLP", "hidden_units": [64], "activation": "gelu", "dropout_rate": 0.05},
+    },
+    "transformer_encoder": {
+        "layers": 4,
+        "heads": 1,
+        "projection_dim": 64,
+        "units": [64, 64],
+        "activation": "gelu",
+        "stochastic_depth": 0.05,
+        "attention_dropout": 0.05,
+        "mlp_dropout": 0.1,
+        "head_mlp_dropout": 0.05,
+        "token_reducer_heads": 4,
+        "normalization": "dyt",
+    },
+}
+"""The values of its `models/cct_xs_v1.yaml`, which its package does not bring."""
+
+
+def plate_config(texts):
+    """Its description of the texts and the images, with a slot for each character of the longest text."""
+    return {
+        "max_plate_slots": max(map(len, texts)),
+        "alphabet": "".join(sorted(set("".join(texts)))) + "_",
+        "pad_char": "_",
+        "img_height": 50,
+        "img_width": 200,
+        "image_color_mode": "grayscale",
+    }
+
+
+def main(arguments=None):
+    """Trains, and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="fast_plate_ocr_baseline", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("curve", type=Path)
+    parser.add_argument("--seed", required=True)
+    parser.add_argument("--limit", type=float, required=True, help="seconds")
+    parser.add_argument("--enough", type=float, required=True, help="the exact match that ends the training")
+    options = parser.parse_args(arguments)
+    folder, texts = options.folder, []
+    for split in ("training", "unseen"):
+        with (folder / f"{split}.csv").open(encoding="utf-8", newline="") as lines:
+            texts += [row["plate_text"] for row in csv.DictReader(lines)]
+    # JSON is YAML, too.
+    (folder / "model.yaml").write_text(json.dumps(CCT_XS), encoding="utf-8")
+    (folder / "plate.yaml").write_text(json.dumps(plate_config(texts)), encoding="utf-8")
+
+    fit = keras.Model.fit
+    clock = Clock(options.curve, "val_acc", options.limit, options.enough)
+    keras.Model.fit = lambda *given, callbacks, **named: fit(*given, callbacks=[*callbacks, clock], **named)
+    from fast_plate_ocr.cli.train import train
+
+    train(
+        [
+            *("--model-config-file", str(folder / "model.yaml")),
+            *("--plate-config-file", str(folder / "plate.yaml")),
+            *("--annotations", str(folder / "training.csv")),
+            *("--val-annotations", str(folder / "unseen.csv")),
+            *("--batch-size", "16", "--seed", options.seed, "--output-dir", str(folder / "trained")),
+        ],
+        standalone_mode=False,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
