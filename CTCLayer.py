@@ -49,16 +49,28 @@ class CTCLayer(keras.layers.Layer):
     """
 
     def call(self, label, logits):
-        losses = ops.ctc_loss(
-            target=label,
-            output=logits,
-            target_length=ops.sum(ops.cast(ops.not_equal(label, BLANK), "int32"), axis=1),
-            output_length=ops.full_like(label[:, 0], logits.shape[1]),
-            mask_index=BLANK,
-        )
         # The mean, not the vector: Keras would add up the losses of the batch.
-        self.add_loss(ops.mean(losses))
+        self.add_loss(ops.mean(ctc_losses(label, logits)))
         return logits
 
     def compute_output_shape(self, label_shape, logits_shape):
         return logits_shape
+
+
+def ctc_losses(label, logits):
+    """The CTC loss of each label.
+
+    Args:
+        label: as in `CTCLayer`.
+        logits: as in `CTCLayer`.
+
+    Returns:
+        Floats of shape `(batch,)`, in nats.
+    """
+    return ops.ctc_loss(
+        target=label,
+        output=logits,
+        target_length=ops.sum(ops.cast(ops.not_equal(label, BLANK), "int32"), axis=1),
+        output_length=ops.full_like(label[:, 0], logits.shape[1]),
+        mask_index=BLANK,
+    )

@@ -38,13 +38,17 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     reads a validation image right. Weights are remembered from the first epoch
     on, so that there always is a best epoch to go back to.
 
+    The best epoch is that of the lowest `metrics.ClippedLoss` on the
+    validation images, so that a wrong label among them does not end the
+    training.
+
     Args:
-        patience: epochs without a better validation loss before the training
+        patience: epochs without a better clipped loss before the training
             stops, once it has taken off.
     """
 
     def __init__(self, patience):
-        super().__init__(monitor="val_loss", mode="min", patience=patience, restore_best_weights=True)
+        super().__init__("val_clipped_loss", mode="min", patience=patience, restore_best_weights=True)
         self.taken_off = False
         self.best_weights = None
 

@@ -8,6 +8,10 @@ from rapidfuzz.distance import Levenshtein
 from scipy.stats import binomtest
 
 from alphabet import BLANK
+from CTCLayer import ctc_losses
+
+MOST_LOSS = 3.0
+"""What one image adds to `ClippedLoss` at most: the loss of a text of 5 % probability."""
 
 
 @keras.saving.register_keras_serializable(package="ocr")
@@ -37,6 +41,36 @@ class ExactMatch(keras.metrics.Mean):
         label = ops.pad(ops.cast(label, reading.dtype), [[0, 0], [0, steps - label.shape[1]]])
         match = ops.all(ops.equal(label, reading), axis=1)
         super().update_state(ops.cast(match, self.dtype), sample_weight)
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype}
+
+
+@keras.saving.register_keras_serializable(package="ocr")
+class ClippedLoss(keras.metrics.Mean):
+    """The mean CTC loss, to which each image adds 3 at most.
+
+    The surer a model becomes, the more it loses on an image with a wrong
+    label. One of those among a hundred can let the mean loss rise while the
+    reading still gets better. Clipped, it counts as wrong and no more.
+
+    Args:
+        name: the name of the metric.
+        dtype: the dtype of its result.
+
+    Call arguments:
+        label: integers of shape `(batch, longest label)`, padded with 0.
+        logits: floats of shape `(batch, steps, classes)`.
+
+    Returns:
+        A float from 0 to 3.
+    """
+
+    def __init__(self, name="clipped_loss", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+
+    def update_state(self, label, logits, sample_weight=None):
+        super().update_state(ops.minimum(ctc_losses(label, logits), MOST_LOSS), sample_weight)
 
     def get_config(self):
         return {"name": self.name, "dtype": self.dtype}

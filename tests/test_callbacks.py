@@ -14,17 +14,18 @@ class Log(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["val_loss"], logs["val_exact_match"] = self.rows[epoch]
+        logs["val_clipped_loss"] = logs["val_loss"]
 
 
-def train(early_stopping, losses, matches, *others):
-    """Runs a real `fit` whose logs are given; returns the epochs it took and the weight after each."""
+def train(early_stopping, losses, matches, *others, clipped=None):
+    """Runs a real `fit` whose logs are given; returns the weight after each epoch, and that in the end."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     model.compile("sgd", loss="mse")
     weights = []
     remember = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: weights.append(float(model.get_weights()[0][0, 0]))
     )
-    callbacks = [Log(losses, matches), remember, early_stopping, *others]
+    callbacks = [Log(losses, matches), *([clipped] if clipped else []), remember, early_stopping, *others]
     x, y = np.ones((4, 1)), np.full((4, 1), 5.0)
     model.fit(x, y, epochs=len(losses), callbacks=callbacks, verbose=0)
     return weights, float(model.get_weights()[0][0, 0])
@@ -51,6 +52,18 @@ def test_after_take_off_patience_counts_from_the_best_epoch():
     assert len(weights) == 12 + 3 + 4
     assert stopping.best_epoch == 14
     assert final == weights[14]
+
+
+def test_loss_that_a_wrong_label_lets_rise_does_not_end_the_training():
+    class Clipped(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_clipped_loss"] = 1 / (epoch + 1)
+
+    stopping = EarlyStopping(patience=2)
+    losses = [1.0 + epoch for epoch in range(10)]
+    weights, final = train(stopping, losses, [0.9] * 10, clipped=Clipped())
+    assert len(weights) == 10
+    assert final == weights[9]
 
 
 def test_weights_of_the_best_epoch_come_back_even_if_nothing_took_off():

@@ -8,6 +8,7 @@ import pytest
 
 import metrics
 from alphabet import Alphabet
+from decoding import log_softmax, text_log_probability
 
 LABELS = ["abc", "aab", "ccc", "b"]
 TEXTS = ["abc", "ab", "cbc", "bb"]
@@ -45,10 +46,27 @@ def test_metric_of_keras_tells_a_text_from_its_beginning():
     assert float(metric.result()) == 0.0
 
 
-def test_metric_of_keras_can_be_saved():
-    metric = metrics.ExactMatch(name="match")
+@pytest.mark.parametrize("kind", [metrics.ExactMatch, metrics.ClippedLoss])
+def test_metric_of_keras_can_be_saved(kind):
+    metric = kind(name="some name")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
-    assert (type(again), again.name, again.dtype) == (metrics.ExactMatch, "match", metric.dtype)
+    assert (type(again), again.name, again.dtype) == (kind, "some name", metric.dtype)
+
+
+def test_clipped_loss_is_the_mean_of_ctc_losses_of_three_at_most():
+    alphabet = Alphabet("abcd")
+    labels, texts = random_texts(40, 4), random_texts(40, 5)
+    texts[:20] = labels[:20]
+    logits = 4 * logits_that_read(texts, alphabet, steps=14)
+    losses = [
+        -text_log_probability(row, alphabet.encode(label))
+        for row, label in zip(log_softmax(logits), labels, strict=True)
+    ]
+    assert min(losses) < 3 < max(losses)
+    metric = metrics.ClippedLoss()
+    metric.update_state(alphabet.encode_batch(labels[:30], 6), logits[:30])
+    metric.update_state(alphabet.encode_batch(labels[30:], 6), logits[30:])
+    assert float(metric.result()) == pytest.approx(np.minimum(losses, 3.0).mean(), rel=1e-5)
 
 
 def test_character_error_rate_equals_another_library_s():

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).absolute().parent.parent
 NOTEBOOK = PROJECT / "ocr.ipynb"
 TRAINING_MODULES = (
     *("alphabet", "augmentation", "callbacks", "CTCLayer", "images"),
-    *("labels", "model_size", "SquareRootScheduler", "utils"),
+    *("labels", "metrics", "model_size", "SquareRootScheduler", "utils"),
 )
 """The modules that a training's outcome depends on."""
 
