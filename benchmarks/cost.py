@@ -163,22 +163,23 @@ def measure_steps(data_dir):
     }
 
 
-WATCH = """LambdaCallback(
+FIRST_STEP = """keras.callbacks.LambdaCallback(
     on_train_batch_end=lambda batch, logs: (run_dir / "first_step").exists()
     or (run_dir / "first_step").write_text(str(__import__("time").time()))
 )"""
 MEMORY = 'str(__import__("resource").getrusage(__import__("resource").RUSAGE_SELF).ru_maxrss * 1024)'
+CHANGES = [
+    ("Progress()]", f"Progress(), {FIRST_STEP}]"),
+    ('report(f"reader: ', f'(run_dir / "memory").write_text({MEMORY})\nreport(f"reader: '),
+]
+"""They note the time of the first step, and the most memory that was taken (Linux counts kilobytes)."""
 
 
 def measure_run(data_dir):
     """Runs the notebook for two epochs; returns the images, seconds to the first step, and memory."""
     name = f"cost-{time.time_ns()}"
-    changes = [
-        ("Progress()]", f"Progress(), keras.callbacks.{WATCH}]"),
-        ('report(f"reader: ', f'(run_dir / "memory").write_text({MEMORY})\nreport(f"reader: '),
-    ]
     started = time.time()
-    run_dir = run_notebook({"data_dir": str(data_dir), "run_name": name, "epochs": 2}, changes)
+    run_dir = run_notebook({"data_dir": str(data_dir), "run_name": name, "epochs": 2}, CHANGES)
     finished = json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))
     return {
         "images": sum(score["images"] for score in finished["scores"].values()),

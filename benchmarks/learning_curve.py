@@ -10,38 +10,17 @@ figure goes to docs/learning_curve.png.
 
 import argparse
 import sys
-import tempfile
-from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
-import checkpoint
 import configuration
-import metrics
 import plots
 import utils
-from benchmarks.study import link_images, measure
-from reader import Reader
+from benchmarks.study import SEED, measure_on
 from tools.notebook import PROJECT
 
 COUNTS = (50, 100, 200, 400)
-SEED = 42
-
-
-def train_on(samples, test, name):
-    """Trains on some images and scores the reader on others; returns the row of the study."""
-
-    def read_test(run_dir):
-        readings = Reader.load(run_dir / "reader.keras").read([sample.path for sample in test])
-        return {"test": metrics.score([s.label for s in test], [reading.text for reading in readings])}
-
-    with tempfile.TemporaryDirectory() as folder:
-        link_images(Path(folder), [s.path for s in samples], [s.label for s in samples])
-        # The notebook's own test split is as small as can be: the images held back are the test.
-        parameters = {"data_dir": folder, "test_share": 0.01, "seed": SEED}
-        images = f"{name} {checkpoint.fingerprint(samples)}"
-        return measure("learning_curve", {"images given": len(samples)}, images, parameters, finish=read_test)
 
 
 def draw(rows):
@@ -75,7 +54,9 @@ def main(arguments=None):
     training, validation, test = utils.split_data(samples, SEED, test_share=0.2)
     given = training + validation
     rows = [
-        train_on(given[:count], test, data_dir.name) for count in (*COUNTS, len(given)) if count <= len(given)
+        measure_on("learning_curve", {"images given": count}, given[:count], test, data_dir.name)
+        for count in (*COUNTS, len(given))
+        if count <= len(given)
     ]
     print("| images given | exact match (95 % interval) | character error rate | epochs (best) | seconds |")
     print("| --- | --- | --- | --- | --- |")

@@ -1,12 +1,15 @@
-"""Do the defaults train on images of other kinds, and from any seed?
+"""Do the defaults train on images of other kinds, from any seed, with wrong labels?
 
     python -m benchmarks.robustness kinds
     python -m benchmarks.robustness seeds DATA
+    python -m benchmarks.robustness labels DATA
 
 `kinds` draws five sets that differ in what a reader may meet and trains the
 notebook on each with its defaults. `seeds` trains on a folder for 8 epochs from
-ten seeds: none may stay on the flat stretch, where no image is read. The rows
-are appended to benchmarks/results/robustness.jsonl.
+ten seeds: none may stay on the flat stretch, where no image is read. `labels`
+corrupts a tenth of the labels, and compares early stopping with what it would
+be if one image could count for more than 3. The rows are appended to
+benchmarks/results/robustness.jsonl.
 """
 
 import argparse
@@ -19,7 +22,8 @@ import tempfile
 import checkpoint
 import configuration
 import utils
-from benchmarks.study import measure
+from benchmarks.study import SEED, measure, measure_on
+from benchmarks.suspect_labels import corrupt
 from tools.make_captchas import ALPHABET, make_captchas
 
 SMALL = string.digits + string.ascii_lowercase
@@ -32,6 +36,13 @@ KINDS = {
     "100 images": {"count": 100},
     "10,000 images": {"count": 10_000},
     "twice as large": {"count": 1000, "size": (400, 100)},
+}
+
+WRONG = 0.1
+STOPPING = "early_stopping = EarlyStopping(patience)\n"
+CRITERIA = {
+    "loss of 3 at most": [],
+    "loss": [(STOPPING, f"{STOPPING}early_stopping.monitor = 'val_loss'\n")],
 }
 
 
@@ -59,12 +70,24 @@ def train_seeds(data_dir):
     return [measure("robustness", {"seed": s}, images, {**parameters, "seed": s}) for s in range(10)]
 
 
+def train_wrong_labels(data_dir):
+    """Trains on labels of which a tenth are wrong, with two criteria for the best epoch; returns the rows."""
+    samples, _ = utils.find_images(data_dir)
+    training, validation, test = utils.split_data(samples, SEED, test_share=0.2)
+    labels, _ = corrupt(training + validation, WRONG, SEED)
+    given = [sample._replace(label=labels[sample.path]) for sample in training + validation]
+    return [
+        measure_on("robustness", {"best epoch by": criterion}, given, test, data_dir.name, changes)
+        for criterion, changes in CRITERIA.items()
+    ]
+
+
 def main(arguments=None):
     """Runs a study and returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="robustness", description="Trains on other images, from other seeds."
     )
-    parser.add_argument("study", choices=["kinds", "seeds"])
+    parser.add_argument("study", choices=["kinds", "seeds", "labels"])
     parser.add_argument("data", metavar="DATA", nargs="?", default="captcha_images")
     options = parser.parse_args(arguments)
     if options.study == "kinds":
@@ -76,6 +99,14 @@ def main(arguments=None):
             print(
                 f"| {kind} | {row['test']['right']} of {row['test']['images']} ({low:.1%}–{high:.1%}) "
                 f"| {row['take-off epoch']} | {row['epochs']} | {row['seconds']:.0f} |"
+            )
+    elif options.study == "labels":
+        print("| best epoch by validation | exact match on correct labels | best epoch | epochs | seconds |")
+        print("| --- | --- | --- | --- | --- |")
+        for row in train_wrong_labels(configuration.resolve(options.data)):
+            print(
+                f"| {row['best epoch by']} | {row['test']['right']} of {row['test']['images']} "
+                f"| {row['best epoch']} | {row['epochs']} | {row['seconds']:.0f} |"
             )
     else:
         print("| seed | take-off epoch | exact match of the best epoch |")

@@ -4,10 +4,15 @@ import csv
 import hashlib
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import checkpoint
+import metrics
+from reader import Reader
 from tools.notebook import PROJECT, code_version, run_notebook
 
+SEED = 42
 RESULTS = PROJECT / "benchmarks" / "results"
 MILESTONES = (0.5, 0.9, 0.95, 0.99)
 """Exact match on the validation images; epochs and seconds until it is first reached are recorded."""
@@ -86,6 +91,31 @@ def link_images(folder, paths, labels):
     rows = [{"file": name, "text": label} for name, label in zip(names, labels, strict=True)]
     checkpoint.write_csv(folder / "labels.csv", rows)
     return names
+
+
+def measure_on(study, case, samples, test, name, changes=()):
+    """Trains with the notebook on some images, and scores the reader on others, which it never sees.
+
+    Args:
+        study, case, changes: as in `measure`.
+        samples: a list of `utils.Sample`s for training and validation.
+        test: a list of the others.
+        name: what the images are called, a string.
+
+    Returns:
+        The row, with the score of the others as `test`.
+    """
+
+    def score_test(run_dir):
+        readings = Reader.load(run_dir / "reader.keras").read([sample.path for sample in test])
+        return {"test": metrics.score([s.label for s in test], [reading.text for reading in readings])}
+
+    with tempfile.TemporaryDirectory() as folder:
+        link_images(Path(folder), [s.path for s in samples], [s.label for s in samples])
+        # The notebook's own test split is as small as can be: the images held back are the test.
+        parameters = {"data_dir": folder, "test_share": 0.01, "seed": SEED}
+        images = f"{name} {checkpoint.fingerprint(samples)}"
+        return measure(study, case, images, parameters, changes, finish=score_test)
 
 
 def read(study):

@@ -10,17 +10,33 @@ import pytest
 
 import metrics
 import utils
-from benchmarks import baselines, bench, clock, cost, learning_curve, recipe, speed, study, suspect_labels
+from benchmarks import (
+    baselines,
+    bench,
+    clock,
+    cost,
+    learning_curve,
+    recipe,
+    robustness,
+    speed,
+    study,
+    suspect_labels,
+)
 from tools.notebook import NOTEBOOK, load_build_model
 
+CHANGES = {
+    **{case: recipe.SPLIT + changes for case, (_, changes) in (recipe.ABLATION | recipe.CANDIDATES).items()},
+    **robustness.CRITERIA,
+    "cost": cost.CHANGES,
+}
 
-@pytest.mark.parametrize("case", [*recipe.ABLATION, *recipe.CANDIDATES])
-def test_every_change_of_the_recipe_fits_the_notebook(case):
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_every_change_of_a_benchmark_fits_the_notebook(case):
     sources = [
         cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"
     ]
-    _, changes = (recipe.ABLATION | recipe.CANDIDATES)[case]
-    for before, after in recipe.SPLIT + changes:
+    for before, after in CHANGES[case]:
         assert sum(source.count(before) for source in sources) == 1
         compile("\n".join(sources).replace(before, after), case, "exec")
 
