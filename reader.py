@@ -2,14 +2,18 @@
 
     python reader.py MODEL IMAGE_OR_FOLDER… [--csv | --json]
 
-prints a line for each image: its file, its text and the confidence.
+prints a line for each image: its file, its text and the confidence. What may
+be read can be narrowed down: `--length 4-6`, `--pattern AA-999`, `--words FILE`.
 """
 
 import argparse
 import csv
+import functools
 import json
 import math
+import operator
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -19,12 +23,15 @@ import numpy as np
 
 import images
 from alphabet import Alphabet
-from decoding import greedy_decode, log_softmax, text_log_probability
+from constraints import Constraint
+from decoding import beam_search, greedy_decode, log_softmax, text_log_probabilities
 
 DESCRIPTION = "reader.json"
 """The member of a reader's archive that holds what reading needs besides the model."""
 
 BATCH_SIZE = 64
+BEAM_WIDTH = 8
+"""The beginnings of texts that are kept where more than the best path is asked for."""
 
 
 class Reading(NamedTuple):
@@ -34,10 +41,12 @@ class Reading(NamedTuple):
         text: the text.
         confidence: the model's probability of the text, from 0 to 1, summed
             over all its alignments to the time steps.
+        alternatives: the next texts, `Reading`s too, the most probable first.
     """
 
     text: str
     confidence: float
+    alternatives: tuple = ()
 
 
 def save_reader(model, alphabet, path, provenance=None):
@@ -140,12 +149,15 @@ class Reader:
             )
         return cls(model, alphabet, description.get("provenance"))
 
-    def read(self, sources):
+    def read(self, sources, constraint=None, top=1):
         """Reads images.
 
         Args:
             sources: a list of paths, bytes of files, or uint8 arrays of shape
                 `(height, width)` or `(height, width, channels)`, of any size.
+            constraint: a `constraints.Constraint`: the texts that may be read;
+                None for all.
+            top: the texts that are told of each image, with the alternatives, 1 or more.
 
         Returns:
             A list of `Reading`s, one for each source.
@@ -154,18 +166,19 @@ class Reader:
             ValueError: for the first source that cannot be read; see `read_each`.
         """
         readings = []
-        for source, reading in self.read_each(sources):
+        for source, reading in self.read_each(sources, constraint, top):
             if isinstance(reading, ValueError):
                 name = source if isinstance(source, str | Path) else f"image {len(readings)}"
                 raise ValueError(f"{name} {reading}") from reading
             readings.append(reading)
         return readings
 
-    def read_each(self, sources):
+    def read_each(self, sources, constraint=None, top=1):
         """Reads images one after the other, in batches, whatever may be wrong with some.
 
         Args:
             sources: an iterable as in `read`; it is consumed batch by batch.
+            constraint, top: as in `read`.
 
         Yields:
             Tuples of a source and its `Reading`, or the `ValueError` that says
@@ -178,31 +191,46 @@ class Reader:
             except ValueError as error:
                 batch.append((source, error))
             if len(batch) == BATCH_SIZE:
-                yield from self._read_batch(batch)
+                yield from self._read_batch(batch, constraint, top)
                 batch = []
-        yield from self._read_batch(batch)
+        yield from self._read_batch(batch, constraint, top)
 
-    def _read_batch(self, batch):
+    def _read_batch(self, batch, constraint, top):
         good = [image for _, image in batch if isinstance(image, np.ndarray)]
-        readings = iter(self.read_prepared(np.stack(good)) if good else [])
+        readings = iter(self.read_prepared(np.stack(good), constraint, top) if good else [])
         for source, image in batch:
             yield source, next(readings) if isinstance(image, np.ndarray) else image
 
-    def read_prepared(self, prepared):
+    def read_prepared(self, prepared, constraint=None, top=1):
         """Reads images that `images.prepare_image` made ready.
 
         Args:
             prepared: float32 of shape `(batch, image_width, image_height, 1)`.
+            constraint, top: as in `read`.
 
         Returns:
-            A list of `Reading`s.
+            A list of `Reading`s. Where no text that the constraint allows fits
+            the steps, the text is empty and the confidence 0.
         """
         log_probabilities = log_softmax(self.model.predict_on_batch(prepared))
-        readings = []
-        for row, classes in zip(log_probabilities, greedy_decode(log_probabilities), strict=True):
-            confidence = math.exp(text_log_probability(row, classes))
-            readings.append(Reading(self.alphabet.decode(classes), min(confidence, 1.0)))
-        return readings
+        if constraint is None and top == 1:
+            texts = greedy_decode(log_probabilities)
+            found = [
+                [one] for one in zip(texts, text_log_probabilities(log_probabilities, texts), strict=True)
+            ]
+        else:
+            allowed = constraint or Constraint.length(self.alphabet)
+            width = max(BEAM_WIDTH, 2 * top)
+            found = [beam_search(row, allowed, width)[:top] or [((), -np.inf)] for row in log_probabilities]
+        return [self._reading(texts) for texts in found]
+
+    def _reading(self, texts):
+        """Makes a `Reading` of the best texts: tuples of class numbers and log-probability."""
+        first, *others = (
+            Reading(self.alphabet.decode(text), min(math.exp(probability), 1.0))
+            for text, probability in texts
+        )
+        return first._replace(alternatives=tuple(others))
 
 
 def find_files(names):
@@ -231,27 +259,104 @@ def find_files(names):
     return files
 
 
-def write_lines(readings, out):
-    """Writes a line for each reading: file, text and confidence, separated by tabs."""
+def constraint_of(options, reader):
+    """Makes the constraint of a command line.
+
+    Args:
+        options: what `parse` returns.
+        reader: the `Reader` that is to read.
+
+    Returns:
+        A `Constraint`, or None if all texts are allowed.
+
+    Raises:
+        ValueError: if no text that the reader can read fulfils it, or the file
+            of words cannot be read.
+    """
+    alphabet, parts = reader.alphabet, []
+    if options.length:
+        parts.append(Constraint.length(alphabet, *options.length))
+    if options.pattern is not None:
+        parts.append(Constraint.pattern(alphabet, options.pattern))
+    if options.words:
+        try:
+            words = Path(options.words).read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"Expected a text file of words (UTF-8) at {options.words}: {error}") from error
+        parts.append(Constraint.words(alphabet, words))
+    if not parts:
+        return None
+    constraint = functools.reduce(operator.and_, parts)
+    if constraint.least_characters[0] > reader.time_steps:
+        raise ValueError(
+            "Expected length, pattern and words that some text fulfils together, "
+            f"of {reader.time_steps} characters at most. None does."
+        )
+    return constraint
+
+
+def row_of(path, reading):
+    """What is written of a reading: a dictionary, with more columns for its alternatives."""
+    row = {"file": str(path), "text": reading.text, "confidence": round(reading.confidence, 4)}
+    for number, other in enumerate(reading.alternatives, start=2):
+        row |= {f"text_{number}": other.text, f"confidence_{number}": round(other.confidence, 4)}
+    return row
+
+
+def write_lines(readings, top, out):
+    """Writes a line for each reading, separated by tabs."""
     for path, reading in readings:
-        print(path, reading.text, f"{reading.confidence:.4f}", sep="\t", file=out)
+        print(*row_of(path, reading).values(), sep="\t", file=out)
 
 
-def write_csv(readings, out):
-    """Writes the readings as CSV with the columns file, text and confidence."""
-    writer = csv.writer(out)
-    writer.writerow(["file", "text", "confidence"])
+def write_csv(readings, top, out):
+    """Writes the readings as CSV."""
+    nothing = Reading("", 0.0)
+    columns = row_of("", nothing._replace(alternatives=(nothing,) * (top - 1)))
+    writer = csv.DictWriter(out, columns)
+    writer.writeheader()
     for path, reading in readings:
-        writer.writerow([path, reading.text, f"{reading.confidence:.4f}"])
+        writer.writerow(row_of(path, reading))
 
 
-def write_json(readings, out):
+def write_json(readings, top, out):
     """Writes the readings as one JSON array, an object a line."""
     out.write("[")
     for number, (path, reading) in enumerate(readings):
-        row = {"file": str(path), "text": reading.text, "confidence": round(reading.confidence, 4)}
-        out.write(("," if number else "") + "\n" + json.dumps(row, ensure_ascii=False))
+        out.write(("," if number else "") + "\n" + json.dumps(row_of(path, reading), ensure_ascii=False))
     out.write("\n]\n")
+
+
+def parse_lengths(text):
+    """Parses a number of characters, `5`, or a range, `3-8`, from a command line: a tuple of two integers."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected a number or a range such as 3-8, received {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _positive(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text}")
+    return int(text)
+
+
+def parse(arguments):
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(prog="reader.py", description="Reads the text in images.")
+    parser.add_argument("model", metavar="MODEL", help="a saved reader, runs/…/reader.keras; it comes first")
+    parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="images, or folders of images")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--csv", dest="write", action="store_const", const=write_csv, help="write CSV")
+    shape.add_argument("--json", dest="write", action="store_const", const=write_json, help="write JSON")
+    parser.add_argument("--top", type=_positive, default=1, help="texts to tell of each image; 1")
+    parser.add_argument("--length", type=parse_lengths, help="only texts of so many characters: 5, or 4-6")
+    parser.add_argument(
+        "--pattern",
+        help="only texts of a pattern: A is any letter, 9 any digit, ? any character, [xyz] one of these",
+    )
+    parser.add_argument("--words", metavar="FILE", help="only the words of a text file")
+    return parser.parse_args(arguments)
 
 
 def main(arguments=None):
@@ -261,26 +366,21 @@ def main(arguments=None):
         The exit code: 0 if every image was read, 1 if one was not, 2 if there
         was no reader or nothing to read.
     """
-    parser = argparse.ArgumentParser(prog="reader.py", description="Reads the text in images.")
-    parser.add_argument("model", metavar="MODEL", help="a saved reader, runs/…/reader.keras; it comes first")
-    parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="images, or folders of images")
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--csv", dest="write", action="store_const", const=write_csv, help="write CSV")
-    shape.add_argument("--json", dest="write", action="store_const", const=write_json, help="write JSON")
-    options = parser.parse_args(arguments)
+    options = parse(arguments)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         files = find_files(options.images)
         reader = Reader.load(options.model)
+        constraint = constraint_of(options, reader)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     failed = []
 
     def good_readings():
-        for number, (path, reading) in enumerate(reader.read_each(files), start=1):
+        for number, (path, reading) in enumerate(reader.read_each(files, constraint, options.top), start=1):
             if isinstance(reading, ValueError):
                 failed.append(path)
                 print(f"{path} {reading}", file=sys.stderr)
@@ -290,7 +390,7 @@ def main(arguments=None):
                 print(f"read {number} of {len(files)}", file=sys.stderr)
 
     try:
-        (options.write or write_lines)(good_readings(), sys.stdout)
+        (options.write or write_lines)(good_readings(), options.top, sys.stdout)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough, as in `… | head`. Python must not flush again.

@@ -4,7 +4,15 @@ import math
 import numpy as np
 import pytest
 
-from decoding import greedy_decode, log_softmax, text_log_probability
+from alphabet import Alphabet
+from constraints import Constraint
+from decoding import (
+    beam_search,
+    character_probabilities,
+    greedy_decode,
+    log_softmax,
+    text_log_probabilities,
+)
 
 STEPS, CLASSES = 4, 3
 
@@ -23,6 +31,11 @@ def brute_force(log_probabilities):
     return totals
 
 
+def all_texts():
+    """Every text of the two characters, up to as many as there are steps."""
+    return itertools.chain(*(itertools.product((1, 2), repeat=length) for length in range(STEPS + 1)))
+
+
 @pytest.fixture(params=range(3))
 def log_probabilities(request):
     return log_softmax(np.random.default_rng(request.param).normal(size=(STEPS, CLASSES), scale=2.0))
@@ -31,14 +44,86 @@ def log_probabilities(request):
 def test_probability_of_every_text_equals_the_sum_over_all_alignments(log_probabilities):
     totals = brute_force(log_probabilities)
     assert sum(totals.values()) == pytest.approx(1.0)
-    for text in itertools.chain(*(itertools.product((1, 2), repeat=length) for length in range(STEPS + 1))):
-        found = math.exp(text_log_probability(log_probabilities, text))
+    texts = list(all_texts())
+    rows = np.broadcast_to(log_probabilities, (len(texts), STEPS, CLASSES))
+    for text, found in zip(texts, np.exp(text_log_probabilities(rows, texts)), strict=True):
         assert found == pytest.approx(totals.get(text, 0.0), abs=1e-12)
 
 
 def test_text_that_does_not_fit_the_steps_is_impossible(log_probabilities):
-    assert text_log_probability(log_probabilities, [1, 1, 1]) == -math.inf
-    assert text_log_probability(log_probabilities, [1, 2, 1, 2, 1]) == -math.inf
+    rows = np.stack([log_probabilities] * 3)
+    found = text_log_probabilities(rows, [[1, 1, 1], [1, 2, 1, 2, 1], [1]])
+    assert list(found[:2]) == [-math.inf] * 2
+    assert found[2] > -math.inf
+
+
+def test_probability_of_a_character_is_its_share_of_the_texts_that_differ_in_it_alone(log_probabilities):
+    totals = brute_force(log_probabilities)
+    for text in all_texts():
+        if text not in totals or not text:
+            continue
+        found = character_probabilities(log_probabilities, text)
+        for place, probability in enumerate(found):
+            others = [totals.get((*text[:place], other, *text[place + 1 :]), 0.0) for other in (1, 2)]
+            assert probability == pytest.approx(totals[text] / sum(others))
+    assert len(character_probabilities(log_probabilities, ())) == 0
+
+
+ALPHABET = Alphabet("ab")
+
+
+def allowed(name):
+    return {
+        "any text": Constraint.length(ALPHABET),
+        "at most 2": Constraint.length(ALPHABET, 0, 2),
+        "2 to 3": Constraint.length(ALPHABET, 2, 3),
+        "pattern": Constraint.pattern(ALPHABET, "?ab"),
+        "words": Constraint.words(ALPHABET, ["ab", "bb", "bab", "a"]),
+        "equal neighbours that fill all steps": Constraint.pattern(ALPHABET, "bba"),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["any text", "at most 2", "2 to 3", "pattern", "words", "equal neighbours that fill all steps"],
+)
+def test_wide_beam_search_finds_all_texts_that_are_allowed_in_their_order(log_probabilities, name):
+    constraint = allowed(name)
+    totals = {text: p for text, p in brute_force(log_probabilities).items() if constraint.allows(text)}
+    expected = sorted(totals.items(), key=lambda one: -one[1])
+    found = beam_search(log_probabilities, constraint, width=100)
+    assert [text for text, _ in found] == [text for text, _ in expected]
+    assert [math.exp(p) for _, p in found] == pytest.approx([p for _, p in expected])
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("name", ["2 to 3", "pattern", "words", "equal neighbours that fill all steps"])
+def test_narrow_beam_search_honours_the_constraint(log_probabilities, name, width):
+    constraint = allowed(name)
+    found = beam_search(log_probabilities, constraint, width)
+    assert found and all(constraint.allows(text) for text, _ in found)
+
+
+def test_beam_search_adds_up_alignments_where_the_best_path_does_not():
+    # The best path is blank, blank with 0.36; a, in three alignments, has 0.64.
+    probabilities = np.array([[0.6, 0.4], [0.6, 0.4]])
+    constraint = Constraint.length(Alphabet("a"))
+    assert [list(text) for text in greedy_decode(np.log(probabilities)[None])] == [[]]
+    ((text, probability), _) = beam_search(np.log(probabilities), constraint)
+    assert (text, math.exp(probability)) == ((1,), pytest.approx(0.64))
+
+
+def test_beam_search_keeps_equal_neighbours_apart():
+    alphabet = Alphabet("35")
+    path = [2, 2, 0, 1, 0, 1, 1, 0, 2]  # 5335
+    log_probabilities = log_softmax(5 * np.eye(3)[path])
+    (text, _), *_ = beam_search(log_probabilities, Constraint.length(alphabet))
+    assert alphabet.decode(text) == "5335"
+
+
+def test_text_that_cannot_fit_the_steps_is_not_found(log_probabilities):
+    assert beam_search(log_probabilities, Constraint.pattern(ALPHABET, "aaa")) == []
+    assert beam_search(log_probabilities, Constraint.length(ALPHABET, 5)) == []
 
 
 def test_greedy_decoding_collapses_the_best_path():

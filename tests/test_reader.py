@@ -14,6 +14,7 @@ import images
 import reader
 from alphabet import Alphabet
 from conftest import PROJECT
+from constraints import Constraint
 from reader import Reader, Reading, save_reader
 from tools.notebook import load_build_model
 
@@ -161,6 +162,63 @@ def test_command_writes_csv_and_json_to_stdout_and_errors_to_stderr(saved, shipp
         assert done.returncode == 1
         assert f"{broken} is not an image" in done.stderr
         assert "1 of 3 images could not be read" in done.stderr
+
+
+def test_reader_held_to_a_constraint_reads_nothing_else_and_tells_alternatives_in_their_order(saved, shipped):
+    loaded = Reader.load(saved)
+    constraint = Constraint.pattern(ALPHABET, "[ab]c?")
+    for reading in loaded.read(shipped[:5], constraint, top=3):
+        told = [reading, *reading.alternatives]
+        assert len({one.text for one in told}) == 3
+        assert all(constraint.allows(ALPHABET.encode(one.text)) for one in told)
+        assert [one.confidence for one in told] == sorted((one.confidence for one in told), reverse=True)
+
+
+def test_alternatives_begin_with_what_is_read_without_them_and_never_less_probable(saved, shipped):
+    loaded = Reader.load(saved)
+    for alone, best in zip(loaded.read(shipped[:10]), loaded.read(shipped[:10], top=2), strict=True):
+        assert best.confidence >= alone.confidence - 1e-9
+
+
+def test_command_honours_length_pattern_and_words_together(saved, shipped, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("abc\ncab dé\nbad abcd é1 ", encoding="utf-8")
+    options = ["--words", words, "--length", "2-3", "--pattern", "?A?", "--top", "2", "--json"]
+    done = run(saved, *shipped[:3], *options)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout):
+        assert list(row) == ["file", "text", "confidence", "text_2", "confidence_2"]
+        assert {row["text"], row["text_2"]} < {"abc", "cab", "bad"}
+
+
+def test_command_writes_as_many_columns_as_texts_were_asked_for(saved, shipped):
+    done = run(saved, shipped[0], "--csv", "--top", "3")
+    header, row = csv.reader(io.StringIO(done.stdout))
+    assert header == ["file", "text", "confidence", "text_2", "confidence_2", "text_3", "confidence_3"]
+    assert len(row) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--length", "6-4"], "the shorter first"),
+        (["--length", "six"], "a number or a range such as 3-8"),
+        (["--pattern", "A-9"], "None of them can be '-'"),
+        (["--pattern", "[ab"], "a ] after ["),
+        (["--pattern", "aa", "--length", "3"], "None does"),
+        (["--length", "500"], "None does"),
+        (["--words", "missing.txt"], "missing.txt"),
+        (["--top", "0"], "expected 1 or more"),
+    ],
+)
+def test_constraint_that_cannot_be_met_is_an_error(saved, shipped, capfd, options, message):
+    arguments = [str(saved), str(shipped[0]), *options]
+    try:
+        code = reader.main(arguments)
+    except SystemExit as exit:  # argparse found it
+        code = exit.code
+    assert code == 2
+    assert message in capfd.readouterr().err
 
 
 def test_command_without_model_or_images_says_so_in_a_line(saved, tmp_path):

@@ -15,6 +15,8 @@ from pathlib import Path
 from captcha.image import ImageCaptcha
 from tqdm import tqdm
 
+from reader import parse_lengths
+
 ALPHABET = "2345678bcdefgmnpwxy"
 """Small letters and digits without those that are easily taken for one another."""
 
@@ -93,13 +95,6 @@ def _write_new(image, out, text):
             number += 1
 
 
-def _lengths(text):
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"expected a number or a range such as 3-8, received {text!r}")
-    return int(match[1]), int(match[2] or match[1])
-
-
 def _size(text):
     match = re.fullmatch(r"(\d+)[x×](\d+)", text)
     if not match:
@@ -114,7 +109,7 @@ def main(arguments=None):
     )
     parser.add_argument("--count", type=int, required=True, help="how many images")
     parser.add_argument(
-        "--length", type=_lengths, default=(5, 5), help="characters, a number or a range: 5 or 3-8"
+        "--length", type=parse_lengths, default=(5, 5), help="characters, a number or a range: 5 or 3-8"
     )
     parser.add_argument("--alphabet", default=ALPHABET, help=f"characters to draw from (default {ALPHABET})")
     parser.add_argument("--size", type=_size, default=(200, 50), help="pixels, WIDTHxHEIGHT (default 200x50)")

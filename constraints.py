@@ -1,0 +1,187 @@
+"""Which texts a reading may be: of some lengths, of a pattern, of a list of words."""
+
+import numpy as np
+
+from alphabet import BLANK
+
+NOWHERE = -1
+"""The state after a character that is not allowed."""
+
+LETTER, DIGIT, ANY, OPEN, CLOSE, LITERAL = "A9?[]\\"
+"""What has a meaning of its own in a pattern."""
+
+
+class Constraint:
+    """The texts that a reading may be, as an automaton that takes one character after the other.
+
+    State 0 is the beginning. Characters are class numbers, as the alphabet gives them.
+
+    Args:
+        following: integers of shape `(states, classes)`: the state that a
+            character leads to, `NOWHERE` if it is not allowed there.
+        accepts: booleans of shape `(states,)`: whether the text may end there.
+
+    Attributes:
+        least_characters: the fewest characters from each state to an end;
+            infinity where there is none.
+
+    Example:
+
+    >>> alphabet = Alphabet("0123456789abc")
+    >>> Constraint.pattern(alphabet, "99-A").allows(alphabet.encode("1a"))
+    False
+    """
+
+    def __init__(self, following, accepts):
+        self.following = np.array(following, dtype="int32")
+        self.following[:, BLANK] = NOWHERE
+        self.accepts = np.array(accepts, dtype=bool)
+        least = np.where(self.accepts, 0.0, np.inf)
+        for _ in range(len(least)):
+            after = np.where(self.following == NOWHERE, np.inf, least[self.following])
+            shorter = np.minimum(least, 1 + after.min(axis=1))
+            if np.array_equal(shorter, least):
+                break
+            least = shorter
+        self.least_characters = least
+
+    @classmethod
+    def length(cls, alphabet, least=0, most=None):
+        """Allows the texts of some lengths.
+
+        Args:
+            alphabet: the `Alphabet` of the texts.
+            least: the fewest characters, an integer of 0 or more.
+            most: the most characters; None for no limit.
+
+        Returns:
+            A `Constraint`.
+
+        Raises:
+            ValueError: if `most` is less than `least`.
+        """
+        if least < 0 or (most is not None and most < least):
+            raise ValueError(
+                f"Expected a length of 0 or more, the shorter first. Received: {least} to {most}"
+            )
+        last = least if most is None else most
+        following = np.repeat(np.arange(1, last + 2)[:, None], alphabet.number_of_classes, axis=1)
+        following[last] = last if most is None else NOWHERE
+        return cls(following, np.arange(last + 1) >= least)
+
+    @classmethod
+    def pattern(cls, alphabet, pattern):
+        """Allows the texts of a pattern, which says for each position what may stand there.
+
+        `A` stands for any letter, `9` for any digit, `?` for any character,
+        `[xyz]` for one of these; any other character for itself, and after
+        `\\` those too.
+
+        Args:
+            alphabet: the `Alphabet` of the texts.
+            pattern: a string such as `"AA-999"`.
+
+        Returns:
+            A `Constraint`.
+
+        Raises:
+            ValueError: if the pattern is not complete, or if no character of
+                the alphabet may stand at one of its positions.
+        """
+        positions = _parse(pattern)
+        following = np.full((len(positions) + 1, alphabet.number_of_classes), NOWHERE)
+        for place, (written, fits) in enumerate(positions):
+            allowed = [character for character in alphabet.characters if fits(character)]
+            if not allowed:
+                raise ValueError(
+                    f"Expected a pattern of characters that the reader knows: {alphabet.characters!r}. "
+                    f"None of them can be {written!r} in {pattern!r}."
+                )
+            following[place, alphabet.encode(allowed)] = place + 1
+        return cls(following, np.arange(len(following)) == len(positions))
+
+    @classmethod
+    def words(cls, alphabet, words):
+        """Allows the texts of a list.
+
+        Args:
+            alphabet: the `Alphabet` of the texts.
+            words: an iterable of strings. Those with characters that the
+                reader does not know are passed over.
+
+        Returns:
+            A `Constraint`.
+
+        Raises:
+            ValueError: if no word is left.
+        """
+        known = set(alphabet.characters)
+        trie, ends = [{}], set()
+        for word in words:
+            if not word or set(word) - known:
+                continue
+            state = 0
+            for character in alphabet.encode(word):
+                if character not in trie[state]:
+                    trie[state][character] = len(trie)
+                    trie.append({})
+                state = trie[state][character]
+            ends.add(state)
+        if not ends:
+            raise ValueError(
+                f"Expected words of characters that the reader knows: {alphabet.characters!r}. Found none."
+            )
+        following = np.full((len(trie), alphabet.number_of_classes), NOWHERE)
+        for state, branches in enumerate(trie):
+            following[state, list(branches)] = list(branches.values())
+        return cls(following, [state in ends for state in range(len(trie))])
+
+    def __and__(self, other):
+        """Allows what both constraints allow."""
+        states, pairs, following = {(0, 0): 0}, [(0, 0)], []
+        for mine, its in pairs:  # it grows while we go through it
+            row = []
+            for target in zip(self.following[mine].tolist(), other.following[its].tolist(), strict=True):
+                if NOWHERE in target:
+                    row.append(NOWHERE)
+                    continue
+                if target not in states:
+                    states[target] = len(pairs)
+                    pairs.append(target)
+                row.append(states[target])
+            following.append(row)
+        return Constraint(following, [self.accepts[mine] and other.accepts[its] for mine, its in pairs])
+
+    def allows(self, classes):
+        """Whether a text, given as class numbers, is allowed."""
+        state = 0
+        for character in classes:
+            state = self.following[state, character]
+            if state == NOWHERE:
+                return False
+        return bool(self.accepts[state])
+
+
+def _parse(pattern):
+    """Splits a pattern into its positions: pairs of what is written and a function of a character."""
+    positions, rest = [], pattern
+    while rest:
+        sign, rest = rest[0], rest[1:]
+        if sign == LETTER:
+            positions.append((sign, str.isalpha))
+        elif sign == DIGIT:
+            positions.append((sign, str.isdecimal))
+        elif sign == ANY:
+            positions.append((sign, lambda character: True))
+        elif sign == OPEN:
+            choice, close, rest = rest.partition(CLOSE)
+            if not (choice and close):
+                raise ValueError(f"Expected characters and a {CLOSE} after {OPEN}. Received: {pattern!r}")
+            positions.append((f"[{choice}]", choice.__contains__))
+        else:
+            if sign == LITERAL:
+                if not rest:
+                    raise ValueError(f"Expected a character after the last {LITERAL}. Received: {pattern!r}")
+                sign, rest = rest[0], rest[1:]
+            positions.append((sign, sign.__eq__))
+    return positions
