@@ -1,0 +1,326 @@
+"""A reader as a file for other programs: ONNX, or TensorFlow's SavedModel.
+
+    python -m tools.export MODEL --to onnx
+    python -m tools.export MODEL --to savedmodel
+
+Both take float32 images of shape `(batch, image_width, image_height, 1)` and
+give the log-probabilities of each step, `(batch, steps, classes)`. The file is
+loaded by its own runtime and compared with Keras before it gets its name.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+from keras import layers
+from onnx import TensorProto, helper, numpy_helper
+
+import images
+from decoding import greedy_decode, log_softmax
+from reader import DESCRIPTION, OnnxModel, Reader, describe, find_files
+from tools.notebook import PROJECT
+
+SHIPPED = PROJECT / "captcha_images"
+OPSET, IR_VERSION = 18, 9
+"""Of 2022 and 2023: every runtime of today knows them."""
+
+IMAGES, TOLERANCE = 200, 1e-4
+"""How many images are compared, and how far log-probabilities may differ, in nats."""
+
+
+class Graph:
+    """An ONNX graph that is written from its beginning, one node after the other.
+
+    Attributes:
+        nodes: the nodes so far.
+        weights: the constants so far, a dictionary from name to array.
+        value: the name of the last node's output.
+    """
+
+    def __init__(self, value):
+        self.nodes, self.weights, self.value = [], {}, value
+
+    def add(self, operation, *arrays, **attributes):
+        """Adds a node that takes the last value and some constants; its output becomes the last value."""
+        names = [f"constant_{len(self.weights) + number}" for number in range(len(arrays))]
+        self.weights.update(zip(names, arrays, strict=True))
+        output = f"{operation}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operation, [self.value, *names], [output], output, **attributes))
+        self.value = output
+
+
+def _input(graph, layer):
+    _, width, height, channels = layer.output.shape
+    # (batch, width, height, 1) and (batch, 1, width, height) hold the same numbers in the same order.
+    graph.add("Reshape", np.array([-1, channels, width, height]))
+
+
+def _convolution(graph, layer):
+    kernel = np.array(layer.kernel).transpose(3, 2, 0, 1)
+    bias = np.array(layer.bias) if layer.use_bias else np.zeros(len(kernel), "float32")
+    padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
+    graph.add("Conv", kernel, bias, auto_pad=padding, strides=layer.strides, dilations=layer.dilation_rate)
+
+
+def _batch_normalisation(graph, layer):
+    scale = np.array(layer.gamma) / np.sqrt(np.array(layer.moving_variance) + layer.epsilon)
+    shift = np.array(layer.beta) - np.array(layer.moving_mean) * scale
+    before = graph.nodes[-1]
+    if before.op_type == "MaxPool" and (scale > 0).all():
+        before = graph.nodes[-2]  # a positive factor does not change which value is the largest
+    if before.op_type == "Conv":
+        kernel, bias = before.input[1:]
+        graph.weights[kernel] = graph.weights[kernel] * scale[:, None, None, None]
+        graph.weights[bias] = graph.weights[bias] * scale + shift
+    elif before.op_type == "MatMul":
+        graph.weights[before.input[1]] = graph.weights[before.input[1]] * scale
+        graph.add("Add", shift)
+    else:
+        features = (-1, 1, 1) if len(layer.output.shape) == 4 else (-1,)
+        graph.add("Mul", scale.reshape(features))
+        graph.add("Add", shift.reshape(features))
+
+
+def _pooling(graph, layer):
+    padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
+    graph.add("MaxPool", auto_pad=padding, kernel_shape=layer.pool_size, strides=layer.strides)
+
+
+def _activation(graph, layer):
+    if layer.activation is not keras.activations.relu:
+        raise ValueError(f"the activation {layer.activation.__name__}")
+    graph.add("Relu")
+
+
+def _columns(graph, layer):
+    # (batch, features, width, height) becomes (width, batch, height × features): time comes first.
+    graph.add("Transpose", perm=[2, 0, 3, 1])
+    graph.add("Reshape", np.array([0, 0, layer.output.shape[-1]]))
+
+
+def _dense(graph, layer):
+    graph.add("MatMul", np.array(layer.kernel))
+    if layer.use_bias:
+        graph.add("Add", np.array(layer.bias))
+
+
+def _layer_normalisation(graph, layer):
+    graph.add("LayerNormalization", np.array(layer.gamma), np.array(layer.beta), epsilon=layer.epsilon)
+
+
+def _bidirectional_gru(graph, layer):
+    directions = (layer.forward_layer, layer.backward_layer)
+    for gru in directions:
+        if not isinstance(gru, layers.GRU) or not (gru.reset_after and gru.use_bias and gru.return_sequences):
+            raise ValueError("a recurrent layer that is no GRU with reset_after, bias and return_sequences")
+    # Both have the gates in one order: update, reset, candidate.
+    kernel, recurrent, bias = (
+        np.stack(arrays)
+        for arrays in zip(
+            *(
+                (np.array(cell.kernel).T, np.array(cell.recurrent_kernel).T, np.array(cell.bias).ravel())
+                for cell in (gru.cell for gru in directions)
+            ),
+            strict=True,
+        )
+    )
+    units = layer.forward_layer.units
+    graph.add(
+        "GRU", kernel, recurrent, bias, hidden_size=units, direction="bidirectional", linear_before_reset=1
+    )
+    graph.add("Transpose", perm=[0, 2, 1, 3])
+    graph.add("Reshape", np.array([0, 0, 2 * units]))
+
+
+def _nothing(graph, layer):
+    """Dropout does nothing in reading."""
+
+
+WRITERS = {
+    layers.InputLayer: _input,
+    layers.Conv2D: _convolution,
+    layers.BatchNormalization: _batch_normalisation,
+    layers.MaxPooling2D: _pooling,
+    layers.Activation: _activation,
+    layers.Reshape: _columns,
+    layers.Dense: _dense,
+    layers.LayerNormalization: _layer_normalisation,
+    layers.Bidirectional: _bidirectional_gru,
+    layers.Dropout: _nothing,
+}
+
+
+def build_onnx(model, description):
+    """Writes a reading model as an ONNX graph.
+
+    Args:
+        model: a reading model, whose layers stand in one row.
+        description: what a reader needs besides the model, a dictionary; it
+            goes into the file's metadata.
+
+    Returns:
+        An `onnx.ModelProto` from `image` to `log_probabilities`.
+
+    Raises:
+        ValueError: if a layer is of a kind that cannot be written.
+    """
+    graph = Graph("image")
+    for layer in model.layers:
+        write = WRITERS.get(type(layer))
+        try:
+            if write is None:
+                raise ValueError(f"a layer of the type {type(layer).__name__}")
+            write(graph, layer)
+        except ValueError as error:
+            known = ", ".join(kind.__name__ for kind in WRITERS)
+            raise ValueError(
+                f"Expected layers that can be written as ONNX: {known}. "
+                f"The layer {layer.name!r} of this model is or has {error}."
+            ) from error
+    graph.add("Transpose", perm=[1, 0, 2])
+    graph.add("LogSoftmax", axis=-1)
+    graph.nodes[-1].output[0] = "log_probabilities"
+    _, steps, classes = model.output_shape
+    written = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "reader",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", *model.input_shape[1:]])],
+            [
+                helper.make_tensor_value_info(
+                    "log_probabilities", TensorProto.FLOAT, ["batch", steps, classes]
+                )
+            ],
+            [
+                numpy_helper.from_array(np.ascontiguousarray(array), name)
+                for name, array in graph.weights.items()
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    helper.set_model_props(written, {DESCRIPTION: json.dumps(description, ensure_ascii=False)})
+    onnx.checker.check_model(written, full_check=True)
+    return written
+
+
+class SavedModel:
+    """A reading model in TensorFlow's own format, with what `Reader` asks of a model."""
+
+    def __init__(self, path):
+        import tensorflow as tf
+
+        self._loaded = tf.saved_model.load(path)  # it owns the weights
+
+    def predict_on_batch(self, prepared):
+        """Reads a batch: from images to the log-probabilities of each step."""
+        return self._loaded.serve(prepared).numpy()
+
+
+def write_onnx(reader, path):
+    """Writes the reader as an ONNX file; returns it as its runtime loads it."""
+    path.write_bytes(build_onnx(reader.model, describe(reader)).SerializeToString())
+    return OnnxModel(path)
+
+
+def write_savedmodel(reader, path):
+    """Writes the reader as a SavedModel, a folder; returns it as TensorFlow loads it."""
+    log_probabilities = layers.Activation("log_softmax", name="log_probabilities")(reader.model.output)
+    keras.Model(reader.model.inputs[0], log_probabilities).export(
+        path, format="tf_saved_model", verbose=False
+    )
+    extra = path / "assets.extra"
+    extra.mkdir()
+    (extra / DESCRIPTION).write_text(json.dumps(describe(reader), ensure_ascii=False), encoding="utf-8")
+    return SavedModel(str(path))
+
+
+FORMATS = {"onnx": (".onnx", write_onnx), "savedmodel": ("", write_savedmodel)}
+
+
+def compare(model, exported, prepared):
+    """Compares a reading model with what was exported.
+
+    Args:
+        model: the reading model of Keras.
+        exported: the other one, from the same images to log-probabilities.
+        prepared: float32 of shape `(batch, image_width, image_height, 1)`.
+
+    Returns:
+        The largest difference of a log-probability, in nats.
+
+    Raises:
+        ValueError: if a text is read differently, or a log-probability
+            differs by more than `TOLERANCE`.
+    """
+    expected = log_softmax(model.predict_on_batch(prepared))
+    found = exported.predict_on_batch(prepared)
+    difference = float(np.abs(expected - found).max())
+    texts = zip(greedy_decode(expected), greedy_decode(found), strict=True)
+    different = sum(not np.array_equal(*pair) for pair in texts)
+    if different or not difference <= TOLERANCE:
+        raise ValueError(
+            f"Expected the exported model to read as Keras does. Of {len(prepared)} images {different} are "
+            f"read differently; log-probabilities differ by up to {difference:.1e}, not {TOLERANCE:.0e}."
+        )
+    return difference
+
+
+def export(reader, form, path, prepared):
+    """Exports a reader, if the result reads as the reader does.
+
+    Args:
+        reader: the `Reader`.
+        form: `"onnx"` or `"savedmodel"`.
+        path: the file or folder to write, which is not there yet.
+        prepared: the images to compare on, as in `compare`.
+
+    Returns:
+        The largest difference of a log-probability, in nats.
+
+    Raises:
+        ValueError: if something is there already, if the model has a layer
+            that cannot be written, or if the result reads differently.
+    """
+    if path.exists():
+        raise ValueError(f"Expected nothing at {path} yet. Delete it, or say --out.")
+    _, write = FORMATS[form]
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        unfinished = Path(folder, path.name)
+        difference = compare(reader.model, write(reader, unfinished), prepared)
+        os.rename(unfinished, path)
+    return difference
+
+
+def main(arguments=None):
+    """Runs the command line and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="export", description="Exports a reader for other programs.")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a saved reader, runs/…/reader.keras")
+    parser.add_argument("--to", choices=FORMATS, required=True, help="the format")
+    parser.add_argument("--out", type=Path, help="what to write; beside MODEL if it is not said")
+    parser.add_argument(
+        "--images", type=Path, default=SHIPPED, help="a folder of images to compare on; captcha_images"
+    )
+    options = parser.parse_args(arguments)
+    ending, _ = FORMATS[options.to]
+    out = (options.out or options.model.with_suffix(ending)).absolute()
+    try:
+        reader = Reader.load(options.model)
+        files = find_files([options.images])[:IMAGES]
+        prepared = np.stack([images.prepare_image(f, reader.image_width, reader.image_height) for f in files])
+        difference = export(reader, options.to, out, prepared)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{out}: reads {len(prepared)} images as Keras does, log-probabilities within {difference:.1e}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
