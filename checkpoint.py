@@ -133,7 +133,8 @@ def write_readings(path, images_dir, samples, readings):
         {
             "file": sample.path.relative_to(images_dir),
             "label": sample.label,
-            **reading._asdict(),
+            "text": reading.text,
+            "confidence": reading.confidence,
             "right": int(sample.label == reading.text),
         }
         for sample, reading in zip(samples, readings, strict=True)

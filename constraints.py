@@ -1,5 +1,8 @@
 """Which texts a reading may be: of some lengths, of a pattern, of a list of words."""
 
+import re
+from typing import NamedTuple
+
 import numpy as np
 
 from alphabet import BLANK
@@ -7,8 +10,34 @@ from alphabet import BLANK
 NOWHERE = -1
 """The state after a character that is not allowed."""
 
-LETTER, DIGIT, ANY, OPEN, CLOSE, LITERAL = "A9?[]\\"
-"""What has a meaning of its own in a pattern."""
+KINDS = {"A": str.isalpha, "9": str.isdecimal, "?": lambda character: True}
+"""The signs of a pattern that stand for kinds of characters."""
+
+POSITIONS = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]|.", re.DOTALL)
+"""One position of a pattern: an escaped character, a set, or a sign."""
+
+
+class Tree(NamedTuple):
+    """The beginnings of the texts of a list, each with the one before it; number 0 is the empty text.
+
+    Attributes:
+        parents: for each beginning the number of the one without its last
+            character; 0 for the empty text.
+        characters: the class numbers of the last characters; 0 for the empty text.
+        ends: the numbers of those that are whole texts.
+    """
+
+    parents: np.ndarray
+    characters: np.ndarray
+    ends: np.ndarray
+
+    def text(self, number):
+        """The beginning of that number, as a tuple of class numbers."""
+        classes = []
+        while number:
+            classes.append(int(self.characters[number]))
+            number = self.parents[number]
+        return tuple(reversed(classes))
 
 
 class Constraint:
@@ -24,10 +53,12 @@ class Constraint:
     Attributes:
         least_characters: the fewest characters from each state to an end;
             infinity where there is none.
+        tree: the `Tree` of the texts, if each state is reached by one text
+            alone, as it is with words; None otherwise.
 
     Example:
 
-    >>> alphabet = Alphabet("0123456789abc")
+    >>> alphabet = Alphabet("0123456789-abc")
     >>> Constraint.pattern(alphabet, "99-A").allows(alphabet.encode("1a"))
     False
     """
@@ -44,6 +75,16 @@ class Constraint:
                 break
             least = shorter
         self.least_characters = least
+        self.tree = self._tree()
+
+    def _tree(self):
+        states, characters = np.nonzero(self.following != NOWHERE)
+        targets = self.following[states, characters]
+        if len(set(targets.tolist())) < len(targets) or 0 in targets:
+            return None
+        parents, last = np.zeros((2, len(self.accepts)), dtype=int)
+        parents[targets], last[targets] = states, characters
+        return Tree(parents, last, np.flatnonzero(self.accepts))
 
     @classmethod
     def length(cls, alphabet, least=0, most=None):
@@ -74,8 +115,8 @@ class Constraint:
         """Allows the texts of a pattern, which says for each position what may stand there.
 
         `A` stands for any letter, `9` for any digit, `?` for any character,
-        `[xyz]` for one of these; any other character for itself, and after
-        `\\` those too.
+        `[xyz]` for one of these, `[0-9a-f]` for ranges of them; any other
+        character for itself, and after `\\` those too.
 
         Args:
             alphabet: the `Alphabet` of the texts.
@@ -164,24 +205,19 @@ class Constraint:
 
 def _parse(pattern):
     """Splits a pattern into its positions: pairs of what is written and a function of a character."""
-    positions, rest = [], pattern
-    while rest:
-        sign, rest = rest[0], rest[1:]
-        if sign == LETTER:
-            positions.append((sign, str.isalpha))
-        elif sign == DIGIT:
-            positions.append((sign, str.isdecimal))
-        elif sign == ANY:
-            positions.append((sign, lambda character: True))
-        elif sign == OPEN:
-            choice, close, rest = rest.partition(CLOSE)
-            if not (choice and close):
-                raise ValueError(f"Expected characters and a {CLOSE} after {OPEN}. Received: {pattern!r}")
-            positions.append((f"[{choice}]", choice.__contains__))
+    positions = []
+    for written in POSITIONS.findall(pattern):
+        if written in ("[", "\\"):
+            raise ValueError(
+                rf"Expected characters and a ] after [, and a character after \. Received: {pattern!r}"
+            )
+        if written in KINDS:
+            positions.append((written, KINDS[written]))
+        elif written[0] == "[":
+            try:
+                positions.append((written, re.compile(written).fullmatch))
+            except re.error as error:
+                raise ValueError(f"Expected a set of characters such as [a-f]. {written}: {error}") from error
         else:
-            if sign == LITERAL:
-                if not rest:
-                    raise ValueError(f"Expected a character after the last {LITERAL}. Received: {pattern!r}")
-                sign, rest = rest[0], rest[1:]
-            positions.append((sign, sign.__eq__))
+            positions.append((written, written[-1].__eq__))
     return positions

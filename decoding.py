@@ -5,8 +5,10 @@ import numpy as np
 from alphabet import BLANK
 
 NEGLIGIBLE = np.log(1e-9)
-WIDEST = 10_000
-"""The beginnings of texts that a beam search keeps at most."""
+"""Log-probabilities below this are as good as none."""
+
+BEAM_WIDTH, WIDEST = 8, 10_000
+"""The beginnings of texts that a beam search keeps: as a rule, and if it finds nothing otherwise."""
 
 
 def log_softmax(logits):
@@ -183,7 +185,62 @@ def beam_search(log_probabilities, constraint, width=16):
         last = np.concatenate([last[old], added])
     allowed = [text for text, number in zip(texts, state, strict=True) if constraint.accepts[number]]
     if not allowed and width < WIDEST:
-        return beam_search(log_probabilities, constraint, 8 * width)
+        return beam_search(log_probabilities, constraint, min(8 * width, WIDEST))[:width]
     rows = np.broadcast_to(log_probabilities, (len(allowed), steps, classes))
     found = zip(allowed, text_log_probabilities(rows, allowed).tolist(), strict=True)
     return sorted(((text, p) for text, p in found if p > -np.inf), key=lambda one: -one[1])
+
+
+def tree_search(log_probabilities, tree, top=1):
+    """Reads by comparing all texts of a list.
+
+    One forward pass of CTC over all beginnings of the texts together. Unlike a
+    beam search it cannot lose a text that begins improbably.
+
+    Args:
+        log_probabilities: floats of shape `(steps, classes)`, each row a
+            log-softmax.
+        tree: a `Tree` of the texts.
+        top: the texts to return at most, 1 or more.
+
+    Returns:
+        As `beam_search`.
+    """
+    log_probabilities = np.asarray(log_probabilities, dtype="float64")
+    repeated = tree.characters == tree.characters[tree.parents]
+    in_blank, in_character = np.zeros((2, len(tree.parents)))
+    in_blank[0] = 1.0
+    for emitted in np.exp(log_probabilities):
+        total = in_blank + in_character
+        entering = np.where(repeated, in_blank[tree.parents], total[tree.parents])
+        in_character = (in_character + entering) * emitted[tree.characters]
+        in_character[0] = 0.0  # the empty text has no character to be in
+        in_blank = total * emitted[BLANK]
+        # Only their ratios count: without this they would vanish within a few hundred steps.
+        largest = max(in_blank.max(), in_character.max())
+        in_blank, in_character = in_blank / largest, in_character / largest
+    total = (in_blank + in_character)[tree.ends]
+    best = tree.ends[np.argsort(-total, kind="stable")[:top]]
+    texts = [tree.text(state) for state in best]
+    rows = np.broadcast_to(log_probabilities, (len(texts), *log_probabilities.shape))
+    found = zip(texts, text_log_probabilities(rows, texts).tolist(), strict=True)
+    return [(text, probability) for text, probability in found if probability > -np.inf]
+
+
+def search(log_probabilities, constraint, top=1):
+    """Reads the most probable texts that a constraint allows.
+
+    All texts of a list are compared; of any others, a beam search finds the best.
+
+    Args:
+        log_probabilities: floats of shape `(steps, classes)`, each row a
+            log-softmax.
+        constraint: a `constraints.Constraint`.
+        top: the texts to return at most, 1 or more.
+
+    Returns:
+        As `beam_search`.
+    """
+    if constraint.tree is not None:
+        return tree_search(log_probabilities, constraint.tree, top)
+    return beam_search(log_probabilities, constraint, max(BEAM_WIDTH, 2 * top))[:top]

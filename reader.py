@@ -15,6 +15,7 @@ import operator
 import os
 import re
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -24,14 +25,12 @@ import numpy as np
 import images
 from alphabet import Alphabet
 from constraints import Constraint
-from decoding import beam_search, greedy_decode, log_softmax, text_log_probabilities
+from decoding import greedy_decode, log_softmax, search, text_log_probabilities
 
 DESCRIPTION = "reader.json"
 """The member of a reader's archive that holds what reading needs besides the model."""
 
 BATCH_SIZE = 64
-BEAM_WIDTH = 8
-"""The beginnings of texts that are kept where more than the best path is asked for."""
 
 
 class Reading(NamedTuple):
@@ -132,7 +131,7 @@ class Reader:
 
     >>> reader = Reader.load("runs/captcha_images-1/reader.keras")
     >>> reader.read(["snippet.png"])
-    [Reading(text='2b827', confidence=0.998)]
+    [Reading(text='2b827', confidence=0.998, alternatives=())]
     """
 
     def __init__(self, model, alphabet, provenance=None):
@@ -244,8 +243,7 @@ class Reader:
             ]
         else:
             allowed = constraint or Constraint.length(self.alphabet)
-            width = max(BEAM_WIDTH, 2 * top)
-            found = [beam_search(row, allowed, width)[:top] or [((), -np.inf)] for row in log_probabilities]
+            found = [search(row, allowed, top) or [((), -np.inf)] for row in log_probabilities]
         return [self._reading(texts) for texts in found]
 
     def _reading(self, texts):
@@ -335,24 +333,42 @@ def constraint_of(options, reader):
     """
     alphabet, parts = reader.alphabet, []
     if options.length:
-        parts.append(Constraint.length(alphabet, *options.length))
+        # No reader reads more characters than it has steps.
+        least, most = (min(length, reader.time_steps + 1) for length in options.length)
+        parts.append(Constraint.length(alphabet, least, most))
     if options.pattern is not None:
-        parts.append(Constraint.pattern(alphabet, options.pattern))
-    if options.words:
-        try:
-            words = Path(options.words).read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"Expected a text file of words (UTF-8) at {options.words}: {error}") from error
-        parts.append(Constraint.words(alphabet, words))
+        parts.append(Constraint.pattern(alphabet, unicodedata.normalize("NFC", options.pattern)))
+    if options.words is not None:
+        parts.append(Constraint.words(alphabet, read_words(options.words)))
     if not parts:
         return None
     constraint = functools.reduce(operator.and_, parts)
-    if constraint.least_characters[0] > reader.time_steps:
+    nothing_known = np.zeros((reader.time_steps, alphabet.number_of_classes))
+    if not search(log_softmax(nothing_known), constraint):
         raise ValueError(
             "Expected length, pattern and words that some text fulfils together, "
-            f"of {reader.time_steps} characters at most. None does."
+            f"and that fits the {reader.time_steps} time steps of the reader. None does."
         )
     return constraint
+
+
+def read_words(path):
+    """Reads a list of words, one a line.
+
+    Args:
+        path: a text file in UTF-8.
+
+    Returns:
+        A list of strings, composed (NFC) as labels are.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected a text file of words (UTF-8), one a line, at {path}: {error}") from error
+    return [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
 
 
 def row_of(path, reading):
@@ -395,9 +411,10 @@ def parse_lengths(text):
     return int(match[1]), int(match[2] or match[1])
 
 
-def _positive(text):
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text}")
+def parse_count(text):
+    """Parses a number of 1 or more from a command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text!r}")
     return int(text)
 
 
@@ -409,13 +426,13 @@ def parse(arguments):
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--csv", dest="write", action="store_const", const=write_csv, help="write CSV")
     shape.add_argument("--json", dest="write", action="store_const", const=write_json, help="write JSON")
-    parser.add_argument("--top", type=_positive, default=1, help="texts to tell of each image; 1")
+    parser.add_argument("--top", type=parse_count, default=1, help="texts to tell of each image; 1")
     parser.add_argument("--length", type=parse_lengths, help="only texts of so many characters: 5, or 4-6")
     parser.add_argument(
         "--pattern",
-        help="only texts of a pattern: A is any letter, 9 any digit, ? any character, [xyz] one of these",
+        help=r"only texts of a pattern: A any letter, 9 any digit, ? any sign, [a-f] one of these, \A an A",
     )
-    parser.add_argument("--words", metavar="FILE", help="only the words of a text file")
+    parser.add_argument("--words", metavar="FILE", help="only the words of a text file, one a line")
     return parser.parse_args(arguments)
 
 

@@ -29,8 +29,50 @@ def matching(expression, longest=4):
         ("[a1]0", "[a1]0"),
         (r"\A\9", "A9"),
         ("[A][9]b", "A9b"),
+        (r"[\]0-1-]b", "[01-]b"),
         ("", ""),
     ],
 )
 def test_pattern_allows_what_the_regular_expression_matches(pattern, expression):
     assert allowed_by(Constraint.pattern(ALPHABET, pattern)) == matching(expression)
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 0), (0, 2), (2, 3), (3, None), (0, None)])
+def test_length_allows_texts_of_so_many_characters(least, most):
+    found = allowed_by(Constraint.length(ALPHABET, least, most))
+    assert found == matching(f".{{{least},{'' if most is None else most}}}")
+
+
+def test_words_are_allowed_but_those_of_unknown_characters():
+    constraint = Constraint.words(ALPHABET, ["ab", "a", "", "b0", "xyz", "a"])
+    assert allowed_by(constraint) == {"ab", "a", "b0"}
+
+
+def test_both_constraints_hold_together():
+    letters = Constraint.pattern(ALPHABET, "A?")
+    words = Constraint.words(ALPHABET, ["ab", "a", "0b", "b0", "bab"])
+    assert allowed_by(letters & words) == allowed_by(words & letters) == {"ab", "b0"}
+    assert allowed_by(letters & Constraint.length(ALPHABET, 3)) == set()
+
+
+def test_least_characters_are_those_to_the_nearest_end():
+    assert list(Constraint.pattern(ALPHABET, "A-9").least_characters) == [3, 2, 1, 0]
+    assert list(Constraint.length(ALPHABET, 2).least_characters) == [2, 1, 0]
+    nothing = Constraint.pattern(ALPHABET, "A") & Constraint.length(ALPHABET, 2)
+    assert nothing.least_characters[0] == float("inf")
+
+
+def test_only_what_is_reached_by_one_text_is_a_tree():
+    words = Constraint.words(ALPHABET, ["ab", "a", "b0"])
+    assert {words.tree.text(end) for end in words.tree.ends} == {
+        tuple(ALPHABET.encode(word)) for word in ("ab", "a", "b0")
+    }
+    assert (words & Constraint.length(ALPHABET)).tree is not None
+    assert Constraint.pattern(ALPHABET, "A9").tree is None
+    assert Constraint.length(ALPHABET).tree is None
+
+
+@pytest.mark.parametrize("pattern", ["[ab", "a\\", "[]", "[z-a]", "x", "é"])
+def test_pattern_that_says_nothing_is_refused(pattern):
+    with pytest.raises(ValueError, match="Expected"):
+        Constraint.pattern(ALPHABET, pattern)

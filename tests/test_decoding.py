@@ -11,6 +11,7 @@ from decoding import (
     character_probabilities,
     greedy_decode,
     log_softmax,
+    search,
     text_log_probabilities,
 )
 
@@ -102,6 +103,40 @@ def test_narrow_beam_search_honours_the_constraint(log_probabilities, name, widt
     constraint = allowed(name)
     found = beam_search(log_probabilities, constraint, width)
     assert found and all(constraint.allows(text) for text, _ in found)
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_all_words_of_a_list_are_compared_exactly(log_probabilities, width):
+    words = ["ab", "bb", "bab", "a", "aa", "abab", "bba"]
+    constraint = Constraint.words(ALPHABET, words) & Constraint.length(ALPHABET, 0, 3)
+    totals = {text: p for text, p in brute_force(log_probabilities).items() if constraint.allows(text)}
+    expected = sorted(totals.items(), key=lambda one: -one[1])[:width]
+    found = search(log_probabilities, constraint, top=width)
+    assert [text for text, _ in found] == [text for text, _ in expected]
+    assert [math.exp(p) for _, p in found] == pytest.approx([p for _, p in expected])
+
+
+def test_word_is_found_however_improbable_its_first_character_seems():
+    alphabet = Alphabet("abcdefghijklmnopqrstuvwxyz")
+    generator = np.random.default_rng(0)
+    words = ["".join(generator.choice(list(alphabet.characters), 6)) for _ in range(2000)]
+    path = np.zeros(30, dtype=int)
+    path[2:30:5] = alphabet.encode(words[7])
+    logits = 14.0 * np.eye(27)[path]
+    misread = next(c for c in range(1, 27) if c != path[2])
+    logits[2, [path[2], misread]] = 0.0, 14.0
+    log_probabilities = log_softmax(logits + generator.normal(size=logits.shape))
+    ((text, _),) = search(log_probabilities, Constraint.words(alphabet, words))
+    rows = np.broadcast_to(log_probabilities, (2000, 30, 27))
+    best = np.argmax(text_log_probabilities(rows, [alphabet.encode(word) for word in words]))
+    assert alphabet.decode(text) == words[best] == words[7]
+
+
+def test_long_images_do_not_make_the_probabilities_of_words_vanish():
+    alphabet = Alphabet("ab")
+    log_probabilities = log_softmax(np.random.default_rng(0).normal(size=(3000, 3)))
+    ((text, probability),) = search(log_probabilities, Constraint.words(alphabet, ["ab"]))
+    assert (text, probability < -745) == ((1, 2), True)  # exp(-745) is the least number above 0
 
 
 def test_beam_search_adds_up_alignments_where_the_best_path_does_not():

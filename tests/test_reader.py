@@ -18,7 +18,7 @@ from constraints import Constraint
 from reader import Reader, Reading, save_reader
 from tools.notebook import load_build_model
 
-ALPHABET = Alphabet("abcdé")
+ALPHABET = Alphabet("abcdé ")
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_alphabet_of_another_size_than_the_model_is_refused(saved, tmp_path):
             new.writestr(
                 name, content.replace(b'"abcd', b'"abcdx') if name == reader.DESCRIPTION else content
             )
-    with pytest.raises(ValueError, match="7 classes.*has 6"):
+    with pytest.raises(ValueError, match="8 classes.*has 7"):
         Reader.load(changed)
 
 
@@ -174,21 +174,25 @@ def test_reader_held_to_a_constraint_reads_nothing_else_and_tells_alternatives_i
         assert [one.confidence for one in told] == sorted((one.confidence for one in told), reverse=True)
 
 
-def test_alternatives_begin_with_what_is_read_without_them_and_never_less_probable(saved, shipped):
+def test_best_of_several_texts_is_never_less_probable_than_the_best_path(saved, shipped):
     loaded = Reader.load(saved)
     for alone, best in zip(loaded.read(shipped[:10]), loaded.read(shipped[:10], top=2), strict=True):
         assert best.confidence >= alone.confidence - 1e-9
 
 
-def test_command_honours_length_pattern_and_words_together(saved, shipped, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [(["--length", "2-3"], {"abc", "cab", "bad", "é d"}), (["--pattern", "?A?"], {"abc", "cab", "bad"})],
+)
+def test_command_honours_words_and_length_or_pattern(saved, shipped, tmp_path, capfd, options, expected):
     words = tmp_path / "words.txt"
-    words.write_text("abc\ncab dé\nbad abcd é1 ", encoding="utf-8")
-    options = ["--words", words, "--length", "2-3", "--pattern", "?A?", "--top", "2", "--json"]
-    done = run(saved, *shipped[:3], *options)
-    assert done.returncode == 0, done.stderr
-    for row in json.loads(done.stdout):
-        assert list(row) == ["file", "text", "confidence", "text_2", "confidence_2"]
-        assert {row["text"], row["text_2"]} < {"abc", "cab", "bad"}
+    words.write_text("\ufeffabc\ncab\n\nbad \nabcd\ne\u0301 d\né1", encoding="utf-8")
+    arguments = [str(saved), *map(str, shipped[:3]), "--words", str(words), *options, "--top", "4", "--json"]
+    assert reader.main(arguments) == 0
+    for row in json.loads(capfd.readouterr().out):
+        texts = [value for key, value in row.items() if key.startswith("text")]
+        assert len(texts) == len(expected)
+        assert set(texts) == expected
 
 
 def test_command_writes_as_many_columns_as_texts_were_asked_for(saved, shipped):
@@ -207,7 +211,9 @@ def test_command_writes_as_many_columns_as_texts_were_asked_for(saved, shipped):
         (["--pattern", "[ab"], "a ] after ["),
         (["--pattern", "aa", "--length", "3"], "None does"),
         (["--length", "500"], "None does"),
+        (["--pattern", 21 * "a"], "None does"),  # with blanks between, 41 steps; the reader has 20
         (["--words", "missing.txt"], "missing.txt"),
+        (["--words", ""], "a text file of words"),
         (["--top", "0"], "expected 1 or more"),
     ],
 )
