@@ -23,6 +23,8 @@ def copy_weights(reader, model, alphabet):
     Raises:
         ValueError: if the reader's network is another than the model's.
     """
+    if not hasattr(reader.model, "layers"):
+        raise ValueError("Expected start_from to be a .keras file. One in ONNX can read, but not learn.")
     old_layers = [layer for layer in reader.model.layers if layer.weights]
     new_layers = [layer for layer in model.layers if layer.weights]
     old_shapes, new_shapes = (

@@ -8,7 +8,7 @@ FOLDER holds `training.csv` and `unseen.csv` (columns `image_path` and
 Both are written anew from their description. They differ from their originals
 in what does not change the training: logits and `CTCLayer` stand for a softmax
 and the loss over its logarithm, and early stopping is left out, because it
-would stop both on the flat stretch.
+might stop them on the flat stretch.
 """
 
 import argparse
@@ -46,7 +46,7 @@ BASELINES = {
     "ancestor": Baseline(layers.GRU, (128, 128, 64), 3e-4, True, 200),
     "captcha_ocr": Baseline(layers.LSTM, (128, 64), 1e-3, False, 100),
 }
-"""This notebook's ancestors, and https://keras.io/examples/vision/captcha_ocr/."""
+"""What this notebook's first versions did, and https://keras.io/examples/vision/captcha_ocr/."""
 
 
 def build_model(baseline, longest_label, number_of_classes):

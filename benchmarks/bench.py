@@ -4,53 +4,51 @@
 
 runs `benchmarks.speed` and `benchmarks.cost`, writes what they found into the
 section "Speed" of benchmarks/RESULTS.md and into docs/speed.png, and goes on
-where it was if it is stopped. `--quick` takes about ten minutes: one training
-of each system, the other three for 90 seconds; it only prints.
+where it was if it is stopped. What benchmarks/results/ holds already is not
+measured again: to measure another machine, delete speed.jsonl and cost.jsonl
+there first. `--quick` takes about ten minutes and rewrites nothing: one
+training of each system, for as long as it takes to see the main ratios.
 """
 
 import argparse
-import datetime
 import sys
 
-import checkpoint
 import configuration
 from benchmarks import cost, speed
 from benchmarks.study import RESULTS, use_defaults
 from tools.notebook import PROJECT
 
 BEGIN, END = "<!-- benchmarks.bench writes from here … -->", "<!-- … to here -->"
-QUICK_LIMIT = 90
 SEEDS, LIMIT = (1, 2, 3), 1200
+QUICK = {speed.NOTEBOOK: 120, speed.ANCESTOR: 45, speed.EXAMPLE: 45, speed.PLATES: 300}
+"""The seconds of each system's training."""
 
 
 def section(rows, cost_row):
     """Writes the section of RESULTS.md, in Markdown."""
-    machine = checkpoint.environment()
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "tensorflow", "keras"))
     row = rows[0]
-    return "\n".join(
-        [
-            f"{datetime.date.today()}, {machine['machine']}, {versions}. Images: {row['images'].split()[0]}, "
-            f"{row['training']} for training, {row['unseen']} unseen, the same for all systems; "
-            f"seeds {', '.join(map(str, SEEDS))} choose them, and the first weights. "
-            "Medians over the seeds; seconds from the first batch on, reading the unseen images "
-            "after each epoch included.",
-            "",
-            speed.table(rows),
-            "",
-            "![Exact match over seconds of training](../docs/speed.png)",
-            "",
-            cost.table(cost_row),
-        ]
+    versions = ", ".join(f"{name} {row[name]}" for name in ("python", "tensorflow", "keras"))
+    dates = sorted({one["date"] for one in rows})
+    intro = (
+        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}; {row['machine']}; {versions}. "
+        f"Images: {row['images'].rsplit(' ', 1)[0]}, {row['training']} for training and {row['unseen']} "
+        f"unseen, the same for all systems; seeds {', '.join(map(str, SEEDS))} choose them and the first "
+        "weights. Medians over the seeds. Seconds count from the beginning of the training, reading the "
+        f"unseen images after each epoch included; a training ends at {speed.MILESTONES[-1]:.0%}, "
+        f"after {LIMIT} s, or with its own last epoch."
     )
+    figure = "![Exact match over seconds of training](../docs/speed.png)"
+    return "\n\n".join([intro, speed.table(rows), figure, cost.table(cost_row)])
 
 
-def rewrite(file, text):
-    """Replaces what stands between the two marks of a file.
+def split_at_marks(file):
+    """What stands before and after the section of a file.
 
     Args:
-        file: the `Path` of a text that holds `BEGIN` and `END` once.
-        text: a string.
+        file: the `Path` of a text that holds `BEGIN` and `END`.
+
+    Returns:
+        A tuple of two strings.
 
     Raises:
         ValueError: if the marks are not there.
@@ -59,6 +57,12 @@ def rewrite(file, text):
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"Expected {BEGIN} and {END} in {file}.")
+    return before, after
+
+
+def rewrite(file, text):
+    """Replaces what stands between the two marks of a file."""
+    before, after = split_at_marks(file)
     file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
@@ -71,13 +75,14 @@ def main(arguments=None):
     use_defaults()
     data_dir = configuration.resolve(options.data)
     if options.quick:
-        limits = dict.fromkeys(speed.SYSTEMS, QUICK_LIMIT) | {speed.NOTEBOOK: LIMIT}
-        print(speed.table([speed.train(system, data_dir, 1, limit) for system, limit in limits.items()]))
+        print(speed.table([speed.train(system, data_dir, 1, limit) for system, limit in QUICK.items()]))
         return 0
+    results = RESULTS.parent / "RESULTS.md"
+    split_at_marks(results)  # better now than after hours
     rows = [speed.train(system, data_dir, seed, LIMIT) for seed in SEEDS for system in speed.SYSTEMS]
     speed.draw(rows).savefig(PROJECT / "docs" / "speed.png")
-    rewrite(RESULTS.parent / "RESULTS.md", section(rows, cost.train(data_dir)))
-    print(f"written: {RESULTS.parent / 'RESULTS.md'} and {PROJECT / 'docs' / 'speed.png'}")
+    rewrite(results, section(rows, cost.train(data_dir)))
+    print(f"written: {results} and {PROJECT / 'docs' / 'speed.png'}")
     return 0
 
 

@@ -9,8 +9,9 @@ import keras
 class Clock(keras.callbacks.Callback):
     """Writes, after each epoch, the seconds since the training began and the exact match on unseen images.
 
-    The seconds count everything that the training does: the first tracing of
-    the graph, and reading the unseen images after each epoch.
+    The seconds count everything between the beginning of the training and the
+    end of the epoch: tracing the graph, reading the unseen images, and what
+    other callbacks do. It must be the last of the callbacks.
 
     Args:
         path: the csv file to write: a row of `seconds` and `exact_match` for each epoch.

@@ -3,7 +3,7 @@
     python -m benchmarks.cost [DATA]
 
 times the training step of the notebook's model and of its beginnings, counts
-the arithmetic of its layers, and runs the notebook for one epoch to see how
+the arithmetic of its layers, and runs the notebook for two epochs to see how
 long it takes to start and how much memory it needs. The row is appended to
 benchmarks/results/cost.jsonl.
 """
@@ -24,6 +24,7 @@ from keras import layers, ops
 
 import checkpoint
 import configuration
+import metrics
 import model_size
 import utils
 from alphabet import Alphabet
@@ -62,25 +63,34 @@ def beginnings(model):
     }
 
 
-def milliseconds_per_image(model, batches):
-    """Times training steps: milliseconds per image, one figure for each of `ROUNDS` rounds."""
+def step_of(model, own_loss, measured=()):
+    """Compiles a model as the notebook does; returns a function that trains it on one batch."""
     optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0, use_ema=True)
-    own_loss = any(layer.__class__.__name__ == "CTCLayer" for layer in model.layers)
-    model.compile(optimizer, loss=None if own_loss else lambda _, output: ops.mean(ops.square(output)))
+    loss = None if own_loss else lambda _, output: ops.mean(ops.square(output))
+    model.compile(optimizer, loss=loss, metrics=list(measured))
+    return lambda inputs, label: model.train_on_batch(inputs if own_loss else inputs["image"], label)
 
-    def step(batch):
-        inputs, label = batch
-        return model.train_on_batch(inputs if own_loss else inputs["image"], label)
 
-    step(batches[0])
-    rounds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        for batch in batches:
-            step(batch)
-        images = sum(len(label) for _, label in batches)
-        rounds.append(1000 * (time.perf_counter() - started) / images)
-    return rounds
+def milliseconds_per_image(steps, batches):
+    """Times training steps of several models, which take turns, so that a busy machine slows all of them.
+
+    Args:
+        steps: a dictionary from names to what `step_of` returns.
+        batches: a list of batches of the training data.
+
+    Returns:
+        A dictionary from names to milliseconds per image, the median of `ROUNDS` rounds.
+    """
+    images = sum(len(label) for _, label in batches)
+    rounds = {name: [] for name in steps}
+    for number in range(ROUNDS + 1):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            for batch in batches:
+                step(*batch)
+            if number:  # the first one also traces the graph
+                rounds[name].append(1000 * (time.perf_counter() - started) / images)
+    return {name: statistics.median(times) for name, times in rounds.items()}
 
 
 def data_milliseconds(data, batch_size):
@@ -136,14 +146,17 @@ def matrix_product_rate():
 
 
 def measure_steps(data_dir):
-    """Times the parts of a training step; the parts take turns, so that a busy machine slows all of them."""
+    """Times the parts of a training step, and counts its arithmetic."""
     cell = papermill.inspect_notebook(str(NOTEBOOK))
     parameters = {name: ast.literal_eval(found["default"]) for name, found in cell.items()}
-    (width, height, longest, classes, step_width), data = load(data_dir, parameters)
+    arguments, data = load(data_dir, parameters)
     batches = list(data.take(STEPS))
-    model = load_build_model()(width, height, longest, classes, step_width, parameters["dropout"])
-    parts = {name: milliseconds_per_image(part, batches) for name, part in beginnings(model).items()}
-    whole = {name: statistics.median(rounds) for name, rounds in parts.items()}
+    build_model = load_build_model()
+    model = build_model(*arguments, parameters["dropout"])
+    steps = {name: step_of(part, own_loss=part is model) for name, part in beginnings(model).items()}
+    whole = build_model(*arguments, parameters["dropout"])
+    steps["whole step"] = step_of(whole, True, [metrics.ExactMatch(), metrics.ClippedLoss()])
+    times = milliseconds_per_image(steps, batches)
     arithmetic = operations(model)
     rate = matrix_product_rate()
     return {
@@ -151,10 +164,11 @@ def measure_steps(data_dir):
             "data (beside the training)": statistics.median(
                 data_milliseconds(data, parameters["batch_size"])
             ),
-            "convolutions": whole["convolutions"],
-            "GRUs": whole["GRUs"] - whole["convolutions"],
-            "CTC": whole["CTC"] - whole["GRUs"],
-            "whole step": whole["CTC"],
+            "convolutions": times["convolutions"],
+            "GRUs": times["GRUs"] - times["convolutions"],
+            "CTC": times["CTC"] - times["GRUs"],
+            "metrics": times["whole step"] - times["CTC"],
+            "whole step": times["whole step"],
         },
         "operations of reading": arithmetic,
         "operations per second of a matrix product": rate,

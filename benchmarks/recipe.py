@@ -175,7 +175,7 @@ def print_recorded():
     rows = read("recipe")
     for code, images in dict.fromkeys((row["code"], row["images"]) for row in rows):
         shown = [row for row in rows if (row["code"], row["images"]) == (code, images)]
-        print(f"\n{images.split()[0]}, code {code}, {shown[0]['parameters']['epochs']} epochs\n")
+        print(f"\n{images.rsplit(' ', 1)[0]}, code {code}, {shown[0]['parameters']['epochs']} epochs\n")
         print(table(shown))
 
 

@@ -1,6 +1,7 @@
 """What all studies share: a training is a run of the notebook, recorded once and never repeated."""
 
 import csv
+import datetime
 import hashlib
 import json
 import os
@@ -63,12 +64,12 @@ def record(study, identity, measured):
         measured: a function that returns the figures, a dictionary.
 
     Returns:
-        The row, a dictionary: identity, figures, and the machine and versions they come from.
+        The row, a dictionary: identity, figures, the machine and versions they come from, and the date.
     """
     for row in read(study):
         if all(row.get(name) == value for name, value in identity.items()):
             return row
-    row = {**identity, **measured(), **checkpoint.environment()}
+    row = {**identity, **measured(), **checkpoint.environment(), "date": str(datetime.date.today())}
     with (RESULTS / f"{study}.jsonl").open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row, ensure_ascii=False) + "\n")
     return row

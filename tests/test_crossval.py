@@ -49,6 +49,7 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     (folder,) = [path for path in (project / "runs").iterdir() if path not in folds]
     rows = rows_of(folder / "readings.csv")
     assert sorted(row["file"] for row in rows) == sorted(path.name for path in image_folder.iterdir())
+    assert list(rows[0]) == ["fold", "file", "label", "text", "confidence", "right"]
     assert all(int(row["right"]) == (row["label"] == row["text"]) for row in rows)
     summary = json.loads((folder / "crossval.json").read_text())
     assert summary["images"] == 30

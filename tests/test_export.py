@@ -107,6 +107,25 @@ def test_nothing_is_overwritten(reader, prepared, tmp_path):
     assert (tmp_path / "reader.onnx").read_text() == "mine"
 
 
+def test_reader_in_onnx_is_not_exported_again(exported, prepared, tmp_path):
+    with pytest.raises(ValueError, match=r"Expected a reader of Keras"):
+        export.export(Reader.load(exported), "savedmodel", tmp_path / "reader", prepared)
+
+
+def test_images_that_cannot_be_read_are_passed_over(reader, shipped, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    assert export.prepare([tmp_path / "broken.png", *shipped[:3]], reader).shape == (3, 80, 24, 1)
+    with pytest.raises(ValueError, match="None of 1 can be read"):
+        export.prepare([tmp_path / "broken.png"], reader)
+
+
+def test_folder_that_is_not_there_is_an_error_in_a_line(reader, tmp_path, capsys):
+    save_reader(reader.model, ALPHABET, tmp_path / "reader.keras")
+    out = tmp_path / "missing" / "reader.onnx"
+    assert export.main([str(tmp_path / "reader.keras"), "--to", "onnx", "--out", str(out)]) == 1
+    assert "missing" in capsys.readouterr().err
+
+
 def test_command_exports_beside_the_reader_in_both_formats(reader, tmp_path, capsys):
     save_reader(reader.model, ALPHABET, tmp_path / "reader.keras")
     for form in export.FORMATS:

@@ -52,3 +52,11 @@ def test_same_alphabet_reads_bit_for_bit_the_same(reader):
 def test_reader_of_another_network_is_refused(reader):
     with pytest.raises(ValueError, match="start_from.*another image height"):
         copy_weights(reader, network(OLD, height=32)[0], OLD)
+
+
+def test_reader_that_cannot_learn_is_refused():
+    class InOnnx:
+        input_shape, output_shape = (None, 64, 16, 1), (None, 16, 4)
+
+    with pytest.raises(ValueError, match=r"Expected start_from to be a \.keras file"):
+        copy_weights(Reader(InOnnx(), OLD), network(OLD)[0], OLD)

@@ -9,6 +9,7 @@ loaded by its own runtime and compared with Keras before it gets its name.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -62,6 +63,8 @@ def _input(graph, layer):
 
 
 def _convolution(graph, layer):
+    if layer.activation is not keras.activations.linear or layer.groups != 1:
+        raise ValueError("an activation of its own, or groups")
     kernel = np.array(layer.kernel).transpose(3, 2, 0, 1)
     bias = np.array(layer.bias) if layer.use_bias else np.zeros(len(kernel), "float32")
     padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
@@ -105,12 +108,16 @@ def _columns(graph, layer):
 
 
 def _dense(graph, layer):
+    if layer.activation is not keras.activations.linear:
+        raise ValueError("an activation of its own")
     graph.add("MatMul", np.array(layer.kernel))
     if layer.use_bias:
         graph.add("Add", np.array(layer.bias))
 
 
 def _layer_normalisation(graph, layer):
+    if not (layer.center and layer.scale):
+        raise ValueError("no centre or no scale")
     graph.add("LayerNormalization", np.array(layer.gamma), np.array(layer.beta), epsilon=layer.epsilon)
 
 
@@ -119,6 +126,9 @@ def _bidirectional_gru(graph, layer):
     for gru in directions:
         if not isinstance(gru, layers.GRU) or not (gru.reset_after and gru.use_bias and gru.return_sequences):
             raise ValueError("a recurrent layer that is no GRU with reset_after, bias and return_sequences")
+        activations = (gru.activation, gru.recurrent_activation)
+        if activations != (keras.activations.tanh, keras.activations.sigmoid) or layer.merge_mode != "concat":
+            raise ValueError("other activations than tanh and sigmoid, or another merge_mode than concat")
     # Both have the gates in one order: update, reset, candidate.
     kernel, recurrent, bias = (
         np.stack(arrays)
@@ -211,7 +221,7 @@ def build_onnx(model, description):
 
 
 class SavedModel:
-    """A reading model in TensorFlow's own format, with what `Reader` asks of a model."""
+    """A reading model in TensorFlow's own format."""
 
     def __init__(self, path):
         import tensorflow as tf
@@ -285,9 +295,11 @@ def export(reader, form, path, prepared):
         The largest difference of a log-probability, in nats.
 
     Raises:
-        ValueError: if something is there already, if the model has a layer
+        ValueError: if the reader is not of Keras, if something is there already, if the model has a layer
             that cannot be written, or if the result reads differently.
     """
+    if not isinstance(reader.model, keras.Model):
+        raise ValueError("Expected a reader of Keras, a .keras file, to export.")
     if path.exists():
         raise ValueError(f"Expected nothing at {path} yet. Delete it, or say --out.")
     _, write = FORMATS[form]
@@ -296,6 +308,19 @@ def export(reader, form, path, prepared):
         difference = compare(reader.model, write(reader, unfinished), prepared)
         os.rename(unfinished, path)
     return difference
+
+
+def prepare(files, reader):
+    """Prepares the first 200 images that can be read: an array as in `compare`."""
+    prepared = []
+    for file in files:
+        with contextlib.suppress(ValueError):
+            prepared.append(images.prepare_image(file, reader.image_width, reader.image_height))
+        if len(prepared) == IMAGES:
+            break
+    if not prepared:
+        raise ValueError(f"Expected images to compare on. None of {len(files)} can be read.")
+    return np.stack(prepared)
 
 
 def main(arguments=None):
@@ -312,10 +337,9 @@ def main(arguments=None):
     out = (options.out or options.model.with_suffix(ending)).absolute()
     try:
         reader = Reader.load(options.model)
-        files = find_files([options.images])[:IMAGES]
-        prepared = np.stack([images.prepare_image(f, reader.image_width, reader.image_height) for f in files])
+        prepared = prepare(find_files([options.images]), reader)
         difference = export(reader, options.to, out, prepared)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{out}: reads {len(prepared)} images as Keras does, log-probabilities within {difference:.1e}")
