@@ -58,7 +58,8 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     assert [fold["training images"] for fold in summary["folds"]] == [12, 12]
     with Image.open(folder / "wrong_readings_1.png") as image:
         assert image.width == 1000
-    assert rows_of(folder / "suspect_labels.csv") == []
+    sure = {row["file"] for row in rows if row["right"] == "0" and float(row["confidence"]) >= 0.5}
+    assert {row["file"] for row in rows_of(folder / "suspect_labels.csv")} == sure
 
     # As after a kill in the second fold: the first is kept.
     shutil.rmtree(folds[1])
