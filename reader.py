@@ -16,19 +16,16 @@ import os
 import re
 import sys
 import unicodedata
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+import archive
 import images
 from alphabet import Alphabet
 from constraints import Constraint
 from decoding import greedy_decode, log_softmax, search, text_log_probabilities
-
-DESCRIPTION = "reader.json"
-"""The member of a reader's archive that holds what reading needs besides the model."""
 
 BATCH_SIZE = 64
 
@@ -46,72 +43,6 @@ class Reading(NamedTuple):
     text: str
     confidence: float
     alternatives: tuple = ()
-
-
-def save_reader(model, alphabet, path, provenance=None):
-    """Saves all that reading needs in one file.
-
-    The file is a Keras archive with one member more, `reader.json`; Keras
-    opens it as any model. It is written beside its place and then moved
-    there, so that no torn file is ever left under its name.
-
-    Args:
-        model: the reading model: from images of shape `(batch, width, height, 1)`
-            to logits of shape `(batch, steps, classes)`.
-        alphabet: the `Alphabet` of the classes.
-        path: the file to write; its name ends in `.keras`.
-        provenance: a dictionary that JSON can hold: where the reader comes from.
-    """
-    path = Path(path)
-    description = describe(Reader(model, alphabet, provenance))
-    unfinished = path.with_name(f"{path.stem}.unfinished.keras")
-    model.save(unfinished)
-    with zipfile.ZipFile(unfinished, "a") as archive:
-        archive.writestr(DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
-    os.replace(unfinished, path)
-
-
-def describe(reader):
-    """All that reading needs besides the model, and where the reader comes from.
-
-    Args:
-        reader: a `Reader`.
-
-    Returns:
-        A dictionary that JSON can hold.
-    """
-    return {
-        "format": 1,
-        "alphabet": reader.alphabet.characters,
-        "image_width": reader.image_width,
-        "image_height": reader.image_height,
-        "normalisation": "(mean - pixel) / standard deviation, per image",
-        "provenance": reader.provenance,
-    }
-
-
-class OnnxModel:
-    """A reading model in ONNX, run by onnxruntime, with what `Reader` asks of a model of Keras.
-
-    Args:
-        path: the file that `tools.export` wrote.
-
-    Attributes:
-        description: what the file's metadata say of the reader, a text.
-        input_shape, output_shape: the shapes of images and log-probabilities.
-    """
-
-    def __init__(self, path):
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
-        self._name, self.input_shape, self.output_shape = image.name, tuple(image.shape), tuple(output.shape)
-        self.description = self._session.get_modelmeta().custom_metadata_map[DESCRIPTION]
-
-    def predict_on_batch(self, prepared):
-        """Reads a batch: from images to the log-probabilities of each step."""
-        return self._session.run(None, {self._name: prepared})[0]
 
 
 class Reader:
@@ -146,7 +77,7 @@ class Reader:
         """Opens a saved reader. No code of the file is run (Keras's safe mode).
 
         Args:
-            path: a file that `save_reader` wrote, or an `.onnx` file of
+            path: a file that `save` wrote, or an `.onnx` file of
                 `tools.export`, which needs onnxruntime in place of Keras.
 
         Returns:
@@ -155,22 +86,40 @@ class Reader:
         Raises:
             ValueError: if the file is not there or is not a reader.
         """
-        path = Path(path).absolute()
-        if not path.is_file():
-            found = "That is a folder." if path.is_dir() else "There is no such file."
-            raise ValueError(f"Expected a saved reader at {path}. {found}")
-        model, text = (_open_onnx if path.suffix == ".onnx" else _open_keras)(path)
+        model, description = archive.load(path)
         try:
-            description = json.loads(text)
             alphabet = Alphabet(description["alphabet"])
-        except (KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise _no_reader(path, error) from error
+        except (KeyError, TypeError) as error:
+            raise archive.no_reader(path, f"{archive.DESCRIPTION} names no alphabet") from error
         if model.output_shape[-1] != alphabet.number_of_classes:
             raise ValueError(
                 f"Expected a model with {alphabet.number_of_classes} classes, the blank and the alphabet "
                 f"{alphabet.characters!r}. {path} has {model.output_shape[-1]}."
             )
         return cls(model, alphabet, description.get("provenance"))
+
+    def describe(self):
+        """All that reading needs besides the model, and where the reader comes from.
+
+        Returns:
+            A dictionary that JSON can hold.
+        """
+        return {
+            "format": 1,
+            "alphabet": self.alphabet.characters,
+            "image_width": self.image_width,
+            "image_height": self.image_height,
+            "normalisation": "(mean - pixel) / standard deviation, per image",
+            "provenance": self.provenance,
+        }
+
+    def save(self, path):
+        """Saves all that reading needs in one file, a Keras archive.
+
+        Args:
+            path: the file to write; its name ends in `.keras`.
+        """
+        archive.save(self.model, self.describe(), path)
 
     def read(self, sources, constraint=None, top=1):
         """Reads images.
@@ -253,42 +202,6 @@ class Reader:
             for text, probability in texts
         )
         return first._replace(alternatives=tuple(others))
-
-
-def _no_reader(path, error):
-    return ValueError(
-        f"Expected a reader that this project saved, a .keras or .onnx file with {DESCRIPTION} in it. "
-        f"{path} is none: {error}"
-    )
-
-
-def _open_keras(path):
-    """Opens a Keras archive: its model and the text of its description."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read(DESCRIPTION)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise _no_reader(path, error) from error
-    # Imported here, so that the rest of this module lives without Keras.
-    import keras
-
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True), text
-    except Exception as error:
-        raise ValueError(
-            f"Expected a model that Keras {keras.__version__} can open. {path}: {error}"
-        ) from error
-
-
-def _open_onnx(path):
-    """Opens an ONNX file: its model and the text of its description."""
-    try:
-        model = OnnxModel(path)
-    except ImportError as error:
-        raise ValueError(f"Expected onnxruntime, to read with {path}: pip install onnxruntime") from error
-    except Exception as error:  # onnxruntime raises many kinds.
-        raise _no_reader(path, error) from error
-    return model, model.description
 
 
 def find_files(names):

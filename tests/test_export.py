@@ -10,9 +10,10 @@ from keras import layers
 
 import images
 from alphabet import Alphabet
+from archive import DESCRIPTION, OnnxModel
 from conftest import PROJECT
 from decoding import greedy_decode, log_softmax
-from reader import DESCRIPTION, OnnxModel, Reader, save_reader
+from reader import Reader
 from tools import export
 from tools.notebook import load_build_model
 
@@ -120,14 +121,14 @@ def test_images_that_cannot_be_read_are_passed_over(reader, shipped, tmp_path):
 
 
 def test_folder_that_is_not_there_is_an_error_in_a_line(reader, tmp_path, capsys):
-    save_reader(reader.model, ALPHABET, tmp_path / "reader.keras")
+    reader.save(tmp_path / "reader.keras")
     out = tmp_path / "missing" / "reader.onnx"
     assert export.main([str(tmp_path / "reader.keras"), "--to", "onnx", "--out", str(out)]) == 1
     assert "missing" in capsys.readouterr().err
 
 
 def test_command_exports_beside_the_reader_in_both_formats(reader, tmp_path, capsys):
-    save_reader(reader.model, ALPHABET, tmp_path / "reader.keras")
+    reader.save(tmp_path / "reader.keras")
     for form in export.FORMATS:
         assert export.main([str(tmp_path / "reader.keras"), "--to", form]) == 0
         assert "reads 200 images as Keras does" in capsys.readouterr().out

@@ -13,9 +13,10 @@ import pytest
 import images
 import reader
 from alphabet import Alphabet
+from archive import DESCRIPTION
 from conftest import PROJECT
 from constraints import Constraint
-from reader import Reader, Reading, save_reader
+from reader import Reader, Reading
 from tools.notebook import load_build_model
 
 ALPHABET = Alphabet("abcdé ")
@@ -35,7 +36,7 @@ def model():
 @pytest.fixture(scope="module")
 def saved(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "reader.keras"
-    save_reader(model, ALPHABET, path, {"seed": 3})
+    Reader(model, ALPHABET, {"seed": 3}).save(path)
     return path
 
 
@@ -123,9 +124,7 @@ def test_alphabet_of_another_size_than_the_model_is_refused(saved, tmp_path):
     with zipfile.ZipFile(saved) as old, zipfile.ZipFile(changed, "w") as new:
         for name in old.namelist():
             content = old.read(name)
-            new.writestr(
-                name, content.replace(b'"abcd', b'"abcdx') if name == reader.DESCRIPTION else content
-            )
+            new.writestr(name, content.replace(b'"abcd', b'"abcdx') if name == DESCRIPTION else content)
     with pytest.raises(ValueError, match="8 classes.*has 7"):
         Reader.load(changed)
 

@@ -42,6 +42,7 @@ def test_code_version_follows_what_trains_and_nothing_else(elsewhere):
     assert not edited("augmentation.py", '"""Moves', '"""Shifts')
     assert not edited("utils.py", "import tensorflow as tf\n", "import tensorflow as tf  # the data\n")
     assert not edited("ocr.ipynb", "The loaded reader reads", "It reads")
+    assert not edited("ocr.ipynb", "import functools\\n", "import functools\\nimport json\\n")
     assert not edited("plots.py", "dpi=100", "dpi=200")
 
 

@@ -23,8 +23,9 @@ from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
 import images
+from archive import DESCRIPTION, OnnxModel
 from decoding import greedy_decode, log_softmax
-from reader import DESCRIPTION, OnnxModel, Reader, describe, find_files
+from reader import Reader, find_files
 from tools.notebook import PROJECT
 
 SHIPPED = PROJECT / "captcha_images"
@@ -235,7 +236,7 @@ class SavedModel:
 
 def write_onnx(reader, path):
     """Writes the reader as an ONNX file; returns it as its runtime loads it."""
-    path.write_bytes(build_onnx(reader.model, describe(reader)).SerializeToString())
+    path.write_bytes(build_onnx(reader.model, reader.describe()).SerializeToString())
     return OnnxModel(path)
 
 
@@ -247,7 +248,7 @@ def write_savedmodel(reader, path):
     )
     extra = path / "assets.extra"
     extra.mkdir()
-    (extra / DESCRIPTION).write_text(json.dumps(describe(reader), ensure_ascii=False), encoding="utf-8")
+    (extra / DESCRIPTION).write_text(json.dumps(reader.describe(), ensure_ascii=False), encoding="utf-8")
     return SavedModel(str(path))
 
 

@@ -49,7 +49,7 @@ def load_build_model():
 def code_version():
     """A short name for the code that trains: the notebook's, up to `fit`, and that of `TRAINING_MODULES`.
 
-    Comments, docstrings and layout do not count.
+    Comments, docstrings, imports and layout do not count.
 
     Returns:
         8 hexadecimal digits.
@@ -60,9 +60,11 @@ def code_version():
     sources = ["\n".join(cells[: last + 1])]
     sources += [(PROJECT / f"{name}.py").read_text(encoding="utf-8") for name in TRAINING_MODULES]
     trees = [ast.parse(source) for source in sources]
-    for node in (node for tree in trees for node in ast.walk(tree)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            node.value.value = ""  # a docstring
+    for tree in trees:
+        tree.body = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = ""  # a docstring
     return hashlib.sha256("\n".join(map(ast.dump, trees)).encode()).hexdigest()[:8]
 
 
