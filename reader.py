@@ -7,9 +7,7 @@ be read can be narrowed down: `--length 4-6`, `--pattern AA-999`, `--words FILE`
 """
 
 import argparse
-import csv
 import functools
-import json
 import math
 import operator
 import os
@@ -23,9 +21,11 @@ import numpy as np
 
 import archive
 import images
+import results
 from alphabet import Alphabet
 from constraints import Constraint
 from decoding import greedy_decode, log_softmax, search, text_log_probabilities
+from terminal import printable
 
 BATCH_SIZE = 64
 
@@ -284,38 +284,6 @@ def read_words(path):
     return [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
 
 
-def row_of(path, reading):
-    """What is written of a reading: a dictionary, with more columns for its alternatives."""
-    row = {"file": str(path), "text": reading.text, "confidence": round(reading.confidence, 4)}
-    for number, other in enumerate(reading.alternatives, start=2):
-        row |= {f"text_{number}": other.text, f"confidence_{number}": round(other.confidence, 4)}
-    return row
-
-
-def write_lines(readings, top, out):
-    """Writes a line for each reading, separated by tabs."""
-    for path, reading in readings:
-        print(*row_of(path, reading).values(), sep="\t", file=out)
-
-
-def write_csv(readings, top, out):
-    """Writes the readings as CSV."""
-    nothing = Reading("", 0.0)
-    columns = row_of("", nothing._replace(alternatives=(nothing,) * (top - 1)))
-    writer = csv.DictWriter(out, columns)
-    writer.writeheader()
-    for path, reading in readings:
-        writer.writerow(row_of(path, reading))
-
-
-def write_json(readings, top, out):
-    """Writes the readings as one JSON array, an object a line."""
-    out.write("[")
-    for number, (path, reading) in enumerate(readings):
-        out.write(("," if number else "") + "\n" + json.dumps(row_of(path, reading), ensure_ascii=False))
-    out.write("\n]\n")
-
-
 def parse_lengths(text):
     """Parses a number of characters, `5`, or a range, `3-8`, from a command line: a tuple of two integers."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
@@ -337,8 +305,14 @@ def parse(arguments):
     parser.add_argument("model", metavar="MODEL", help="a saved reader, runs/…/reader.keras; it comes first")
     parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="images, or folders of images")
     shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--csv", dest="write", action="store_const", const=write_csv, help="write CSV")
-    shape.add_argument("--json", dest="write", action="store_const", const=write_json, help="write JSON")
+    shape.add_argument("--csv", dest="write", action="store_const", const=results.write_csv, help="CSV")
+    shape.add_argument(
+        "--json", dest="write", action="store_const", const=results.write_json, help="write JSON"
+    )
+    shape.add_argument("--out", type=Path, metavar="FILE", help="write CSV to a file, row by row")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the file of --out: read only the rest"
+    )
     parser.add_argument("--top", type=parse_count, default=1, help="texts to tell of each image; 1")
     parser.add_argument("--length", type=parse_lengths, help="only texts of so many characters: 5, or 4-6")
     parser.add_argument(
@@ -346,7 +320,43 @@ def parse(arguments):
         help=r"only texts of a pattern: A any letter, 9 any digit, ? any sign, [a-f] one of these, \A an A",
     )
     parser.add_argument("--words", metavar="FILE", help="only the words of a text file, one a line")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.resume and not options.out:
+        parser.error("--resume goes on with the file of --out")
+    return options
+
+
+def left_to_read(files, options):
+    """Finds what is left of the files, if a reading is gone on with.
+
+    Args:
+        files: a list of `Path`s.
+        options: what `parse` returns.
+
+    Returns:
+        A tuple: whether the file of `--out` still needs a header, and a list of `Path`s.
+
+    Raises:
+        ValueError: if the file of `--out` is there and is not to be gone on
+            with, or cannot be.
+    """
+    if not options.out or not options.out.exists():
+        return True, files
+    if not options.resume:
+        raise ValueError(f"Expected nothing at {options.out} yet. --resume goes on with it.")
+    done = results.read_files(options.out, options.top)
+    left = [file for file in files if done is None or printable(file) not in done]
+    print(f"{len(files) - len(left)} of {len(files)} images are read already", file=sys.stderr)
+    return done is None, left
+
+
+def with_progress(iterable, total):
+    """Passes an iterable on, with a progress bar on a terminal if tqdm is there."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return iterable
+    return tqdm(iterable, total=total, unit=" images", disable=None, file=sys.stderr)
 
 
 def main(arguments=None):
@@ -362,26 +372,30 @@ def main(arguments=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         files = find_files(options.images)
+        header, files = left_to_read(files, options)
         reader = Reader.load(options.model)
         constraint = constraint_of(options, reader)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     failed = []
 
     def good_readings():
-        for number, (path, reading) in enumerate(reader.read_each(files, constraint, options.top), start=1):
+        for path, reading in with_progress(reader.read_each(files, constraint, options.top), len(files)):
             if isinstance(reading, ValueError):
                 failed.append(path)
                 print(f"{path} {reading}", file=sys.stderr)
             else:
                 yield path, reading
-            if number % 1000 == 0:
-                print(f"read {number} of {len(files)}", file=sys.stderr)
 
     try:
-        (options.write or write_lines)(good_readings(), options.top, sys.stdout)
-        sys.stdout.flush()
+        if options.out:
+            # Line by line, so that a kill loses no row that was written.
+            with options.out.open("a", buffering=1, encoding="utf-8", newline="") as out:
+                results.write_csv(good_readings(), options.top, out, header)
+        else:
+            (options.write or results.write_lines)(good_readings(), options.top, sys.stdout)
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough, as in `… | head`. Python must not flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

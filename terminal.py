@@ -26,3 +26,8 @@ def report(line):
         # There may be none, as behind a server; the cell has the line anyway.
         with contextlib.suppress(OSError):
             os.write(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))
+
+
+def printable(path):
+    """A file's path or name as text that can be printed, even where its bytes are not UTF-8."""
+    return os.fsencode(path).decode(errors="backslashreplace")

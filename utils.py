@@ -13,6 +13,7 @@ import tensorflow as tf
 import images
 from augmentation import augment
 from labels import LABELS_FILE, key_of, label_of, read_labels_file, steps_needed
+from terminal import printable
 
 RARE = 10
 """A character seen fewer times than this is marked as rare in the summary."""
@@ -95,11 +96,6 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
             f"Found {len(rejected)} files, none of which can be used.{reasons}"
         )
     return samples, rejected
-
-
-def printable(name):
-    """A file's name as text that can be printed, even where its bytes are not UTF-8."""
-    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _files_below(folder):

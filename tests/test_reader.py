@@ -249,4 +249,55 @@ def test_command_reads_files_whose_names_are_no_text(saved, shipped, tmp_path):
     shutil.copy(shipped[0], bytes(tmp_path) + b"/caf\xe9.png")
     done = run(saved, tmp_path)
     assert done.returncode == 0
-    assert "caf\\udce9.png" in done.stdout
+    assert "caf\\xe9.png" in done.stdout
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_killed_reading_goes_on_where_it_was(saved, shipped, tmp_path, capfd, monkeypatch):
+    loaded = Reader.load(saved)
+    monkeypatch.setattr(Reader, "load", lambda path: loaded)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, name in enumerate(['a "b", c.png', "d\ne.png", "f.png", "gü.png"]):
+        shutil.copy(shipped[number], folder / name)
+    (folder / "broken.png").write_bytes(b"nothing")
+    out = tmp_path / "readings.csv"
+    arguments = [str(saved), str(folder), "--out", str(out), "--top", "2"]
+    assert reader.main(arguments) == 1
+    whole, rows = out.read_bytes(), rows_of(out)
+    assert [row["file"] for row in rows] == [
+        str(path) for path in sorted(folder.iterdir()) if path.stem != "broken"
+    ]
+    for length in range(0, len(whole), 7):
+        out.write_bytes(whole[:length])
+        assert reader.main([*arguments, "--resume"]) == 1
+        assert rows_of(out) == rows
+    assert "4 of 5 images are read already" not in capfd.readouterr().err
+    assert reader.main([*arguments, "--resume"]) == 1
+    assert rows_of(out) == rows
+    assert "4 of 5 images are read already" in capfd.readouterr().err
+
+
+def test_file_of_results_is_neither_overwritten_nor_gone_on_with_in_another_form(
+    saved, shipped, tmp_path, capfd
+):
+    out = tmp_path / "readings.csv"
+    for content in ("", "mine", "file,text\r\na.png,b\r\n", "file,text,confidence\r\na.png\r\n"):
+        out.write_bytes(content.encode())
+        assert reader.main([str(saved), str(shipped[0]), "--out", str(out)]) == 2
+        assert "Expected nothing at" in capfd.readouterr().err
+        assert out.read_bytes() == content.encode()
+    for content in ("file,text\r\na.png,b\r\n", "file,text,confidence\r\na.png\r\n"):
+        out.write_bytes(content.encode())
+        assert reader.main([str(saved), str(shipped[0]), "--out", str(out), "--resume"]) == 2
+        assert "with the columns file, text, confidence" in capfd.readouterr().err
+        assert out.read_bytes() == content.encode()
+
+
+def test_resume_without_a_file_is_an_error(saved, shipped):
+    with pytest.raises(SystemExit):
+        reader.main([str(saved), str(shipped[0]), "--resume"])

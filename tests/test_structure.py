@@ -9,10 +9,10 @@ import pytest
 from conftest import PROJECT
 
 MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
-WITHOUT_KERAS = ["alphabet", "archive", "constraints", "decoding", "images", "reader"]
+WITHOUT_KERAS = ["alphabet", "archive", "constraints", "decoding", "images", "reader", "results"]
 FLOORS = [
     {"alphabet", "images", "terminal", "configuration", "labels", "augmentation", "SquareRootScheduler"},
-    {"archive", "constraints", "decoding", "transfer", "model_size", "CTCLayer"},
+    {"archive", "constraints", "decoding", "transfer", "model_size", "results", "CTCLayer"},
     {"reader", "utils", "metrics", "plots", "callbacks"},
     {"checkpoint"},
 ]

@@ -1,0 +1,78 @@
+"""How readings are written: a line each, as CSV or as JSON, to a file that a killed reading goes on with."""
+
+import csv
+import io
+import json
+import os
+
+from terminal import printable
+
+END = "\r\n"
+"""The end of a CSV row; a newline in a file's name is another one."""
+
+
+def row_of(path, reading):
+    """What is written of a reading: a dictionary, with more columns for its alternatives."""
+    row = {"file": printable(path), "text": reading.text, "confidence": round(reading.confidence, 4)}
+    for number, other in enumerate(reading.alternatives, start=2):
+        row |= {f"text_{number}": other.text, f"confidence_{number}": round(other.confidence, 4)}
+    return row
+
+
+def columns(top):
+    """The columns of `row_of` where so many texts are told of each image: a list."""
+    more = [f"{name}_{number}" for number in range(2, top + 1) for name in ("text", "confidence")]
+    return ["file", "text", "confidence", *more]
+
+
+def write_lines(readings, top, out):
+    """Writes a line for each reading, separated by tabs."""
+    for path, reading in readings:
+        print(*row_of(path, reading).values(), sep="\t", file=out)
+
+
+def write_csv(readings, top, out, header=True):
+    """Writes the readings as CSV."""
+    writer = csv.DictWriter(out, columns(top), restval="", lineterminator=END)
+    if header:
+        writer.writeheader()
+    for path, reading in readings:
+        writer.writerow(row_of(path, reading))
+
+
+def write_json(readings, top, out):
+    """Writes the readings as one JSON array, an object a line."""
+    out.write("[")
+    for number, (path, reading) in enumerate(readings):
+        out.write(("," if number else "") + "\n" + json.dumps(row_of(path, reading), ensure_ascii=False))
+    out.write("\n]\n")
+
+
+def read_files(path, top):
+    """Reads which files a CSV of readings holds already, and cuts off a row that a kill left unfinished.
+
+    Args:
+        path: the `Path` of the file; it is changed only if its last row is unfinished.
+        top: the texts that are told of each image.
+
+    Returns:
+        A set of strings, as in the column `file`; None if there is not even a
+        whole header.
+
+    Raises:
+        ValueError: if the file is not such a CSV.
+    """
+    content = path.read_bytes()
+    whole = content[: content.rfind(END.encode()) + len(END) if END.encode() in content else 0]
+    try:
+        header, *rows = list(csv.reader(io.StringIO(whole.decode(), newline=""))) or [None]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"Expected a CSV of readings to go on with at {path}: {error}") from error
+    if header != (columns(top) if whole else None) or any(len(row) != len(header) for row in rows):
+        raise ValueError(
+            f"Expected a CSV of readings to go on with at {path}, with the columns "
+            f"{', '.join(columns(top))}. Found others."
+        )
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    return {row[0] for row in rows} if whole else None
