@@ -32,6 +32,7 @@ WAYS = {
 FIGURES = {"images", "augmented", "schedule", "learning_curves", "test_readings", "confusions"}
 TINY = {
     "OCR_EPOCHS": "2",
+    "OCR_LEAST_BATCHES": "15",
     "OCR_BATCH_SIZE": "8",
     "OCR_IMAGE_WIDTH": "80",
     "OCR_IMAGE_HEIGHT": "20",
