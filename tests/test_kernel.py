@@ -11,6 +11,7 @@ from conftest import user_environment
 
 TINY = {
     "OCR_BATCH_SIZE": "8",
+    "OCR_LEAST_BATCHES": "15",
     "OCR_IMAGE_WIDTH": "80",
     "OCR_IMAGE_HEIGHT": "20",
     "OCR_RUN_NAME": "run",

@@ -21,7 +21,13 @@ from reader import Reader
 SCREENSHOTS = PROJECT / "runs" / "screenshots"
 TOKEN = "a-token-for-this-test-only"
 MINUTES = 60_000  # milliseconds
-TINY = {"OCR_BATCH_SIZE": "8", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20", "OCR_RUN_NAME": "run"}
+TINY = {
+    "OCR_BATCH_SIZE": "8",
+    "OCR_LEAST_BATCHES": "15",
+    "OCR_IMAGE_WIDTH": "80",
+    "OCR_IMAGE_HEIGHT": "20",
+    "OCR_RUN_NAME": "run",
+}
 NOTHING_RUNS = "![...document.querySelectorAll('.jp-InputPrompt')].some(one => one.innerText.includes('*'))"
 CHROMIUM_FLAGS = [
     "--no-sandbox",
