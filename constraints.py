@@ -1,6 +1,8 @@
 """Which texts a reading may be: of some lengths, of a pattern, of a list of words."""
 
 import re
+import unicodedata
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -201,6 +203,25 @@ class Constraint:
             if state == NOWHERE:
                 return False
         return bool(self.accepts[state])
+
+
+def read_words(path):
+    """Reads a list of words, one a line.
+
+    Args:
+        path: a text file in UTF-8.
+
+    Returns:
+        A list of strings, composed (NFC) as labels are.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected a text file of words (UTF-8), one a line, at {path}: {error}") from error
+    return [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
 
 
 def _parse(pattern):

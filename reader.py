@@ -23,9 +23,8 @@ import archive
 import images
 import results
 from alphabet import Alphabet
-from constraints import Constraint
+from constraints import Constraint, read_words
 from decoding import greedy_decode, log_softmax, search, text_log_probabilities
-from terminal import printable
 
 BATCH_SIZE = 64
 
@@ -265,25 +264,6 @@ def constraint_of(options, reader):
     return constraint
 
 
-def read_words(path):
-    """Reads a list of words, one a line.
-
-    Args:
-        path: a text file in UTF-8.
-
-    Returns:
-        A list of strings, composed (NFC) as labels are.
-
-    Raises:
-        ValueError: if the file cannot be read.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"Expected a text file of words (UTF-8), one a line, at {path}: {error}") from error
-    return [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
-
-
 def parse_lengths(text):
     """Parses a number of characters, `5`, or a range, `3-8`, from a command line: a tuple of two integers."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
@@ -326,39 +306,6 @@ def parse(arguments):
     return options
 
 
-def left_to_read(files, options):
-    """Finds what is left of the files, if a reading is gone on with.
-
-    Args:
-        files: a list of `Path`s.
-        options: what `parse` returns.
-
-    Returns:
-        A tuple: whether the file of `--out` still needs a header, and a list of `Path`s.
-
-    Raises:
-        ValueError: if the file of `--out` is there and is not to be gone on
-            with, or cannot be.
-    """
-    if not options.out or not options.out.exists():
-        return True, files
-    if not options.resume:
-        raise ValueError(f"Expected nothing at {options.out} yet. --resume goes on with it.")
-    done = results.read_files(options.out, options.top)
-    left = [file for file in files if done is None or printable(file) not in done]
-    print(f"{len(files) - len(left)} of {len(files)} images are read already", file=sys.stderr)
-    return done is None, left
-
-
-def with_progress(iterable, total):
-    """Passes an iterable on, with a progress bar on a terminal if tqdm is there."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return iterable
-    return tqdm(iterable, total=total, unit=" images", disable=None, file=sys.stderr)
-
-
 def main(arguments=None):
     """Runs the command line.
 
@@ -372,7 +319,7 @@ def main(arguments=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         files = find_files(options.images)
-        header, files = left_to_read(files, options)
+        header, files = results.left_to_read(files, options.out, options.resume, options.top)
         reader = Reader.load(options.model)
         constraint = constraint_of(options, reader)
     except (ValueError, OSError) as error:
@@ -381,7 +328,9 @@ def main(arguments=None):
     failed = []
 
     def good_readings():
-        for path, reading in with_progress(reader.read_each(files, constraint, options.top), len(files)):
+        for path, reading in results.with_progress(
+            reader.read_each(files, constraint, options.top), len(files)
+        ):
             if isinstance(reading, ValueError):
                 failed.append(path)
                 print(f"{path} {reading}", file=sys.stderr)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import sys
 
 from terminal import printable
 
@@ -76,3 +77,37 @@ def read_files(path, top):
     if len(whole) < len(content):
         os.truncate(path, len(whole))
     return {row[0] for row in rows} if whole else None
+
+
+def left_to_read(files, out, resume, top):
+    """Finds what is left of the files, if a reading is gone on with.
+
+    Args:
+        files: a list of `Path`s.
+        out: the `Path` of the CSV that the readings go to, or None.
+        resume: whether the CSV may be there already, and be gone on with.
+        top: the texts that are told of each image.
+
+    Returns:
+        A tuple: whether the CSV still needs a header, and a list of `Path`s.
+
+    Raises:
+        ValueError: if the CSV is there and is not to be gone on with, or cannot be.
+    """
+    if out is None or not out.exists():
+        return True, files
+    if not resume:
+        raise ValueError(f"Expected nothing at {out} yet. --resume goes on with it.")
+    done = read_files(out, top)
+    left = [file for file in files if done is None or printable(file) not in done]
+    print(f"{len(files) - len(left)} of {len(files)} images are read already", file=sys.stderr)
+    return done is None, left
+
+
+def with_progress(iterable, total):
+    """Passes an iterable on, with a progress bar on a terminal if tqdm is there."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return iterable
+    return tqdm(iterable, total=total, unit=" images", disable=None, file=sys.stderr)
