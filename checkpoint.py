@@ -12,6 +12,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from terminal import printable
+
 FINISHED = "metrics.json"
 """The file that a run writes last: a run that has it is finished."""
 
@@ -131,7 +133,7 @@ def write_readings(path, images_dir, samples, readings):
     """
     rows = [
         {
-            "file": sample.path.relative_to(images_dir),
+            "file": printable(sample.path.relative_to(images_dir)),
             "label": sample.label,
             "text": reading.text,
             "confidence": reading.confidence,
@@ -185,6 +187,15 @@ class Checkpoint(keras.callbacks.Callback):
     def last_epoch(self, epochs):
         """The `epochs` of `fit`: those wanted, or those done if early stopping ended the training."""
         return self.epochs_done if self.early_stopping.stopped_epoch > 0 else epochs
+
+    def summary(self):
+        """The training in short: epochs, the best of them, seconds and the machine, as a dictionary."""
+        return {
+            "epochs": self.epochs_done,
+            "best_epoch": self.early_stopping.best_epoch + 1,
+            "seconds": round(sum(row["seconds"] for row in self.history), 1),
+            "machine": environment()["machine"],
+        }
 
     def on_train_begin(self, logs=None):
         if not self.path.exists():

@@ -71,6 +71,7 @@ PARAMETERS = {
     "warmup_epochs": Bounds(int, 0),
     "dropout": Bounds(float, 0, 0.9),
     "patience": Bounds(int, 1),
+    "target_precision": Bounds(float, 0.5, 0.9999),
 }
 
 

@@ -1,5 +1,7 @@
 """Which texts a reading may be: of some lengths, of a pattern, of a list of words."""
 
+import functools
+import operator
 import re
 import unicodedata
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alphabet import BLANK
+from decoding import log_softmax, search
 
 NOWHERE = -1
 """The state after a character that is not allowed."""
@@ -203,6 +206,43 @@ class Constraint:
             if state == NOWHERE:
                 return False
         return bool(self.accepts[state])
+
+
+def combine(alphabet, time_steps, length=None, pattern=None, words=None):
+    """Makes one constraint of all that is known of the texts.
+
+    Args:
+        alphabet: the `Alphabet` of the reader.
+        time_steps: the steps in which the reader reads an image.
+        length: a tuple of the fewest and the most characters, or None.
+        pattern: a string as `Constraint.pattern` takes it, or None.
+        words: the path of a text file of words, or None.
+
+    Returns:
+        A `Constraint`, or None if nothing is known.
+
+    Raises:
+        ValueError: if no text that the reader can read fulfils it, or the file
+            of words cannot be read.
+    """
+    parts = []
+    if length is not None:
+        # No reader reads more characters than it has steps.
+        parts.append(Constraint.length(alphabet, *(min(one, time_steps + 1) for one in length)))
+    if pattern is not None:
+        parts.append(Constraint.pattern(alphabet, unicodedata.normalize("NFC", pattern)))
+    if words is not None:
+        parts.append(Constraint.words(alphabet, read_words(words)))
+    if not parts:
+        return None
+    combined = functools.reduce(operator.and_, parts)
+    nothing_known = np.zeros((time_steps, alphabet.number_of_classes))
+    if not search(log_softmax(nothing_known), combined):
+        raise ValueError(
+            "Expected length, pattern and words that some text fulfils together, "
+            f"and that fits the {time_steps} time steps of the reader. None does."
+        )
+    return combined
 
 
 def read_words(path):

@@ -125,6 +125,41 @@ def character_probabilities(log_probabilities, classes):
     return np.exp(own - np.logaddexp.reduce(totals, axis=1))
 
 
+def character_steps(log_probabilities, classes):
+    """Where each character of a text is read: its surest step in the most probable alignment.
+
+    The alignment is found by Viterbi's algorithm over the states of CTC's
+    forward pass (Graves et al., ICML 2006, section 4.1).
+
+    Args:
+        log_probabilities: floats of shape `(steps, classes)`.
+        classes: the text as a sequence of class numbers, without blanks, that
+            fits the steps.
+
+    Returns:
+        A list of as many steps, counted from 0, in rising order.
+    """
+    (states,), (may_skip,), _ = _states([classes])
+    emitted = np.asarray(log_probabilities, dtype="float64")[:, states]
+    scores = np.full(len(states), -np.inf)
+    scores[0] = 0.0
+    origins = []
+    for row in emitted:
+        before = np.pad(scores, (2, 0), constant_values=-np.inf)
+        came_from = np.stack([scores, before[1:-1], np.where(may_skip, before[:-2], -np.inf)])
+        origins.append(came_from.argmax(axis=0))
+        scores = came_from.max(axis=0) + row
+    # The text ends in its last character, or in a blank after it.
+    state = len(states) - 2 + int(scores[-2:].argmax()) if len(classes) else 0
+    path = []
+    for origin in reversed(origins):
+        path.append(state)
+        state -= origin[state]
+    path = np.array(path[::-1])
+    character = np.arange(1, len(states), 2)[:, None]
+    return np.where(path == character, emitted[:, 1::2].T, -np.inf).argmax(axis=1).tolist()
+
+
 def beam_search(log_probabilities, constraint, width=16):
     """Reads by keeping the most probable beginnings of texts, step by step.
 

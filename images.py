@@ -172,3 +172,27 @@ def prepare_image(source, width, height):
         ValueError: as `load_image`.
     """
     return normalise(fit_image(load_image(source), width, height))
+
+
+def find_files(names):
+    """Lists the images that a command line names: files as they are, folders with all below them.
+
+    Args:
+        names: paths of files and folders.
+
+    Returns:
+        A list of `Path`s.
+
+    Raises:
+        ValueError: if a folder holds no image.
+    """
+    files = []
+    for name in map(Path, names):
+        if name.is_dir():
+            found = sorted(path for path in name.rglob("*") if path.name.lower().endswith(SUFFIXES))
+            if not found:
+                raise ValueError(f"Expected images ({', '.join(SUFFIXES)}) in {name.absolute()}. Found none.")
+            files += found
+        else:
+            files.append(name)
+    return files

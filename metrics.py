@@ -171,6 +171,22 @@ def score(labels, texts):
     }
 
 
+def describe(row):
+    """Writes one score as a sentence.
+
+    Args:
+        row: what `score` returns.
+
+    Returns:
+        A string.
+    """
+    low, high = row["interval"]
+    return (
+        f"{row['right']} of {row['images']} texts right, exact match {row['exact_match']:.1%} "
+        f"(95 % interval {low:.1%} to {high:.1%}), character error rate {row['character_error_rate']:.2%}"
+    )
+
+
 def table(scores):
     """Writes the scores of several splits as a table.
 

@@ -12,6 +12,9 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+import calibration
+from alphabet import BLANK
+from decoding import character_steps
 from terminal import in_kernel
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
@@ -172,4 +175,90 @@ def confusion_matrix(confusions):
         range(len(expected)), [character or NOTHING for character in expected], family="monospace"
     )
     axis.set(xlabel="read", ylabel="label", title=title)
+    return figure
+
+
+def reliability(observations, temperature, threshold=None):
+    """Draws what confidence is worth: a reliability diagram, and precision over the share that is accepted.
+
+    Args:
+        observations: `calibration.Observations`, at least one.
+        temperature: the reader's temperature.
+        threshold: the reader's threshold, or None.
+
+    Returns:
+        A matplotlib `Figure`.
+    """
+    figure = Figure(figsize=(10, 3.6), dpi=100, layout="constrained")
+    bin_axis, share_axis = figure.subplots(1, 2)
+    bin_axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as often right as sure")
+    right, confidences = observations.right, observations.confidences(temperature)
+    for shown, label, colour, style in (
+        (observations.confidences(1.0), "before the temperature", BLUE, "x--"),
+        (confidences, f"after (temperature {temperature:.2f})", ORANGE, "o-"),
+    ):
+        bins = calibration.reliability(shown, right)
+        shares = [one["right"] for one in bins]
+        bin_axis.plot([one["confidence"] for one in bins], shares, style, color=colour, label=label)
+    for one in bins:
+        bin_axis.annotate(
+            f"{one['images']} ",
+            (one["confidence"], one["right"]),
+            xytext=(-6, 0),
+            textcoords="offset points",
+            horizontalalignment="right",
+            verticalalignment="center",
+        )
+    order = np.argsort(-confidences, kind="stable")
+    accepted = np.arange(1, len(order) + 1)
+    precision = np.cumsum(right[order]) / accepted
+    share_axis.plot(accepted / len(order), precision, color=BLUE, label="precision of the surest readings")
+    if threshold is not None:
+        share = (confidences >= threshold).mean()
+        share_axis.axvline(share, color=ORANGE, linestyle="--", label=f"threshold: {share:.0%} accepted")
+    bin_axis.set(xlabel="confidence", ylabel="share that is right", xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))
+    share_axis.set(xlabel="accepted share", ylabel="precision", xlim=(0, 1.01))
+    share_axis.set_ylim(min(0.94, precision.min() - 0.02), 1.005)
+    for axis in (bin_axis, share_axis):
+        axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axis.grid(alpha=0.3)
+        axis.legend(loc="lower right" if axis is share_axis else "upper left")
+    return figure
+
+
+def character_places(reader, sources):
+    """Draws where in images each character is read.
+
+    Args:
+        reader: a `reader.Reader`.
+        sources: a list of images, as `Reader.read` takes them, at least one.
+
+    Returns:
+        A matplotlib `Figure`: under each image the probabilities of its
+        characters and of the blank, step by step; above each character its
+        confidence if it is below 99.5 %.
+    """
+    prepared = reader.prepare(sources)
+    readings = reader.read_prepared(prepared, characters=True)
+    figure = Figure(figsize=(3.4 * len(sources), 3.0), dpi=100, layout="constrained")
+    axes = figure.subplots(2, len(sources), squeeze=False, height_ratios=(1, 1.6))
+    rows = reader.log_probabilities(prepared)
+    for (above, below), image, row, reading in zip(axes.T, prepared, rows, readings, strict=True):
+        # Each step stands under the pixels that it stands for.
+        extent = (-0.5, len(row) - 0.5, image.shape[1], 0)
+        above.imshow(image[:, :, 0].T, cmap="gray_r", aspect="auto", extent=extent)
+        caption = f"{reading.text or NOTHING} {reading.confidence:.0%}"
+        above.set_title(caption, fontsize=11, family="monospace", parse_math=False)
+        above.set(xticks=[], yticks=[])
+        classes = reader.alphabet.encode(reading.text)
+        below.plot(np.exp(row[:, BLANK]), color=GREY, linestyle=":")
+        for number in set(classes):
+            below.plot(np.exp(row[:, number]), color=BLUE)
+        places = zip(character_steps(row, classes), reading.text, reading.character_confidences, strict=True)
+        for step, character, confidence in places:
+            doubt = f"\n{confidence:.0%}" if confidence < 0.995 else ""
+            below.text(step, 1.05, character + doubt, ha="center", va="bottom", parse_math=False)
+        below.set(xlim=extent[:2], ylim=(0, 1.5), yticks=(0, 0.5, 1), xlabel="time step")
+    axes[1, 0].set_ylabel("probability\n(blank dotted)")
     return figure

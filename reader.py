@@ -6,14 +6,8 @@ prints a line for each image: its file, its text and the confidence. What may
 be read can be narrowed down: `--length 4-6`, `--pattern AA-999`, `--words FILE`.
 """
 
-import argparse
-import functools
 import math
-import operator
-import os
-import re
 import sys
-import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +15,9 @@ import numpy as np
 
 import archive
 import images
-import results
 from alphabet import Alphabet
-from constraints import Constraint, read_words
-from decoding import greedy_decode, log_softmax, search, text_log_probabilities
+from constraints import Constraint
+from decoding import character_probabilities, greedy_decode, log_softmax, search, text_log_probabilities
 
 BATCH_SIZE = 64
 
@@ -35,13 +28,16 @@ class Reading(NamedTuple):
     Attributes:
         text: the text.
         confidence: the model's probability of the text, from 0 to 1, summed
-            over all its alignments to the time steps.
+            over all its alignments to the time steps, at the reader's temperature.
         alternatives: the next texts, `Reading`s too, the most probable first.
+        character_confidences: the probability of each character, given the
+            others, from 0 to 1; empty unless they were asked for.
     """
 
     text: str
     confidence: float
     alternatives: tuple = ()
+    character_confidences: tuple = ()
 
 
 class Reader:
@@ -52,6 +48,10 @@ class Reader:
             to logits, or log-probabilities, of shape `(batch, steps, classes)`.
         alphabet: the `Alphabet` of the classes.
         provenance: where the reader comes from, a dictionary.
+        temperature: what the logits are divided by, so that confidence tells
+            how often readings are right; above 0.
+        threshold: the confidence from which on readings need no review, from
+            0 to 1; None if none can be promised. `calibration` finds both.
 
     Attributes:
         image_width, image_height: the size that images are fitted to, in pixels.
@@ -64,10 +64,11 @@ class Reader:
     [Reading(text='2b827', confidence=0.998, alternatives=())]
     """
 
-    def __init__(self, model, alphabet, provenance=None):
+    def __init__(self, model, alphabet, provenance=None, temperature=1.0, threshold=None):
         self.model = model
         self.alphabet = alphabet
         self.provenance = provenance or {}
+        self.temperature, self.threshold = temperature, threshold
         _, self.image_width, self.image_height, _ = model.input_shape
         _, self.time_steps, _ = model.output_shape
 
@@ -95,7 +96,12 @@ class Reader:
                 f"Expected a model with {alphabet.number_of_classes} classes, the blank and the alphabet "
                 f"{alphabet.characters!r}. {path} has {model.output_shape[-1]}."
             )
-        return cls(model, alphabet, description.get("provenance"))
+        temperature, threshold = description.get("temperature", 1.0), description.get("threshold")
+        if not _is_number(temperature, 0.01, 100) or not (threshold is None or _is_number(threshold, 0, 1)):
+            raise archive.no_reader(
+                path, f"{archive.DESCRIPTION} has temperature {temperature!r} and threshold {threshold!r}"
+            )
+        return cls(model, alphabet, description.get("provenance"), temperature, threshold)
 
     def describe(self):
         """All that reading needs besides the model, and where the reader comes from.
@@ -109,6 +115,8 @@ class Reader:
             "image_width": self.image_width,
             "image_height": self.image_height,
             "normalisation": "(mean - pixel) / standard deviation, per image",
+            "temperature": self.temperature,
+            "threshold": self.threshold,
             "provenance": self.provenance,
         }
 
@@ -120,7 +128,7 @@ class Reader:
         """
         archive.save(self.model, self.describe(), path)
 
-    def read(self, sources, constraint=None, top=1):
+    def read(self, sources, constraint=None, top=1, characters=False):
         """Reads images.
 
         Args:
@@ -129,6 +137,7 @@ class Reader:
             constraint: a `constraints.Constraint`: the texts that may be read;
                 None for all.
             top: the texts that are told of each image, with the alternatives, 1 or more.
+            characters: whether the confidence of each character is told, too.
 
         Returns:
             A list of `Reading`s, one for each source.
@@ -137,19 +146,19 @@ class Reader:
             ValueError: for the first source that cannot be read; see `read_each`.
         """
         readings = []
-        for source, reading in self.read_each(sources, constraint, top):
+        for source, reading in self.read_each(sources, constraint, top, characters):
             if isinstance(reading, ValueError):
                 name = source if isinstance(source, str | Path) else f"image {len(readings)}"
                 raise ValueError(f"{name} {reading}") from reading
             readings.append(reading)
         return readings
 
-    def read_each(self, sources, constraint=None, top=1):
+    def read_each(self, sources, constraint=None, top=1, characters=False):
         """Reads images one after the other, in batches, whatever may be wrong with some.
 
         Args:
             sources: an iterable as in `read`; it is consumed batch by batch.
-            constraint, top: as in `read`.
+            constraint, top, characters: as in `read`.
 
         Yields:
             Tuples of a source and its `Reading`, or the `ValueError` that says
@@ -162,28 +171,28 @@ class Reader:
             except ValueError as error:
                 batch.append((source, error))
             if len(batch) == BATCH_SIZE:
-                yield from self._read_batch(batch, constraint, top)
+                yield from self._read_batch(batch, constraint, top, characters)
                 batch = []
-        yield from self._read_batch(batch, constraint, top)
+        yield from self._read_batch(batch, constraint, top, characters)
 
-    def _read_batch(self, batch, constraint, top):
+    def _read_batch(self, batch, *how):
         good = [image for _, image in batch if isinstance(image, np.ndarray)]
-        readings = iter(self.read_prepared(np.stack(good), constraint, top) if good else [])
+        readings = iter(self.read_prepared(np.stack(good), *how) if good else [])
         for source, image in batch:
             yield source, next(readings) if isinstance(image, np.ndarray) else image
 
-    def read_prepared(self, prepared, constraint=None, top=1):
+    def read_prepared(self, prepared, constraint=None, top=1, characters=False):
         """Reads images that `images.prepare_image` made ready.
 
         Args:
             prepared: float32 of shape `(batch, image_width, image_height, 1)`.
-            constraint, top: as in `read`.
+            constraint, top, characters: as in `read`.
 
         Returns:
             A list of `Reading`s. Where no text that the constraint allows fits
             the steps, the text is empty and the confidence 0.
         """
-        log_probabilities = log_softmax(self.model.predict_on_batch(prepared))
+        log_probabilities = self.log_probabilities(prepared)
         if constraint is None and top == 1:
             texts = greedy_decode(log_probabilities)
             found = [
@@ -192,167 +201,52 @@ class Reader:
         else:
             allowed = constraint or Constraint.length(self.alphabet)
             found = [search(row, allowed, top) or [((), -np.inf)] for row in log_probabilities]
-        return [self._reading(texts) for texts in found]
+        return [
+            self._reading(texts, row, characters) for texts, row in zip(found, log_probabilities, strict=True)
+        ]
 
-    def _reading(self, texts):
+    def prepare(self, sources):
+        """Makes images ready, as they are read.
+
+        Args:
+            sources: as in `read`.
+
+        Returns:
+            float32 of shape `(len(sources), image_width, image_height, 1)`.
+
+        Raises:
+            ValueError: if a source cannot be read; see `images.load_image`.
+        """
+        prepared = [images.prepare_image(one, self.image_width, self.image_height) for one in sources]
+        return np.stack(prepared)
+
+    def log_probabilities(self, prepared, temperature=None):
+        """The log-probability of each class at each step.
+
+        Args:
+            prepared: as in `read_prepared`.
+            temperature: what the logits are divided by; None for the reader's own.
+
+        Returns:
+            float64 of shape `(batch, time_steps, classes)`.
+        """
+        return log_softmax(self.model.predict_on_batch(prepared) / (temperature or self.temperature))
+
+    def _reading(self, texts, log_probabilities, characters):
         """Makes a `Reading` of the best texts: tuples of class numbers and log-probability."""
         first, *others = (
             Reading(self.alphabet.decode(text), min(math.exp(probability), 1.0))
             for text, probability in texts
         )
-        return first._replace(alternatives=tuple(others))
+        each = character_probabilities(log_probabilities, texts[0][0]).tolist() if characters else ()
+        return first._replace(alternatives=tuple(others), character_confidences=tuple(each))
 
 
-def find_files(names):
-    """Lists the images that a command line names: files as they are, folders with all below them.
-
-    Args:
-        names: paths of files and folders.
-
-    Returns:
-        A list of `Path`s.
-
-    Raises:
-        ValueError: if a folder holds no image.
-    """
-    files = []
-    for name in map(Path, names):
-        if name.is_dir():
-            found = sorted(path for path in name.rglob("*") if path.name.lower().endswith(images.SUFFIXES))
-            if not found:
-                raise ValueError(
-                    f"Expected images ({', '.join(images.SUFFIXES)}) in {name.absolute()}. Found none."
-                )
-            files += found
-        else:
-            files.append(name)
-    return files
-
-
-def constraint_of(options, reader):
-    """Makes the constraint of a command line.
-
-    Args:
-        options: what `parse` returns.
-        reader: the `Reader` that is to read.
-
-    Returns:
-        A `Constraint`, or None if all texts are allowed.
-
-    Raises:
-        ValueError: if no text that the reader can read fulfils it, or the file
-            of words cannot be read.
-    """
-    alphabet, parts = reader.alphabet, []
-    if options.length:
-        # No reader reads more characters than it has steps.
-        least, most = (min(length, reader.time_steps + 1) for length in options.length)
-        parts.append(Constraint.length(alphabet, least, most))
-    if options.pattern is not None:
-        parts.append(Constraint.pattern(alphabet, unicodedata.normalize("NFC", options.pattern)))
-    if options.words is not None:
-        parts.append(Constraint.words(alphabet, read_words(options.words)))
-    if not parts:
-        return None
-    constraint = functools.reduce(operator.and_, parts)
-    nothing_known = np.zeros((reader.time_steps, alphabet.number_of_classes))
-    if not search(log_softmax(nothing_known), constraint):
-        raise ValueError(
-            "Expected length, pattern and words that some text fulfils together, "
-            f"and that fits the {reader.time_steps} time steps of the reader. None does."
-        )
-    return constraint
-
-
-def parse_lengths(text):
-    """Parses a number of characters, `5`, or a range, `3-8`, from a command line: a tuple of two integers."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"expected a number or a range such as 3-8, received {text!r}")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def parse_count(text):
-    """Parses a number of 1 or more from a command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text!r}")
-    return int(text)
-
-
-def parse(arguments):
-    """Parses the command line."""
-    parser = argparse.ArgumentParser(prog="reader.py", description="Reads the text in images.")
-    parser.add_argument("model", metavar="MODEL", help="a saved reader, runs/…/reader.keras; it comes first")
-    parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="images, or folders of images")
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--csv", dest="write", action="store_const", const=results.write_csv, help="CSV")
-    shape.add_argument(
-        "--json", dest="write", action="store_const", const=results.write_json, help="write JSON"
-    )
-    shape.add_argument("--out", type=Path, metavar="FILE", help="write CSV to a file, row by row")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the file of --out: read only the rest"
-    )
-    parser.add_argument("--top", type=parse_count, default=1, help="texts to tell of each image; 1")
-    parser.add_argument("--length", type=parse_lengths, help="only texts of so many characters: 5, or 4-6")
-    parser.add_argument(
-        "--pattern",
-        help=r"only texts of a pattern: A any letter, 9 any digit, ? any sign, [a-f] one of these, \A an A",
-    )
-    parser.add_argument("--words", metavar="FILE", help="only the words of a text file, one a line")
-    options = parser.parse_args(arguments)
-    if options.resume and not options.out:
-        parser.error("--resume goes on with the file of --out")
-    return options
-
-
-def main(arguments=None):
-    """Runs the command line.
-
-    Returns:
-        The exit code: 0 if every image was read, 1 if one was not, 2 if there
-        was no reader or nothing to read.
-    """
-    options = parse(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        files = find_files(options.images)
-        header, files = results.left_to_read(files, options.out, options.resume, options.top)
-        reader = Reader.load(options.model)
-        constraint = constraint_of(options, reader)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    failed = []
-
-    def good_readings():
-        for path, reading in results.with_progress(
-            reader.read_each(files, constraint, options.top), len(files)
-        ):
-            if isinstance(reading, ValueError):
-                failed.append(path)
-                print(f"{path} {reading}", file=sys.stderr)
-            else:
-                yield path, reading
-
-    try:
-        if options.out:
-            # Line by line, so that a kill loses no row that was written.
-            with options.out.open("a", buffering=1, encoding="utf-8", newline="") as out:
-                results.write_csv(good_readings(), options.top, out, header)
-        else:
-            (options.write or results.write_lines)(good_readings(), options.top, sys.stdout)
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough, as in `… | head`. Python must not flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    if failed:
-        print(f"{len(failed)} of {len(files)} images could not be read", file=sys.stderr)
-    return 1 if failed else 0
+def _is_number(value, least, most):
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    import command_line
+
+    sys.exit(command_line.main())

@@ -66,10 +66,10 @@ def main(arguments=None):
         folder = Path(parent, f"{data_dir.name} with wrong labels")
         folder.mkdir()
         names = link_images(folder, list(labels), list(labels.values()))
-        _, readings, summary = crossval.cross_validate(folder, seed=SEED)
+        _, readings, summary, _ = crossval.cross_validate(folder, seed=SEED)
     wrong_files = {name for name, path in zip(names, labels, strict=True) if path in wrong}
     suspects = crossval.suspect_labels(readings)
-    ranked = [(round(row["confidence"], 4), row["file"] in wrong_files) for row in suspects]
+    ranked = [(row["log_odds"], row["file"] in wrong_files) for row in suspects]
     found = sum(is_wrong for _, is_wrong in ranked)
     row = {
         "images": f"{data_dir.name} {checkpoint.fingerprint(samples)}",

@@ -4,9 +4,15 @@ import shutil
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
+from alphabet import Alphabet
+from reader import Reader
+from tools.notebook import load_build_model
+
 PROJECT = Path(__file__).absolute().parent.parent
+ALPHABET = Alphabet("abcdé ")
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +24,25 @@ def seeded():
 def shipped():
     """The paths of the shipped images."""
     return sorted((PROJECT / "captcha_images").glob("*.png"))
+
+
+@pytest.fixture(scope="session")
+def model():
+    """A reading model of `ALPHABET` as the notebook makes it, untrained."""
+    keras.utils.set_random_seed(3)
+    training_model = load_build_model()(80, 24, 5, ALPHABET.number_of_classes, 4, 0.1)
+    # Without its head start for the blank, an untrained model reads something.
+    head = training_model.get_layer("logits")
+    head.bias.assign(np.zeros(head.bias.shape))
+    return keras.Model(training_model.inputs[0], head.output)
+
+
+@pytest.fixture(scope="session")
+def saved(model, tmp_path_factory):
+    """The path of a reader with that model."""
+    path = tmp_path_factory.mktemp("saved") / "reader.keras"
+    Reader(model, ALPHABET, {"seed": 3}).save(path)
+    return path
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import PROJECT, user_environment
+from reader import Reader
 from tools import crossval
 
 TINY = {"OCR_EPOCHS": "1", "OCR_LEAST_BATCHES": "1", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20"}
@@ -31,9 +33,10 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     # Not every shell puts the home folder for the `~` of DATA=~/meters.
     command = [sys.executable, "-m", "tools.crossval", f"~/{image_folder.name}", "--folds", "2"]
 
-    def run():
+    def run(*options):
         environment = user_environment(**TINY, HOME=str(image_folder.parent), OCR_SEED="5")
-        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+        done = [*command, *options]
+        return subprocess.run(done, cwd=project, env=environment, capture_output=True, text=True)
 
     first = run()
     assert first.returncode == 0, first.stderr
@@ -49,7 +52,7 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     (folder,) = [path for path in (project / "runs").iterdir() if path not in folds]
     rows = rows_of(folder / "readings.csv")
     assert sorted(row["file"] for row in rows) == sorted(path.name for path in image_folder.iterdir())
-    assert list(rows[0]) == ["fold", "file", "label", "text", "confidence", "right"]
+    assert list(rows[0]) == ["fold", "file", "label", "text", "confidence", "right", "log_odds"]
     assert all(int(row["right"]) == (row["label"] == row["text"]) for row in rows)
     summary = json.loads((folder / "crossval.json").read_text())
     assert summary["images"] == 30
@@ -58,18 +61,23 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     assert [fold["training images"] for fold in summary["folds"]] == [12, 12]
     with Image.open(folder / "wrong_readings_1.png") as image:
         assert image.width == 1000
-    sure = {row["file"] for row in rows if row["right"] == "0" and float(row["confidence"]) >= 0.5}
+    assert all(float(row["log_odds"]) == 0 for row in rows if row["right"] == "1")
+    sure = {row["file"] for row in rows if float(row["log_odds"]) >= math.log(crossval.SUSPICION)}
     assert {row["file"] for row in rows_of(folder / "suspect_labels.csv")} == sure
+    assert summary["calibration"]["readings"] == 30
+    assert "no threshold" in first.stdout
 
     # As after a kill in the second fold: the first is kept.
     shutil.rmtree(folds[1])
     before = (folds[0] / "metrics.json").stat().st_mtime_ns
-    second = run()
+    second = run("--calibrate", folds[0] / "reader.keras")
     assert second.returncode == 0, second.stderr
     assert "fold 1 of 2 is finished" in second.stdout
     assert (folds[0] / "metrics.json").stat().st_mtime_ns == before
     assert len(list((project / "runs").iterdir())) == 3
     assert rows_of(folder / "readings.csv") == rows
+    fitted = json.loads((folder / "crossval.json").read_text())["calibration"]
+    assert Reader.load(folds[0] / "reader.keras").temperature == fitted["temperature"]
 
 
 def test_missing_folder_is_an_error_on_the_terminal(tmp_path, capsys):
@@ -83,14 +91,24 @@ def test_impossible_number_of_folds_is_an_error_on_the_terminal(image_folder, ca
     assert f"Expected from 2 to 30 folds, as many as images. Received: {folds}" in capsys.readouterr().err
 
 
-def test_suspect_labels_are_those_contradicted_with_confidence_the_surest_first():
+def test_suspect_labels_are_those_that_are_far_less_probable_than_the_reading_the_worst_first():
     rows = [
-        reading("aaa", "aaa", 0.99),
-        reading("bbb", "bbc", 0.7),
-        reading("ccc", "cc", 0.3),
-        reading("ddd", "dxd", 0.95),
+        {**reading("aaa", "aaa", 0.99), "log_odds": 0.0},
+        {**reading("bbb", "bbc", 0.7), "log_odds": 7.0},
+        {**reading("ccc", "cc", 0.9), "log_odds": 3.0},
+        {**reading("ddd", "dxd", 0.95), "log_odds": 20.0},
     ]
     assert [row["label"] for row in crossval.suspect_labels(rows)] == ["ddd", "bbb"]
+
+
+def test_reader_of_other_images_is_not_calibrated(saved, tmp_path):
+    before = saved.read_bytes()
+    summary = {"images fingerprint": "of others", "calibration": {"temperature": 2.0, "threshold": 0.9}}
+    with pytest.raises(ValueError, match="trained on the images of this folder"):
+        crossval.calibrate(saved, summary)
+    with pytest.raises(ValueError, match=r"Expected a \.keras file"):
+        crossval.calibrate(tmp_path / "reader.onnx", summary)
+    assert saved.read_bytes() == before
 
 
 def test_summary_tells_folds_lengths_characters_and_confusions(tmp_path):

@@ -9,6 +9,7 @@ from constraints import Constraint
 from decoding import (
     beam_search,
     character_probabilities,
+    character_steps,
     greedy_decode,
     log_softmax,
     search,
@@ -68,6 +69,17 @@ def test_probability_of_a_character_is_its_share_of_the_texts_that_differ_in_it_
             others = [totals.get((*text[:place], other, *text[place + 1 :]), 0.0) for other in (1, 2)]
             assert probability == pytest.approx(totals[text] / sum(others))
     assert len(character_probabilities(log_probabilities, ())) == 0
+
+
+def test_each_character_is_read_at_its_surest_step_of_the_best_alignment():
+    generator = np.random.default_rng(1)
+    for text in [(), (1,), (1, 2), (1, 1), (2, 1, 2)]:
+        log_probabilities = log_softmax(generator.normal(size=(5, CLASSES), scale=2))
+        paths = [path for path in itertools.product(range(CLASSES), repeat=5) if collapse(path) == text]
+        best = max(paths, key=lambda path: sum(log_probabilities[range(5), path]))
+        runs = [list(run) for number, run in itertools.groupby(range(5), key=best.__getitem__) if number]
+        expected = [max(run, key=lambda step: log_probabilities[step, best[step]]) for run in runs]
+        assert character_steps(log_probabilities, text) == expected
 
 
 ALPHABET = Alphabet("ab")

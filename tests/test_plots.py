@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import calibration
 import plots
-from reader import Reading
+from conftest import ALPHABET
+from reader import Reader, Reading
 
 PREPARED = np.random.default_rng(0).normal(size=(6, 200, 50, 1)).astype("float32")
 LABELS = ["abc", "abd", "b", "日本", "", "x"]
@@ -82,3 +84,31 @@ def test_confusion_matrix_of_a_large_alphabet_stays_small():
     assert max(figure.get_size_inches()) < 20
     assert 2 in figure.axes[0].images[0].get_array()
     assert "without 470 rarer pairs" in figure.axes[0].get_title()
+
+
+def test_reliability_draws_every_reading_and_the_threshold():
+    confidence, readings = 0.9, 40
+    rows = np.tile(np.log([1e-9, confidence, 1 - confidence]), (readings, 1, 1))
+    right = np.arange(readings) < 30
+    observations = calibration.Observations(rows, [[1]] * readings, right)
+    figure = plots.reliability(observations, 1.0, threshold=0.5)
+    bins, shares = figure.axes
+    (x,), (y,) = bins.lines[1].get_data()
+    assert (x, y) == pytest.approx((confidence, 0.75))
+    assert texts_of(figure) == ["40 "]
+    assert list(shares.lines[0].get_ydata()) == list(np.cumsum(right) / np.arange(1, readings + 1))
+    assert shares.lines[1].get_xdata()[0] == 1
+    assert "100% accepted" in shares.get_legend().get_texts()[1].get_text()
+    assert len(plots.reliability(observations, 1.0).axes[1].lines) == 1
+
+
+def test_character_places_shows_each_character_above_the_step_it_is_read_at(model, shipped):
+    reader = Reader(model, ALPHABET)
+    figure = plots.character_places(reader, shipped[:3])
+    for reading, above, below in zip(reader.read(shipped[:3]), figure.axes[:3], figure.axes[3:], strict=True):
+        assert above.get_title() == f"{reading.text or plots.NOTHING} {reading.confidence:.0%}"
+        labels = [text.get_text()[0] for text in below.texts]
+        assert "".join(labels) == reading.text
+        steps = [text.get_position()[0] for text in below.texts]
+        assert steps == sorted(steps)
+        assert below.get_xlim() == above.get_xlim() == (-0.5, reader.time_steps - 0.5)

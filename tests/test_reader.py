@@ -1,48 +1,16 @@
-import csv
-import io
-import json
-import shutil
-import subprocess
-import sys
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 
+import archive
 import images
 import reader
-from alphabet import Alphabet
 from archive import DESCRIPTION
-from conftest import PROJECT
+from conftest import ALPHABET
 from constraints import Constraint
 from reader import Reader, Reading
-from tools.notebook import load_build_model
-
-ALPHABET = Alphabet("abcdé ")
-
-
-@pytest.fixture(scope="module")
-def model():
-    """A reading model as the notebook makes it, untrained."""
-    keras.utils.set_random_seed(3)
-    training_model = load_build_model()(80, 24, 5, ALPHABET.number_of_classes, 4, 0.1)
-    # Without its head start for the blank, an untrained model reads something.
-    head = training_model.get_layer("logits")
-    head.bias.assign(np.zeros(head.bias.shape))
-    return keras.Model(training_model.inputs[0], head.output)
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("saved") / "reader.keras"
-    Reader(model, ALPHABET, {"seed": 3}).save(path)
-    return path
-
-
-def run(*arguments):
-    command = [sys.executable, str(PROJECT / "reader.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_loaded_reader_reads_bit_for_bit_what_was_saved(model, saved, shipped):
@@ -104,6 +72,35 @@ def test_unreadable_image_is_named_and_costs_no_other(saved, shipped, tmp_path):
         loaded.read([shipped[0], broken])
 
 
+def test_temperature_and_threshold_travel_with_the_file_and_temper_confidence_alone(model, shipped, tmp_path):
+    path = tmp_path / "reader.keras"
+    Reader(model, ALPHABET, temperature=2.0, threshold=0.75).save(path)
+    tempered, plain = Reader.load(path), Reader(model, ALPHABET)
+    assert (tempered.temperature, tempered.threshold) == (2.0, 0.75)
+    prepared = plain.prepare(shipped[:5])
+    logits = model.predict_on_batch(prepared).astype("float64")
+    halved = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(np.exp(tempered.log_probabilities(prepared)), halved, rtol=1e-6)
+    for one, other in zip(tempered.read(shipped[:5]), plain.read(shipped[:5]), strict=True):
+        assert one.text == other.text
+
+
+@pytest.mark.parametrize("changed", [{"temperature": 0}, {"temperature": "2"}, {"threshold": 1.5}])
+def test_impossible_temperature_or_threshold_is_refused(model, tmp_path, changed):
+    path = tmp_path / "reader.keras"
+    archive.save(model, {"alphabet": ALPHABET.characters, **changed}, path)
+    with pytest.raises(ValueError, match=r"reader\.keras is none.*temperature"):
+        Reader.load(path)
+
+
+def test_confidences_of_characters_are_told_if_asked_for(saved, shipped):
+    loaded = Reader.load(saved)
+    for reading in loaded.read(shipped[:5], characters=True):
+        assert len(reading.character_confidences) == len(reading.text)
+        # Each character given the others is more probable than all together.
+        assert all(one >= reading.confidence - 1e-9 for one in reading.character_confidences)
+
+
 def test_no_images_give_no_readings(saved):
     assert Reader.load(saved).read([]) == []
 
@@ -129,40 +126,6 @@ def test_alphabet_of_another_size_than_the_model_is_refused(saved, tmp_path):
         Reader.load(changed)
 
 
-def test_command_prints_a_line_for_each_image_of_files_and_folders(saved, shipped, tmp_path):
-    folder = tmp_path / "my images"
-    (folder / "below").mkdir(parents=True)
-    shutil.copy(shipped[1], folder / "b.PNG")
-    shutil.copy(shipped[2], folder / "below" / "c.png")
-    done = run(saved, shipped[0], folder)
-    assert done.returncode == 0
-    rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [row[0] for row in rows] == [
-        str(shipped[0]),
-        str(folder / "b.PNG"),
-        str(folder / "below" / "c.png"),
-    ]
-    texts = [reading.text for reading in Reader.load(saved).read(shipped[:3])]
-    assert [row[1] for row in rows] == texts
-    assert all(0 <= float(row[2]) <= 1 for row in rows)
-
-
-def test_command_writes_csv_and_json_to_stdout_and_errors_to_stderr(saved, shipped, tmp_path):
-    broken = tmp_path / 'broken "one", two.png'
-    broken.write_bytes(b"nothing")
-    as_csv, as_json = (run(saved, shipped[0], broken, shipped[1], form) for form in ("--csv", "--json"))
-    rows = list(csv.DictReader(io.StringIO(as_csv.stdout)))
-    objects = json.loads(as_json.stdout)
-    assert [row["file"] for row in rows] == [row["file"] for row in objects] == [str(p) for p in shipped[:2]]
-    for row, found in zip(rows, objects, strict=True):
-        assert list(row) == list(found) == ["file", "text", "confidence"]
-        assert (row["text"], float(row["confidence"])) == (found["text"], found["confidence"])
-    for done in (as_csv, as_json):
-        assert done.returncode == 1
-        assert f"{broken} is not an image" in done.stderr
-        assert "1 of 3 images could not be read" in done.stderr
-
-
 def test_reader_held_to_a_constraint_reads_nothing_else_and_tells_alternatives_in_their_order(saved, shipped):
     loaded = Reader.load(saved)
     constraint = Constraint.pattern(ALPHABET, "[ab]c?")
@@ -177,119 +140,3 @@ def test_best_of_several_texts_is_never_less_probable_than_the_best_path(saved, 
     loaded = Reader.load(saved)
     for alone, best in zip(loaded.read(shipped[:10]), loaded.read(shipped[:10], top=2), strict=True):
         assert best.confidence >= alone.confidence - 1e-9
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [(["--length", "2-3"], {"abc", "cab", "bad", "é d"}), (["--pattern", "?A?"], {"abc", "cab", "bad"})],
-)
-def test_command_honours_words_and_length_or_pattern(saved, shipped, tmp_path, capfd, options, expected):
-    words = tmp_path / "words.txt"
-    words.write_text("\ufeffabc\ncab\n\nbad \nabcd\ne\u0301 d\né1", encoding="utf-8")
-    arguments = [str(saved), *map(str, shipped[:3]), "--words", str(words), *options, "--top", "4", "--json"]
-    assert reader.main(arguments) == 0
-    for row in json.loads(capfd.readouterr().out):
-        texts = [value for key, value in row.items() if key.startswith("text")]
-        assert len(texts) == len(expected)
-        assert set(texts) == expected
-
-
-def test_command_writes_as_many_columns_as_texts_were_asked_for(saved, shipped):
-    done = run(saved, shipped[0], "--csv", "--top", "3")
-    header, row = csv.reader(io.StringIO(done.stdout))
-    assert header == ["file", "text", "confidence", "text_2", "confidence_2", "text_3", "confidence_3"]
-    assert len(row) == 7
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--length", "6-4"], "the shorter first"),
-        (["--length", "six"], "a number or a range such as 3-8"),
-        (["--pattern", "A-9"], "None of them can be '-'"),
-        (["--pattern", "[ab"], "a ] after ["),
-        (["--pattern", "aa", "--length", "3"], "None does"),
-        (["--length", "500"], "None does"),
-        (["--pattern", 21 * "a"], "None does"),  # with blanks between, 41 steps; the reader has 20
-        (["--words", "missing.txt"], "missing.txt"),
-        (["--words", ""], "a text file of words"),
-        (["--top", "0"], "expected 1 or more"),
-    ],
-)
-def test_constraint_that_cannot_be_met_is_an_error(saved, shipped, capfd, options, message):
-    arguments = [str(saved), str(shipped[0]), *options]
-    try:
-        code = reader.main(arguments)
-    except SystemExit as exit:  # argparse found it
-        code = exit.code
-    assert code == 2
-    assert message in capfd.readouterr().err
-
-
-def test_command_without_model_or_images_says_so_in_a_line(saved, tmp_path):
-    missing = run(tmp_path / "none.keras", PROJECT / "captcha_images")
-    empty = run(saved, tmp_path)
-    assert (missing.returncode, empty.returncode) == (2, 2)
-    assert missing.stderr.strip().endswith(f"{tmp_path}/none.keras. There is no such file.")
-    assert empty.stderr.strip().endswith(f"in {tmp_path}. Found none.")
-    assert missing.stdout == empty.stdout == ""
-
-
-def test_command_whose_output_nobody_reads_ends_quietly(saved, shipped):
-    command = [sys.executable, str(PROJECT / "reader.py"), str(saved), *map(str, shipped[:300])]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.close()
-    errors = process.stderr.read()
-    assert process.wait() == 1
-    assert "Traceback" not in errors
-    assert "BrokenPipe" not in errors
-
-
-def test_command_reads_files_whose_names_are_no_text(saved, shipped, tmp_path):
-    shutil.copy(shipped[0], bytes(tmp_path) + b"/caf\xe9.png")
-    done = run(saved, tmp_path)
-    assert done.returncode == 0
-    assert "caf\\xe9.png" in done.stdout
-
-
-def rows_of(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_killed_reading_goes_on_where_it_was(saved, shipped, tmp_path, capfd, monkeypatch):
-    loaded = Reader.load(saved)
-    monkeypatch.setattr(Reader, "load", lambda path: loaded)
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number, name in enumerate(['a "b", c.png', "d\ne.png", "f.png", "gü.png"]):
-        shutil.copy(shipped[number], folder / name)
-    good = sorted(map(str, folder.iterdir()))
-    (folder / "broken.png").write_bytes(b"nothing")
-    out = tmp_path / "readings.csv"
-    arguments = [str(saved), str(folder), "--out", str(out), "--top", "2"]
-    assert reader.main(arguments) == 1
-    whole, rows = out.read_bytes(), rows_of(out)
-    assert [row["file"] for row in rows] == good
-    for length in (0, 10, len(whole) // 2, len(whole) - 1):
-        out.write_bytes(whole[:length])
-        assert reader.main([*arguments, "--resume"]) == 1
-        assert rows_of(out) == rows
-    assert "4 of 5 images are read already" not in capfd.readouterr().err
-    assert reader.main([*arguments, "--resume"]) == 1
-    assert rows_of(out) == rows
-    assert "4 of 5 images are read already" in capfd.readouterr().err
-
-
-def test_file_of_results_is_neither_overwritten_nor_mixed(saved, shipped, tmp_path, capfd):
-    out = tmp_path / "readings.csv"
-    out.write_bytes(b"file,text\r\na.png,b\r\n")
-    for options, message in (([], "Expected nothing at"), (["--resume"], "file, text, confidence")):
-        assert reader.main([str(saved), str(shipped[0]), "--out", str(out), *options]) == 2
-        assert message in capfd.readouterr().err
-        assert out.read_bytes() == b"file,text\r\na.png,b\r\n"
-
-
-def test_resume_without_a_file_is_an_error(saved, shipped):
-    with pytest.raises(SystemExit):
-        reader.main([str(saved), str(shipped[0]), "--resume"])

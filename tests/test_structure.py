@@ -9,17 +9,23 @@ import pytest
 from conftest import PROJECT
 
 MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
-WITHOUT_KERAS = ["alphabet", "archive", "constraints", "decoding", "images", "reader", "results"]
+WITHOUT_KERAS = [
+    *("alphabet", "archive", "calibration", "command_line", "constraints", "decoding"),
+    *("images", "reader", "results"),
+]
 FLOORS = [
     {"alphabet", "images", "terminal", "configuration", "labels", "augmentation", "SquareRootScheduler"},
-    {"archive", "constraints", "decoding", "transfer", "model_size", "results", "CTCLayer"},
+    {"archive", "decoding", "transfer", "model_size", "results", "CTCLayer"},
+    {"calibration", "constraints"},
     {"reader", "utils", "metrics", "plots", "callbacks"},
-    {"checkpoint"},
+    {"checkpoint", "command_line"},
 ]
 
 
 def imports_of(module):
+    """What a module imports when it is imported; what it runs as a command does not count."""
     tree = ast.parse((PROJECT / f"{module}.py").read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,38 +1,43 @@
 """Cross-validation: every image is read once, by a model that never saw it.
 
-    python -m tools.crossval DATA [--folds 5] [--seed 42]
+    python -m tools.crossval DATA [--folds 5] [--seed 42] [--calibrate READER]
 
 cuts the images into folds and runs the notebook once for each, with that fold
 as the test split and 40 other images for early stopping to watch. Other
 parameters come from the environment, as ever: `OCR_EPOCHS=20`. Finished folds
 are kept in runs/ and not run again. All readings together give the score, the
 confusions, a picture of every wrong reading, and a list of suspect labels.
+`--calibrate` gives the temperature and the threshold that fit these readings to
+a reader of the same images.
 """
 
 import argparse
 import csv
 import hashlib
 import json
+import math
 import sys
 from collections import Counter
 from pathlib import Path
 
 from papermill.exceptions import PapermillExecutionError
 
+import calibration
 import checkpoint
 import configuration
 import metrics
 import plots
 import utils
 from images import prepare_image
-from reader import Reading
+from reader import Reader, Reading
+from terminal import printable
 from tools.notebook import PROJECT, code_version, run_notebook
 
 VALIDATION_IMAGES = 40
 """The images of each fold for early stopping; a tenth of fewer than 400, a hundredth of more than 4,000."""
 
-SUSPICION = 0.5
-"""A label is suspect if it is contradicted with at least this confidence."""
+SUSPICION = 1000
+"""A label is suspect if the model holds its reading for this many times as probable."""
 
 
 def cross_validate(data_dir, folds=5, seed=None):
@@ -45,7 +50,8 @@ def cross_validate(data_dir, folds=5, seed=None):
 
     Returns:
         A tuple of the `Path` of the folder with the results, the rows of its
-        `readings.csv` and the summary that is its `crossval.json`.
+        `readings.csv`, the summary that is its `crossval.json`, and the
+        `calibration.Observations` of all images.
 
     Raises:
         ValueError: if there are too few images, or a parameter is out of bounds.
@@ -69,11 +75,40 @@ def cross_validate(data_dir, folds=5, seed=None):
             print(f"fold {fold} of {folds}", flush=True)
             run_notebook({**parameters, "fold": fold, "run_name": run_dir.name})
         runs.append(run_dir)
-    readings = [reading for fold, run_dir in enumerate(runs, start=1) for reading in _readings(fold, run_dir)]
+    by_name = {printable(sample.path.relative_to(data_dir)): sample for sample in samples}
+    readings, observed = [], []
+    for fold, run_dir in enumerate(runs, start=1):
+        rows = list(_readings(fold, run_dir))
+        observed.append(_observe(run_dir, rows, by_name))
+        readings += rows
     assert len({row["file"] for row in readings}) == len(readings) == _images_of(runs[0])
+    observations = calibration.join(observed)
+    precision = _finished(runs[0])["calibration"]["target_precision"]
+    summary = {
+        "images folder": data_dir.name,
+        "images fingerprint": checkpoint.fingerprint(samples),
+        "seed": seed,
+        **_summary(readings, runs),
+        "calibration": calibration.fit(observations, precision),
+    }
     folder = PROJECT / "runs" / name
     folder.mkdir(exist_ok=True)
-    return folder, readings, {"images folder": data_dir.name, "seed": seed, **_summary(readings, runs)}
+    return folder, readings, summary, observations
+
+
+def _observe(run_dir, rows, by_name):
+    """Looks at the test images of a fold again, for what a CSV does not tell; adds `log_odds` to the rows."""
+    reader = Reader.load(run_dir / "reader.keras")
+    observations = calibration.observe(reader, [by_name[row["file"]] for row in rows])
+    labels = [reader.alphabet.encode(row["label"]) for row in rows]
+    for row, odds in zip(rows, calibration.log_odds(observations, labels), strict=True):
+        row["log_odds"] = round(float(odds), 2)
+    return observations
+
+
+def _finished(run_dir):
+    """What a finished run says of itself."""
+    return json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))
 
 
 def _key(samples, parameters):
@@ -93,8 +128,7 @@ def _readings(fold, run_dir):
 
 def _images_of(run_dir):
     """The images of all splits of a run together."""
-    scores = json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))["scores"]
-    return sum(score["images"] for score in scores.values())
+    return sum(score["images"] for score in _finished(run_dir)["scores"].values())
 
 
 def _score(rows):
@@ -105,7 +139,7 @@ def _summary(readings, runs):
     """All figures of a cross-validation, as a dictionary that JSON can hold."""
     by_fold, by_length = [], {}
     for fold, run_dir in enumerate(runs, start=1):
-        finished = json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))
+        finished = _finished(run_dir)
         training = finished["scores"]["training"]["images"]
         score = _score([row for row in readings if row["fold"] == fold])
         by_fold.append({"fold": fold, "training images": training, **score, **finished["run"]})
@@ -128,7 +162,7 @@ def _summary(readings, runs):
     }
 
 
-def suspect_labels(readings, suspicion=SUSPICION):
+def suspect_labels(readings):
     """Ranks the images whose label is contradicted: whoever labelled them should look again.
 
     The model that reads an image was trained on others, so it cannot have
@@ -137,14 +171,34 @@ def suspect_labels(readings, suspicion=SUSPICION):
     Learning", JAIR 2021, <https://arxiv.org/abs/1911.00068>.)
 
     Args:
-        readings: a list of dictionaries with `label`, `text` and `confidence`.
-        suspicion: the least confidence of a reading that makes a label suspect.
+        readings: a list of dictionaries with `log_odds`, as `cross_validate` gives them.
 
     Returns:
-        Those of the dictionaries that contradict their label, the surest first.
+        Those of the dictionaries whose reading is at least `SUSPICION` times as
+        probable as their label, the most improbable label first.
     """
-    contradicted = [r for r in readings if r["text"] != r["label"] and r["confidence"] >= suspicion]
-    return sorted(contradicted, key=lambda row: -row["confidence"])
+    suspects = [row for row in readings if row["log_odds"] >= math.log(SUSPICION)]
+    return sorted(suspects, key=lambda row: -row["log_odds"])
+
+
+def calibrate(path, summary):
+    """Gives the temperature and the threshold of a cross-validation to a reader of the same images.
+
+    Args:
+        path: the `Path` of the reader, a `.keras` file; it is written anew.
+        summary: what `cross_validate` returns.
+
+    Raises:
+        ValueError: if that is no reader, or was trained on other images.
+    """
+    if path.suffix != ".keras":
+        raise ValueError(f"Expected a .keras file to calibrate; export it afterwards. Received: {path}")
+    reader = Reader.load(path)
+    if reader.provenance.get("images") != summary["images fingerprint"]:
+        raise ValueError(f"Expected a reader that was trained on the images of this folder. {path} was not.")
+    fitted = summary["calibration"]
+    reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
+    reader.save(path)
 
 
 def describe(summary):
@@ -196,10 +250,17 @@ def main(arguments=None):
     parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
     parser.add_argument("--folds", type=int, default=5, help="parts to cut the images into; 5")
     parser.add_argument("--seed", type=int, help="seed of the cut and the trainings; OCR_SEED, or 42")
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="READER", help="a reader.keras of the same images to calibrate"
+    )
     options = parser.parse_args(arguments)
     data_dir = Path(options.data).expanduser()
     try:
-        folder, readings, summary = cross_validate(data_dir, options.folds, options.seed)
+        if options.calibrate:
+            Reader.load(options.calibrate)  # a mistake is told before hours of training
+        folder, readings, summary, observations = cross_validate(data_dir, options.folds, options.seed)
+        if options.calibrate:
+            calibrate(options.calibrate, summary)
     except (ValueError, PapermillExecutionError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -209,13 +270,17 @@ def main(arguments=None):
     draw(folder, data_dir, summary["wrong"], "wrong_readings")
     confusions = Counter({(label, text): count for label, text, count in summary["confusions"]})
     plots.show(plots.confusion_matrix(confusions), folder / "confusions.png")
+    fitted = summary["calibration"]
+    reliability = plots.reliability(observations, fitted["temperature"], fitted["threshold"])
+    plots.show(reliability, folder / "reliability.png")
     checkpoint.write_json(folder / "crossval.json", summary)
     print(describe(summary))
+    print(calibration.describe(fitted), calibration.describe_check(fitted), sep="\n")
     print(f"suspect labels: {len(suspects)}")
     for row in suspects[:20]:
         print(
             f"  {row['file']}: label {row['label']!r}, read as {row['text']!r}, "
-            f"confidence {row['confidence']:.1%}"
+            f"{math.exp(min(row['log_odds'], 50)):.1e} times as probable"
         )
     print(f"all of it: {folder}")
     return 0

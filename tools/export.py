@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 import images
 from archive import DESCRIPTION, OnnxModel
 from decoding import greedy_decode, log_softmax
-from reader import Reader, find_files
+from reader import Reader
 from tools.notebook import PROJECT
 
 SHIPPED = PROJECT / "captcha_images"
@@ -338,7 +338,7 @@ def main(arguments=None):
     out = (options.out or options.model.with_suffix(ending)).absolute()
     try:
         reader = Reader.load(options.model)
-        prepared = prepare(find_files([options.images]), reader)
+        prepared = prepare(images.find_files([options.images]), reader)
         difference = export(reader, options.to, out, prepared)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

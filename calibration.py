@@ -1,0 +1,329 @@
+"""Confidence that one can act on: a temperature, and a threshold that keeps a promise."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.stats import beta
+
+from decoding import greedy_decode, log_softmax, text_log_probabilities
+
+TEMPERATURES = (0.5, 5.0)
+"""The bounds of the temperature."""
+
+SURE = 0.95
+"""How sure the promise of a threshold is."""
+
+BINS = 10
+"""The bins of a reliability diagram, each a tenth of confidence."""
+
+BATCH_SIZE = 64
+
+
+class Observations(NamedTuple):
+    """Readings of labelled images by a model that was not trained on them.
+
+    Attributes:
+        log_probabilities: floats of shape `(images, steps, classes)`, before any temperature.
+        texts: a list of arrays of class numbers, what was read.
+        right: booleans of shape `(images,)`.
+    """
+
+    log_probabilities: np.ndarray
+    texts: list
+    right: np.ndarray
+
+    def confidences(self, temperature):
+        """The confidence of each reading at a temperature: floats from 0 to 1, of shape `(images,)`."""
+        tempered = log_softmax(self.log_probabilities / temperature)
+        return np.minimum(np.exp(text_log_probabilities(tempered, self.texts)), 1.0)
+
+
+def observe(reader, samples):
+    """Reads labelled images that a model was not trained on.
+
+    Args:
+        reader: a `Reader`.
+        samples: a list of `utils.Sample`s, at least one.
+
+    Returns:
+        `Observations`.
+    """
+    batches = [samples[start : start + BATCH_SIZE] for start in range(0, len(samples), BATCH_SIZE)]
+    log_probabilities = np.concatenate(
+        [
+            reader.log_probabilities(reader.prepare([sample.path for sample in batch]), temperature=1.0)
+            for batch in batches
+        ]
+    )
+    texts = greedy_decode(log_probabilities)
+    right = [
+        reader.alphabet.decode(text) == sample.label for text, sample in zip(texts, samples, strict=True)
+    ]
+    return Observations(log_probabilities, texts, np.array(right, dtype=bool))
+
+
+def log_odds(observations, labels):
+    """How many times as probable as its label a reading is, as a natural logarithm.
+
+    Args:
+        observations: `Observations`.
+        labels: a list of as many texts, each a sequence of class numbers.
+
+    Returns:
+        float64 of shape `(images,)`; 0 where the label is what was read.
+    """
+    log_probabilities = observations.log_probabilities
+    read = text_log_probabilities(log_probabilities, observations.texts)
+    return read - text_log_probabilities(log_probabilities, labels)
+
+
+def join(observations):
+    """Puts several `Observations` of the same alphabet and size together."""
+    log_probabilities, texts, right = zip(*observations, strict=True)
+    return Observations(np.concatenate(log_probabilities), sum(texts, []), np.concatenate(right))
+
+
+def fit_temperature(observations):
+    """Finds the temperature at which confidence tells best how often readings are right.
+
+    Logits are divided by the temperature before the softmax: above 1, the
+    model becomes less sure of itself, and what it reads stays the same (Guo et
+    al., "On Calibration of Modern Neural Networks", ICML 2017). The
+    temperature minimises the log loss of "this reading is right". Right and
+    wrong are drawn a little towards each other, as Platt does ("Probabilistic
+    Outputs for Support Vector Machines", 1999), so that a hundred right
+    readings of a hundred do not mean certainty.
+
+    Args:
+        observations: `Observations`.
+
+    Returns:
+        A float from 0.5 to 5.
+    """
+    right = int(observations.right.sum())
+    wrong = len(observations.right) - right
+    wanted = np.where(observations.right, (right + 1) / (right + 2), 1 / (wrong + 2))
+
+    def log_loss(logarithm):
+        confidences = np.clip(observations.confidences(math.exp(logarithm)), 1e-12, 1 - 1e-12)
+        return -np.mean(wanted * np.log(confidences) + (1 - wanted) * np.log1p(-confidences))
+
+    bounds = [math.log(temperature) for temperature in TEMPERATURES]
+    return float(math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))
+
+
+def reliability(confidences, right):
+    """Compares confidence with how often readings are right, in ten bins of confidence.
+
+    Args:
+        confidences: floats from 0 to 1.
+        right: booleans, as many.
+
+    Returns:
+        A list of dictionaries, one for each bin that is not empty: `images`,
+        the mean `confidence`, and `right`, a share.
+    """
+    confidences, right = np.asarray(confidences), np.asarray(right, dtype=bool)
+    bins = np.minimum((confidences * BINS).astype(int), BINS - 1)
+    return [
+        {
+            "images": int((bins == number).sum()),
+            "confidence": float(confidences[bins == number].mean()),
+            "right": float(right[bins == number].mean()),
+        }
+        for number in np.unique(bins)
+    ]
+
+
+def calibration_error(confidences, right):
+    """The expected calibration error: how far confidence is from the share that is right, on average.
+
+    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using
+    Bayesian Binning", AAAI 2015.
+
+    Args:
+        confidences: floats from 0 to 1, at least one.
+        right: booleans, as many.
+
+    Returns:
+        A float from 0 to 1; 0 is perfect.
+    """
+    bins = reliability(confidences, right)
+    return sum(one["images"] * abs(one["confidence"] - one["right"]) for one in bins) / len(right)
+
+
+def lower_bound(right, readings):
+    """The least precision that so many right readings are compatible with.
+
+    The exact one-sided bound for a binomial share at 95 % (Clopper & Pearson,
+    "The Use of Confidence or Fiducial Limits", Biometrika, 1934).
+
+    Args:
+        right: how many readings were right.
+        readings: how many there were, 1 or more.
+
+    Returns:
+        A float from 0 to 1.
+    """
+    return float(beta.ppf(1 - SURE, right, readings - right + 1)) if right else 0.0
+
+
+def readings_needed(precision, wrong=0):
+    """How many readings it takes to promise a precision, if no more than so many of them are wrong.
+
+    Args:
+        precision: the precision, above 0 and below 1.
+        wrong: the wrong readings among them.
+
+    Returns:
+        An integer.
+    """
+    most = 1
+    while lower_bound(most, most + wrong) < precision:
+        most *= 2
+    least = most // 2
+    while most - least > 1:
+        middle = (least + most) // 2
+        if lower_bound(middle, middle + wrong) < precision:
+            least = middle
+        else:
+            most = middle
+    return most + wrong
+
+
+def find_threshold(confidences, right, precision):
+    """Finds the lowest confidence from which on a precision can be promised.
+
+    Readings are accepted from the surest on. The threshold goes down to a
+    reading's confidence if the lower bound of the precision of all that are
+    accepted by then, at 95 %, reaches the promise.
+
+    Args:
+        confidences: floats from 0 to 1.
+        right: booleans, as many.
+        precision: the share of accepted readings that is to be right, above 0 and below 1.
+
+    Returns:
+        A float from 0 to 1, or None if the readings cannot support the promise.
+    """
+    order = np.argsort(-np.asarray(confidences), kind="stable")
+    ranked, counts = np.asarray(confidences)[order], np.cumsum(np.asarray(right)[order])
+    # Readings of the same confidence are accepted together.
+    lasts = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True)) if len(ranked) else []
+    kept = [last for last in lasts if lower_bound(int(counts[last]), int(last) + 1) >= precision]
+    return float(ranked[kept[-1]]) if kept else None
+
+
+def fit(observations, precision):
+    """Calibrates: finds the temperature and the threshold, and tells what they are worth.
+
+    Args:
+        observations: `Observations`, at least one.
+        precision: the target precision of the threshold, above 0 and below 1.
+
+    Returns:
+        A dictionary that JSON can hold: `readings`, `right`, `temperature`,
+        `target_precision`, `threshold` (None if it cannot be promised),
+        `readings_needed` for a promise where as many are wrong, and what
+        `check` returns.
+    """
+    temperature = fit_temperature(observations)
+    right = observations.right
+    threshold = find_threshold(observations.confidences(temperature), right, precision)
+    wrong = int((~right).sum())
+    return {
+        "readings": len(right),
+        "right": len(right) - wrong,
+        "temperature": temperature,
+        "target_precision": precision,
+        "threshold": threshold,
+        "readings_needed": readings_needed(precision, wrong),
+        **check(observations, temperature, threshold),
+    }
+
+
+def calibrate(reader, samples, precision):
+    """Gives a reader its temperature and its threshold.
+
+    Args:
+        reader: the `Reader`; it is changed.
+        samples: a list of `utils.Sample`s that it was not trained on, at least one.
+        precision: as in `fit`.
+
+    Returns:
+        What `fit` returns.
+    """
+    fitted = fit(observe(reader, samples), precision)
+    reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
+    return fitted
+
+
+def check(observations, temperature, threshold):
+    """Tells how well a calibration fits readings.
+
+    Args:
+        observations: `Observations`, at least one.
+        temperature: the temperature of the reader.
+        threshold: its threshold, or None.
+
+    Returns:
+        A dictionary: the expected `calibration_error`, `before` and `after`
+        the temperature; with a threshold also `accepted`, the share of the
+        readings that reach it, and their `precision` (None if none does).
+    """
+    confidences, right = observations.confidences(temperature), observations.right
+    errors = {
+        "before": calibration_error(observations.confidences(1.0), right),
+        "after": calibration_error(confidences, right),
+    }
+    if threshold is None:
+        return {"calibration_error": errors}
+    accepted = confidences >= threshold
+    return {
+        "calibration_error": errors,
+        "accepted": float(accepted.mean()),
+        "precision": float(right[accepted].mean()) if accepted.any() else None,
+    }
+
+
+def describe(fitted):
+    """Writes a calibration for people.
+
+    Args:
+        fitted: what `fit` returns.
+
+    Returns:
+        A string of two lines.
+    """
+    precision = fitted["target_precision"]
+    first = f"temperature {fitted['temperature']:.2f}, by {fitted['readings']} readings"
+    if fitted["threshold"] is None:
+        wrong = fitted["readings"] - fitted["right"]
+        most = f"of which {wrong} at most may be wrong" if wrong else "all of them right"
+        return (
+            f"{first}; no threshold\n"
+            f"To promise a precision of {precision:.1%} takes {fitted['readings_needed']} readings, {most}."
+        )
+    return (
+        f"{first}; threshold {fitted['threshold']:.2%}\nOf the readings that reach it, "
+        f"at least {precision:.1%} are right: of this we are {SURE:.0%} sure."
+    )
+
+
+def describe_check(checked):
+    """Writes what a calibration is worth for people.
+
+    Args:
+        checked: what `check` returns.
+
+    Returns:
+        A string.
+    """
+    errors = checked["calibration_error"]
+    text = f"expected calibration error {errors['before']:.2%}, by the temperature {errors['after']:.2%}"
+    if "accepted" not in checked:
+        return text
+    precision = "" if checked["precision"] is None else f", {checked['precision']:.1%} of them right"
+    return f"{text}; {checked['accepted']:.1%} of the readings reach the threshold{precision}"
