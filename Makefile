@@ -43,7 +43,7 @@ notebook: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-page.txt
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
 

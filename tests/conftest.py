@@ -13,6 +13,16 @@ from tools.notebook import load_build_model
 
 PROJECT = Path(__file__).absolute().parent.parent
 ALPHABET = Alphabet("abcdé ")
+SCREENSHOTS = PROJECT / "runs" / "screenshots"
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +73,25 @@ def project(tmp_path):
     for path in [*PROJECT.glob("*.py"), PROJECT / "ocr.ipynb"]:
         shutil.copy(path, copy)
     return copy
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A chromium that is installed on this machine."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "Expected chromium to be installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+def screenshot(page, name):
+    """Leaves a picture of a page in runs/screenshots/."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
 def user_environment(**variables):

@@ -1,7 +1,4 @@
-"""The notebook in JupyterLab, in a real browser: cell by cell, all at once, interrupted and gone on with.
-
-Screenshots are left in runs/screenshots/.
-"""
+"""The notebook in JupyterLab, in a real browser: cell by cell, all at once, interrupted and gone on with."""
 
 import contextlib
 import re
@@ -13,12 +10,10 @@ import time
 
 import nbformat
 import pytest
-from playwright.sync_api import sync_playwright
 
-from conftest import PROJECT, user_environment
+from conftest import PROJECT, screenshot, user_environment
 from reader import Reader
 
-SCREENSHOTS = PROJECT / "runs" / "screenshots"
 TOKEN = "a-token-for-this-test-only"
 MINUTES = 60_000  # milliseconds
 TINY = {
@@ -29,25 +24,6 @@ TINY = {
     "OCR_RUN_NAME": "run",
 }
 NOTHING_RUNS = "![...document.querySelectorAll('.jp-InputPrompt')].some(one => one.innerText.includes('*'))"
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert chromium, "Expected chromium to be installed: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -146,11 +122,6 @@ def figures(page):
     return page.locator(".jp-OutputArea-output img").evaluate_all(script)
 
 
-def screenshot(page, name):
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
 def code_cells(project):
     cells = nbformat.read(project / "ocr.ipynb", as_version=4).cells
     return [cell for cell in cells if cell.cell_type == "code"]
@@ -158,6 +129,7 @@ def code_cells(project):
 
 def test_notebook_runs_cell_by_cell_and_then_all_at_once(browser, project):
     number = len(code_cells(project))
+    wanted = sum(cell.source.count("plots.show(") for cell in code_cells(project))
     with jupyterlab(project, OCR_EPOCHS="1") as address:
         page = open_notebook(browser, address)
         menu(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells")
@@ -173,14 +145,14 @@ def test_notebook_runs_cell_by_cell_and_then_all_at_once(browser, project):
             f"[{n}]:" for n in range(1, number + 1)
         ]
         assert not errors(page)
-        assert figures(page) == 6
+        assert figures(page) == wanted
         fit_cell(page).scroll_into_view_if_needed()
         screenshot(page, "cell by cell")
         menu(page, "Run", "Run All Cells")
         page.wait_for_timeout(1000)
         wait_for_the_end(page, 5)
         assert not errors(page)
-        assert figures(page) == 6
+        assert figures(page) == wanted
         page.locator(".jp-OutputArea-output img").nth(4).scroll_into_view_if_needed()
         screenshot(page, "all at once")
         page.close()

@@ -1,0 +1,144 @@
+"""A page to try a reader on, in a browser on this machine.
+
+    python -m tools.page MODEL [--port 7860]
+
+Drop, choose or paste images; the page shows what is read, how sure the reader
+is, what else it might be, and where each character was read. It listens on
+loopback only: no other machine can reach it, and nothing is sent anywhere.
+Gradio is needed besides: `pip install -r requirements-page.txt -c constraints.txt`.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import plots
+import results
+from reader import Reader
+from terminal import printable
+
+LOOPBACK = "127.0.0.1"
+TOP = 3
+COLUMNS = ["image", "text", "confidence", "remarks"]
+INCHES = 6
+KEPT_SECONDS = 3600
+"""How long uploaded images are kept, and how often older ones are looked for."""
+
+
+def read(reader, sources):
+    """Reads what was given to the page.
+
+    Args:
+        reader: the `Reader`.
+        sources: a list of images, as `Reader.read` takes them.
+
+    Returns:
+        A tuple: a list with a row of `COLUMNS` for each image, and the place of
+        the first one that could be read, or None.
+    """
+    rows, first = [], None
+    for number, (source, reading) in enumerate(reader.read_each(sources, top=TOP)):
+        name = printable(Path(source).name) if isinstance(source, str) else "pasted image"
+        if isinstance(reading, ValueError):
+            rows.append([name, "", "", f"cannot be read: it {reading}"])
+            continue
+        first = number if first is None else first
+        remarks = [
+            f"or {other.text or plots.NOTHING} ({other.confidence:.2%})" for other in reading.alternatives
+        ]
+        if reader.threshold is not None and reading.confidence < reader.threshold:
+            remarks.insert(0, results.NEEDS_REVIEW)
+        rows.append([name, reading.text, f"{reading.confidence:.1%}", ", ".join(remarks)])
+    return rows, first
+
+
+def build(reader, name):
+    """Builds the page.
+
+    Args:
+        reader: the `Reader`.
+        name: what the page calls it.
+
+    Returns:
+        A `gradio.Blocks`.
+    """
+    import gradio
+
+    def show(sources):
+        rows, first = read(reader, sources)
+        return sources, rows, None if first is None else draw(sources[first])
+
+    def draw(source):
+        try:
+            return plots.character_places(reader, [source], INCHES)
+        except ValueError:  # its row says why
+            return None
+
+    def show_pasted(image):
+        return show([] if image is None else [image])
+
+    def show_selected(sources, selected: gradio.SelectData):
+        return draw(sources[selected.index[0]])
+
+    with gradio.Blocks(title="Reader", analytics_enabled=False, delete_cache=(KEPT_SECONDS,) * 2) as page:
+        gradio.Markdown(
+            f"# Read the text in images\n`{name}` knows the characters `{reader.alphabet.characters}`. "
+            "Nothing leaves this machine."
+        )
+        with gradio.Row():
+            files = gradio.File(label="Drop images here, or choose some", file_count="multiple", height=220)
+            pasted = gradio.Image(
+                label="Or paste one", sources=["clipboard"], image_mode=None, height=220, buttons=[]
+            )
+        table = gradio.Dataframe(
+            headers=COLUMNS, label="Click on a row to see where its characters were read", interactive=False
+        )
+        places = gradio.Plot(label="Where each character was read", format="png")
+        sources = gradio.State([])
+        files.change(lambda paths: show(paths or []), files, [sources, table, places])
+        pasted.change(show_pasted, pasted, [sources, table, places])
+        table.select(show_selected, sources, places)
+    return page
+
+
+def main(arguments=None):
+    """Runs the command line and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="page", description="A page to try a reader on.")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a saved reader, .keras or .onnx")
+    parser.add_argument("--port", type=int, help="of the page; a free one from 7860 on")
+    options = parser.parse_args(arguments)
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    try:
+        import gradio
+
+        page = build(Reader.load(options.model), options.model.name)
+        # Gradio's own themes fetch their fonts from another machine.
+        theme = gradio.themes.Default(font="sans-serif", font_mono="monospace")
+        _, address, _ = page.launch(
+            server_name=LOOPBACK,
+            server_port=options.port,
+            share=False,
+            ssr_mode=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=True,
+            footer_links=[],
+            theme=theme,
+        )
+    except ImportError:
+        print(
+            "Expected gradio to be installed: pip install -r requirements-page.txt -c constraints.txt",
+            file=sys.stderr,
+        )
+        return 2
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"the page is at {address} until Ctrl+C", flush=True)
+    page.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
