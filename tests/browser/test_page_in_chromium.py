@@ -78,7 +78,11 @@ def test_page_reads_one_image_then_a_batch_and_says_what_is_wrong_with_a_broken_
 def test_page_listens_on_loopback_only(address):
     port = f"{int(address.rsplit(':', 1)[1].strip('/')):04X}"
     listening = "0A"  # the state, as the kernel writes it
-    rows = [line.split() for table in ("tcp", "tcp6") for line in Path("/proc/net", table).open()]
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path("/proc/net", table).read_text().splitlines()
+    ]
     hosts = [row[1].split(":")[0] for row in rows if row[1].endswith(f":{port}") and row[3] == listening]
     assert hosts == ["0100007F"]  # 127.0.0.1
 
