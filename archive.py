@@ -47,10 +47,14 @@ def save(model, description, path):
     """
     path = Path(path)
     unfinished = path.with_name(f"{path.stem}.unfinished.keras")
-    model.save(unfinished)
-    with zipfile.ZipFile(unfinished, "a") as archive:
-        archive.writestr(DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
-    os.replace(unfinished, path)
+    try:
+        model.save(unfinished)
+        with zipfile.ZipFile(unfinished, "a") as archive:
+            archive.writestr(DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
+        os.replace(unfinished, path)
+    except OSError:  # a full disk, for one
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def load(path):

@@ -138,9 +138,15 @@ def main(arguments=None):
         else:
             (options.write or results.write_lines)(good_readings(), layout, sys.stdout)
             sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough, as in `… | head`. Python must not flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # Whoever read our output has seen enough, as in `… | head`, or the disk is full.
+        if not isinstance(error, BrokenPipeError):
+            goes_on = " --resume goes on with what is written." if options.out else ""
+            print(
+                f"{options.out or 'the output'} cannot be written: {error.strerror}.{goes_on}",
+                file=sys.stderr,
+            )
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python must not flush again
         return 1
     if failed:
         print(f"{len(failed)} of {len(files)} images could not be read", file=sys.stderr)

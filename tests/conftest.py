@@ -1,5 +1,7 @@
+import contextlib
 import os
 import random
+import resource
 import shutil
 from pathlib import Path
 
@@ -92,6 +94,17 @@ def screenshot(page, name):
     """Leaves a picture of a page in runs/screenshots/."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+@contextlib.contextmanager
+def full_disk(size):
+    """Lets no file grow beyond so many bytes, as a disk does that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def user_environment(**variables):

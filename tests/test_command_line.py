@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 import command_line
-from conftest import ALPHABET, PROJECT
+from conftest import ALPHABET, PROJECT, full_disk
 from reader import Reader
 
 
@@ -207,3 +207,26 @@ def test_confidence_of_each_character_is_told_if_asked_for(saved, shipped, run):
     for row in rows:
         assert len(row["characters"].split()) == len(row["text"])
         assert all(0 <= float(one) <= 1 for one in row["characters"].split())
+
+
+def test_full_disk_ends_the_reading_with_a_line_and_resume_goes_on(
+    saved, shipped, tmp_path, run, monkeypatch
+):
+    loaded = Reader.load(saved)  # Keras writes a file of its own while it loads
+    monkeypatch.setattr(Reader, "load", lambda path: loaded)
+    out = tmp_path / "readings.csv"
+    with full_disk(300):
+        done = run(saved, *shipped[:9], "--out", out)
+    assert done.returncode == 1
+    assert f"{out} cannot be written: File too large. --resume goes on" in done.stderr
+    assert out.stat().st_size <= 300
+    assert run(saved, *shipped[:9], "--out", out, "--resume").returncode == 0
+    assert [row["file"] for row in rows_of(out)] == list(map(str, shipped[:9]))
+
+
+def test_full_disk_behind_stdout_is_told_in_a_line(saved, shipped):
+    command = [sys.executable, PROJECT / "reader.py", saved, *shipped[:9]]
+    with open("/dev/full", "w") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "the output cannot be written: No space left on device."

@@ -8,7 +8,7 @@ import archive
 import images
 import reader
 from archive import DESCRIPTION
-from conftest import ALPHABET
+from conftest import ALPHABET, full_disk
 from constraints import Constraint
 from reader import Reader, Reading
 
@@ -29,6 +29,18 @@ def test_keras_opens_the_file_as_any_model(saved):
 
 def test_nothing_but_the_reader_is_left_behind(saved):
     assert [path.name for path in saved.parent.iterdir()] == ["reader.keras"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_full_disk_leaves_the_old_file_or_none(model, tmp_path, there):
+    path = tmp_path / "reader.keras"
+    if there:
+        path.write_bytes(b"the old one")
+    with full_disk(100_000), pytest.raises(OSError, match="File too large"):
+        Reader(model, ALPHABET).save(path)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == (
+        {"reader.keras": b"the old one"} if there else {}
+    )
 
 
 def test_one_image_reads_the_same_as_path_bytes_array_and_in_a_batch(saved, shipped):
