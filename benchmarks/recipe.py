@@ -28,6 +28,7 @@ SPLIT = [("utils.split_data(samples, seed,", "utils.split_data(samples, 42,")]
 """Whatever the seed of the training, the split is that of seed 42."""
 
 SCHEDULER = "LearningRateScheduler(SquareRootScheduler(learning_rate, warmup_epochs))"
+WARMING = "min(1.0, (epoch + 1) / (warmup_epochs + 1))"
 GRU_NORMALISED = """return_sequences=True))(x)
         x = layers.LayerNormalization()(x)"""
 POOLED_FIRST = """        x = layers.MaxPooling2D(pool)(x)
@@ -50,7 +51,14 @@ ABLATION = {
     "no average of the weights": ({}, [("ema_momentum=0.98", "ema_momentum=0.0")]),
     "no clipping of gradients": ({}, [("global_clipnorm=1.0, ", "")]),
     "no warm-up": ({"warmup_epochs": 0}, []),
-    "constant learning rate": ({}, [(SCHEDULER, "LearningRateScheduler(lambda epoch, rate: learning_rate)")]),
+    "constant learning rate, no warm-up": (
+        {},
+        [(SCHEDULER, "LearningRateScheduler(lambda epoch, rate: learning_rate)")],
+    ),
+    "constant learning rate after the warm-up": (
+        {},
+        [(SCHEDULER, f"LearningRateScheduler(lambda epoch, rate: learning_rate * {WARMING})")],
+    ),
     "steps of 8 pixels": ({}, [("model_size.choose_step_width(samples, width, known)", "8")]),
 }
 """Without one ingredient each: parameters, and changes of the notebook's code."""
