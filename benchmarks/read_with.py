@@ -22,12 +22,14 @@ from pathlib import Path
 WARM_UP = 10
 
 
-def reader(model):
+def reader(model, top="1", pattern=None):
     """This project's `Reader`, with a model in Keras or in ONNX."""
+    from constraints import combine
     from reader import Reader
 
     opened = Reader.load(model)
-    return lambda paths: [reading.text for reading in opened.read(paths)]
+    constraint = combine(opened.alphabet, opened.time_steps, pattern=pattern)
+    return lambda paths: [reading.text for reading in opened.read(paths, constraint, int(top))]
 
 
 def predict_loop(model):

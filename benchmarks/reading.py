@@ -33,9 +33,11 @@ from benchmarks.study import record, use_defaults
 from reader import Reader
 from tools.notebook import PROJECT
 
-KERAS, ONNX, LOOP, PLATES, TESSERACT = (
+KERAS, ONNX, TOP, PATTERN, LOOP, PLATES, TESSERACT = (
     "Reader on Keras",
     "Reader on ONNX",
+    "Reader on ONNX, --top 3",
+    "Reader on ONNX, --pattern ?????",
     "model.predict for each image",
     "fast-plate-ocr 1.1.0 on ONNX",
     "Tesseract 5",
@@ -43,6 +45,8 @@ KERAS, ONNX, LOOP, PLATES, TESSERACT = (
 COUNTS = {
     KERAS: (300, 5000),
     ONNX: (1000, 5000),
+    TOP: (300, 2000),
+    PATTERN: (300, 2000),
     LOOP: (200, 200),
     PLATES: (1000, 5000),
     TESSERACT: (50, 100),
@@ -135,6 +139,8 @@ def measure_all(model):
         systems = {
             KERAS: (sys.executable, "reader", [model]),
             ONNX: (sys.executable, "reader", [onnx]),
+            TOP: (sys.executable, "reader", [onnx, 3]),
+            PATTERN: (sys.executable, "reader", [onnx, 1, "?????"]),
             LOOP: (sys.executable, "predict_loop", [model]),
         }
         if PLATES_PYTHON.exists():
