@@ -19,7 +19,7 @@ train: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --ignore tests/browser
+	$(BIN)/python -m pytest --ignore tests/browser --numprocesses 2 --dist worksteal
 
 test-browser: .venv/installed-dev
 	$(BIN)/python -m pytest tests/browser

@@ -29,7 +29,10 @@ WAYS = {
     "ipython": [BIN / "ipython"],
     "jupyter": [BIN / "jupyter", "execute", "--inplace"],
 }
-FIGURES = {"images", "augmented", "schedule", "learning_curves", "test_readings", "confusions"}
+FIGURES = {
+    *("images", "augmented", "schedule", "learning_curves"),
+    *("test_readings", "confusions", "reliability", "character_places"),
+}
 TINY = {
     "OCR_EPOCHS": "2",
     "OCR_LEAST_BATCHES": "15",
@@ -106,6 +109,8 @@ def test_notebook_runs_to_its_end_from_another_folder(way, project, elsewhere, i
         "test": 3,
     }
     assert (metrics["run"]["seed"], metrics["run"]["epochs"]) == (7, 2)
+    assert (metrics["calibration"]["readings"], metrics["calibration"]["threshold"]) == (3, None)
+    assert set(metrics["calibration"]["test"]["calibration_error"]) == {"before", "after"}
     config = json.loads((run_dir / "config.json").read_text())
     assert config["identity"]["parameter image_width"] == 80
     with (run_dir / "test_readings.csv").open(encoding="utf-8", newline="") as file:
@@ -115,6 +120,7 @@ def test_notebook_runs_to_its_end_from_another_folder(way, project, elsewhere, i
     assert "an epoch is 15 batches, 5 × all training images" in output
     loaded = Reader.load(run_dir / "reader.keras")
     assert (loaded.image_width, loaded.image_height) == (80, 20)
+    assert loaded.temperature == metrics["calibration"]["temperature"]
     assert len(loaded.read(sorted(image_folder.iterdir()))) == 30
     if way == "jupyter":
         check_cell_outputs(project / "ocr.ipynb")
@@ -150,7 +156,7 @@ def test_one_epoch_is_enough_to_finish_with_a_warning(project, image_folder):
         "ipython", project, project, **TINY | {"OCR_EPOCHS": "1"}, OCR_DATA_DIR=str(image_folder)
     )
     assert code == 0, output
-    assert "WARNING: not one validation image was read" in output
+    assert "WARNING: not one validation image was ever read" in output
     assert (project / "runs" / "tiny run" / "reader.keras").exists()
 
 
