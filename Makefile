@@ -1,6 +1,6 @@
 # make train   trains a reader on captcha_images/ with the notebook, as users do
 # make test    checks style and runs every test
-# make test-browser   runs the notebook in JupyterLab, in a chromium that is installed
+# make test-browser   tries the notebook in JupyterLab and the page, in a chromium that is installed
 # make crossval DATA=captcha_images   cross-validates the notebook on a folder of images
 # make bench DATA=captcha_images   measures speed beside other systems, and rewrites benchmarks/RESULTS.md (hours)
 # make bench-quick DATA=captcha_images   the main ratios, in about ten minutes

@@ -96,9 +96,12 @@ def _load_keras(path):
             text = archive.read(DESCRIPTION)
     except (zipfile.BadZipFile, KeyError) as error:
         raise no_reader(path, error) from error
-    # Imported here, so that reading from ONNX lives without Keras.
-    import keras
-
+    try:
+        import keras  # here, so that reading from ONNX lives without Keras
+    except ImportError as error:
+        raise ValueError(
+            f"Expected Keras and TensorFlow, to read with {path}. Without them, export it to ONNX."
+        ) from error
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True), text
     except Exception as error:

@@ -89,8 +89,8 @@ def fit_temperature(observations):
     """Finds the temperature at which confidence tells best how often readings are right.
 
     Logits are divided by the temperature before the softmax: above 1, the
-    model becomes less sure of itself, and what it reads stays the same (Guo et
-    al., "On Calibration of Modern Neural Networks", ICML 2017). The
+    model becomes less sure of itself, and the best path stays the same (Guo
+    et al., "On Calibration of Modern Neural Networks", ICML 2017). The
     temperature minimises the log loss of "this reading is right". Right and
     wrong are drawn a little towards each other, as Platt does ("Probabilistic
     Outputs for Support Vector Machines", 1999), so that a hundred right
@@ -170,92 +170,99 @@ def lower_bound(right, readings):
     return float(beta.ppf(1 - SURE, right, readings - right + 1)) if right else 0.0
 
 
-def readings_needed(precision, wrong=0):
-    """How many readings it takes to promise a precision, if no more than so many of them are wrong.
+def readings_needed(target, wrong=0):
+    """How many readings it takes to promise a precision, if so many of them are wrong.
 
     Args:
-        precision: the precision, above 0 and below 1.
+        target: the precision, above 0 and below 1.
         wrong: the wrong readings among them.
 
     Returns:
         An integer.
     """
     most = 1
-    while lower_bound(most, most + wrong) < precision:
+    while lower_bound(most, most + wrong) < target:
         most *= 2
     least = most // 2
     while most - least > 1:
         middle = (least + most) // 2
-        if lower_bound(middle, middle + wrong) < precision:
+        if lower_bound(middle, middle + wrong) < target:
             least = middle
         else:
             most = middle
     return most + wrong
 
 
-def find_threshold(confidences, right, precision):
-    """Finds the lowest confidence from which on a precision can be promised.
+def find_threshold(confidences, right, target):
+    """Finds a confidence from which on a precision can be promised.
 
-    Readings are accepted from the surest on. The threshold goes down to a
-    reading's confidence if the lower bound of the precision of all that are
-    accepted by then, at 95 %, reaches the promise.
+    Readings are accepted from the surest on. None of the first
+    `readings_needed(target, 0)` may be wrong, one of the first
+    `readings_needed(target, 1)`, and so on; last come all readings together.
+    The first of these tests that fails ends the search, so that the promise is
+    wrong with a chance of one in twenty, however many tests there were
+    (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021,
+    <https://arxiv.org/abs/2110.01052>). Looking for the best of all
+    thresholds would find one by luck more often than that.
 
     Args:
         confidences: floats from 0 to 1.
         right: booleans, as many.
-        precision: the share of accepted readings that is to be right, above 0 and below 1.
+        target: the share of accepted readings that is to be right, above 0 and below 1.
 
     Returns:
         A float from 0 to 1, or None if the readings cannot support the promise.
     """
     order = np.argsort(-np.asarray(confidences), kind="stable")
     ranked, counts = np.asarray(confidences)[order], np.cumsum(np.asarray(right)[order])
-    # Readings of the same confidence are accepted together.
-    lasts = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True)) if len(ranked) else []
-    kept = [last for last in lasts if lower_bound(int(counts[last]), int(last) + 1) >= precision]
-    return float(ranked[kept[-1]]) if kept else None
+    threshold, wrong = None, 0
+    while (accepted := readings_needed(target, wrong)) < len(ranked):
+        if accepted - counts[accepted - 1] > wrong:
+            return threshold
+        if ranked[accepted] < ranked[accepted - 1]:  # those of one confidence are accepted together
+            threshold = float(ranked[accepted - 1])
+        wrong += 1
+    if len(ranked) and lower_bound(int(counts[-1]), len(ranked)) >= target:
+        threshold = float(ranked[-1])
+    return threshold
 
 
-def fit(observations, precision):
+def fit(observations, target):
     """Calibrates: finds the temperature and the threshold, and tells what they are worth.
 
     Args:
         observations: `Observations`, at least one.
-        precision: the target precision of the threshold, above 0 and below 1.
+        target: the target precision of the threshold, above 0 and below 1.
 
     Returns:
         A dictionary that JSON can hold: `readings`, `right`, `temperature`,
-        `target_precision`, `threshold` (None if it cannot be promised),
-        `readings_needed` for a promise where as many are wrong, and what
-        `check` returns.
+        `target_precision`, `threshold` (None if it cannot be promised), and
+        what `check` returns, on these very readings.
     """
     temperature = fit_temperature(observations)
-    right = observations.right
-    threshold = find_threshold(observations.confidences(temperature), right, precision)
-    wrong = int((~right).sum())
+    threshold = find_threshold(observations.confidences(temperature), observations.right, target)
     return {
-        "readings": len(right),
-        "right": len(right) - wrong,
+        "readings": len(observations.right),
+        "right": int(observations.right.sum()),
         "temperature": temperature,
-        "target_precision": precision,
+        "target_precision": target,
         "threshold": threshold,
-        "readings_needed": readings_needed(precision, wrong),
         **check(observations, temperature, threshold),
     }
 
 
-def calibrate(reader, samples, precision):
-    """Gives a reader its temperature and its threshold.
+def calibrate(reader, samples, target):
+    """Gives a reader its temperature and its threshold, by greedy reading without a constraint.
 
     Args:
         reader: the `Reader`; it is changed.
         samples: a list of `utils.Sample`s that it was not trained on, at least one.
-        precision: as in `fit`.
+        target: as in `fit`.
 
     Returns:
         What `fit` returns.
     """
-    fitted = fit(observe(reader, samples), precision)
+    fitted = fit(observe(reader, samples), target)
     reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
     return fitted
 
@@ -297,18 +304,17 @@ def describe(fitted):
     Returns:
         A string of two lines.
     """
-    precision = fitted["target_precision"]
+    target = fitted["target_precision"]
     first = f"temperature {fitted['temperature']:.2f}, by {fitted['readings']} readings"
     if fitted["threshold"] is None:
-        wrong = fitted["readings"] - fitted["right"]
-        most = f"of which {wrong} at most may be wrong" if wrong else "all of them right"
         return (
-            f"{first}; no threshold\n"
-            f"To promise a precision of {precision:.1%} takes {fitted['readings_needed']} readings, {most}."
+            f"{first}; no threshold\nTo promise a precision of {target:.1%} takes "
+            f"{readings_needed(target)} sure readings that are all right, {readings_needed(target, 1)} with "
+            f"one wrong among them. These are {fitted['readings']}, {fitted['right']} right."
         )
     return (
         f"{first}; threshold {fitted['threshold']:.2%}\nOf the readings that reach it, "
-        f"at least {precision:.1%} are right: of this we are {SURE:.0%} sure."
+        f"at least {target:.1%} are right: of this we are {SURE:.0%} sure."
     )
 
 

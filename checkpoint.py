@@ -34,8 +34,9 @@ def fingerprint(samples):
 def open_run(runs_dir, name, numbered, parameters, model, splits):
     """Finds the folder for a training: that of an unfinished run of the same kind, or a new one.
 
-    A run goes on only if its parameters, its model's configuration and its
-    images are those of now. A finished run is never touched.
+    A run goes on only if its parameters (but for the target precision, which
+    trains nothing), its model's configuration and its images are those of now.
+    A finished run is never touched.
 
     Args:
         runs_dir: the folder of all runs.
@@ -50,7 +51,7 @@ def open_run(runs_dir, name, numbered, parameters, model, splits):
         A tuple of the folder's `Path` and a message that says why this one.
     """
     identity = {
-        **{f"parameter {key}": value for key, value in parameters.items()},
+        **{f"parameter {key}": value for key, value in parameters.items() if key != "target_precision"},
         "model configuration": hashlib.sha256(model.to_json().encode()).hexdigest()[:16],
         **{f"{split} images": fingerprint(samples) for split, samples in splits.items()},
     }

@@ -53,9 +53,9 @@ def least_confidence(wanted, reader):
     """
     if wanted == "auto" and reader.threshold is None:
         raise ValueError(
-            "Expected a reader with a threshold for --min-confidence auto. This one was calibrated with "
-            "too few readings to promise any. A number from 0 to 1 instead marks what is below it; or see "
-            "“What to trust” in the README for how to get a threshold."
+            "Expected a reader with a threshold for --min-confidence auto. This one has none: it was never "
+            "calibrated, or its readings could not support a promise. A number from 0 to 1 instead marks "
+            "what is below it; “What to trust” in the README says how to get a threshold."
         )
     return reader.threshold if wanted == "auto" else wanted
 
@@ -72,7 +72,9 @@ def parse(arguments):
     )
     shape.add_argument("--out", type=Path, metavar="FILE", help="write CSV to a file, row by row")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the file of --out: read only the rest"
+        "--resume",
+        action="store_true",
+        help="go on with the file of --out: read only the rest, named as before",
     )
     parser.add_argument("--top", type=parse_count, default=1, help="texts to tell of each image; 1")
     parser.add_argument("--characters", action="store_true", help="tell the confidence of each character")
@@ -98,8 +100,9 @@ def main(arguments=None):
     """Runs the command line.
 
     Returns:
-        The exit code: 0 if every image was read, 1 if one was not, 2 if there
-        was no reader or nothing to read.
+        The exit code: 0 if every image was read, 1 if one was not or the output
+        could not be written, 2 if there was no reader, nothing to read, or an
+        option that makes no sense.
     """
     options = parse(arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -140,14 +143,13 @@ def main(arguments=None):
             sys.stdout.flush()
     except OSError as error:
         # Whoever read our output has seen enough, as in `… | head`, or the disk is full.
-        if not isinstance(error, BrokenPipeError):
-            goes_on = " --resume goes on with what is written." if options.out else ""
-            print(
-                f"{options.out or 'the output'} cannot be written: {error.strerror}.{goes_on}",
-                file=sys.stderr,
-            )
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python must not flush again
-        return 1
-    if failed:
-        print(f"{len(failed)} of {len(files)} images could not be read", file=sys.stderr)
+        if isinstance(error, BrokenPipeError):
+            return 1
+        goes_on = " --resume goes on with what is written." if options.out else ""
+        failed.append(options.out)
+        print(f"{options.out or 'the output'} cannot be written: {error.strerror}.{goes_on}", file=sys.stderr)
+    else:
+        if failed:
+            print(f"{len(failed)} of {len(files)} images could not be read", file=sys.stderr)
     return 1 if failed else 0

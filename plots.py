@@ -227,13 +227,14 @@ def reliability(observations, temperature, threshold=None):
     return figure
 
 
-def character_places(reader, sources, inches=3.4):
+def character_places(reader, sources, inches=3.4, top=1):
     """Draws where in images each character is read.
 
     Args:
         reader: a `reader.Reader`.
         sources: a list of images, as `Reader.read` takes them, at least one.
         inches: the width of each image in the figure.
+        top: as in `Reader.read`: with more than 1, texts are found as they are there.
 
     Returns:
         A matplotlib `Figure`: under each image the probabilities of its
@@ -241,7 +242,7 @@ def character_places(reader, sources, inches=3.4):
         confidence if it is below 99.5 %.
     """
     prepared = reader.prepare(sources)
-    readings = reader.read_prepared(prepared, characters=True)
+    readings = reader.read_prepared(prepared, top=top, characters=True)
     figure = Figure(figsize=(inches * len(sources), 3.0), dpi=100, layout="constrained")
     axes = figure.subplots(2, len(sources), squeeze=False, height_ratios=(1, 1.6))
     rows = reader.log_probabilities(prepared)

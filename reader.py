@@ -60,8 +60,9 @@ class Reader:
     Example:
 
     >>> reader = Reader.load("runs/captcha_images-1/reader.keras")
-    >>> reader.read(["snippet.png"])
-    [Reading(text='2b827', confidence=0.998, alternatives=())]
+    >>> reading, = reader.read(["snippet.png"])
+    >>> reading.text, reading.confidence
+    ('2b827', 0.998)
     """
 
     def __init__(self, model, alphabet, provenance=None, temperature=1.0, threshold=None):

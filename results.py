@@ -119,6 +119,10 @@ def left_to_read(files, out, resume, layout):
     Raises:
         ValueError: if the CSV is there and is not to be gone on with, or cannot be.
     """
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ValueError(
+            f"Expected a folder at {out.absolute().parent} to write {out.name} into. There is none."
+        )
     if out is None or not out.exists():
         return True, files
     if not resume:

@@ -18,7 +18,7 @@ def copy_weights(reader, model, alphabet):
         alphabet: the `Alphabet` of the new model.
 
     Returns:
-        A line that says what was kept and what is new.
+        Two lines that say what was kept, what is new, and what to mind.
 
     Raises:
         ValueError: if the reader's network is another than the model's.
@@ -51,4 +51,8 @@ def copy_weights(reader, model, alphabet):
     head.set_weights([kernel, bias])
     added = [character for character in alphabet.characters if character not in kept]
     new = f"{len(added)} new: {' '.join(added)}" if added else "none is new"
-    return f"starts from a reader: {len(kept)} characters keep their weights, {new}"
+    return (
+        f"starts from a reader: {len(kept)} characters keep their weights, {new}\n"
+        "Images that it was trained on flatter the score, the temperature and the threshold "
+        "where they are now among the validation or test images."
+    )

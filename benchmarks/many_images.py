@@ -11,6 +11,7 @@ benchmarks/results/many_images.jsonl.
 
 import argparse
 import csv
+import hashlib
 import itertools
 import os
 import re
@@ -106,7 +107,10 @@ def main(arguments=None):
     parser.add_argument("model", metavar="MODEL", type=Path, help="a saved reader, .keras or .onnx")
     parser.add_argument("--count", type=int, default=100_000, help="images; 100000")
     options = parser.parse_args(arguments)
-    identity = {"format": options.model.suffix, "images": options.count}
+    if options.count < 10 * BROKEN:
+        parser.error(f"expected --count of {10 * BROKEN} or more")
+    model = hashlib.sha256(options.model.read_bytes()).hexdigest()[:16]
+    identity = {"format": options.model.suffix, "model": model, "images": options.count}
     row = record("many_images", identity, lambda: measure(options.model.absolute(), options.count))
     for name, value in row.items():
         print(f"{name}: {value}")

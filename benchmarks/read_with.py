@@ -34,7 +34,6 @@ def reader(model, top="1", pattern=None):
 
 def predict_loop(model):
     """One call of `model.predict` for each image, as in the Keras example `captcha_ocr`."""
-    import json
     import zipfile
 
     import keras
@@ -100,7 +99,7 @@ def main():
         read([path])
         if number >= WARM_UP:
             milliseconds.append(1000 * (time.perf_counter() - started))
-    many = list(itertools.islice(itertools.cycle(paths), int(bulk)))
+    many = list(itertools.islice(itertools.cycle(paths), max(int(bulk), len(paths))))
     started = time.perf_counter()
     texts = read(many)
     seconds = time.perf_counter() - started
@@ -112,6 +111,7 @@ def main():
         json.dumps(
             {
                 "milliseconds": milliseconds,
+                "bulk images": len(many),
                 "bulk seconds": seconds,
                 "megabytes": memory / 1000,
                 "texts": texts[: len(paths)],

@@ -13,6 +13,7 @@ what is not installed is left out and said so.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import statistics
@@ -53,6 +54,9 @@ COUNTS = {
 }
 """The images that are read one by one, and at once."""
 
+INSTALLED = {PLATES: PLATES_PYTHON.exists, TESSERACT: lambda: shutil.which("tesseract") is not None}
+"""Whether the systems that are not this project's are there."""
+
 PLATES_SECONDS = 600
 """The longest that fast-plate-ocr is trained."""
 
@@ -76,6 +80,7 @@ def splits_of(reader):
         raise ValueError(f"Expected the images that the reader was trained on in {data_dir}. Found others.")
     names = ("seed", "validation_share", "test_share", "fold", "folds")
     split = utils.split_data(samples, **{name: parameters[name] for name in names})
+    # fast-plate-ocr watches the validation images under this name.
     return dict(zip(("training", "unseen", "test"), split, strict=True))
 
 
@@ -98,7 +103,9 @@ def train_plates(folder, images):
         (trained,) = (folder / "trained").iterdir()
         command = [PLATES_PYTHON.with_name("fast-plate-ocr"), "export", "--model", trained / "best.keras"]
         subprocess.run([*command, "--plate-config-file", trained / "plate_config.yaml"], check=True)
-        shutil.copytree(trained, kept)
+        kept.mkdir(parents=True, exist_ok=True)
+        for file in reversed(files):  # the model, by which a finished training is known, comes last
+            shutil.copy(trained / file.name, file)
     return files
 
 
@@ -119,7 +126,7 @@ def measure(name, command, labels):
         "seconds to the first text": round(first, 2),
         "milliseconds": round(statistics.median(found["milliseconds"]), 2),
         "milliseconds, 99th percentile": round(float(np.percentile(found["milliseconds"], 99)), 2),
-        "images per second": round(COUNTS[name][1] / found["bulk seconds"], 1),
+        "images per second": round(found["bulk images"] / found["bulk seconds"], 1),
         "megabytes": round(found["megabytes"]),
         "exact match": metrics.exact_match(labels, found["texts"]),
     }
@@ -143,13 +150,11 @@ def measure_all(model):
             PATTERN: (sys.executable, "reader", [onnx, 1, "?????"]),
             LOOP: (sys.executable, "predict_loop", [model]),
         }
-        if PLATES_PYTHON.exists():
+        if INSTALLED[PLATES]():
             split = checkpoint.fingerprint(splits["training"])
             systems[PLATES] = (PLATES_PYTHON, "plates", train_plates(folder, split))
-        if shutil.which("tesseract"):
+        if INSTALLED[TESSERACT]():
             systems[TESSERACT] = (sys.executable, "tesseract", [reader.alphabet.characters])
-        for name in COUNTS.keys() - systems.keys():
-            print(f"not installed, left out: {name}")
         return {
             name: measure(
                 name,
@@ -178,7 +183,15 @@ def main(arguments=None):
     use_defaults()
     try:
         provenance = Reader.load(options.model).provenance
-        identity = {"images": provenance["images"], "test images": provenance["test"]["images"]}
+        missing = [name for name, there in INSTALLED.items() if not there()]
+        identity = {
+            "images": provenance["images"],
+            "test images": provenance["test"]["images"],
+            "model": hashlib.sha256(options.model.read_bytes()).hexdigest()[:16],
+            "left out": missing,
+        }
+        for name in missing:
+            print(f"not installed, left out: {name}")
         row = record("reading", identity, lambda: {"systems": measure_all(options.model.absolute())})
     except (ValueError, KeyError) as error:
         print(error, file=sys.stderr)

@@ -66,9 +66,9 @@ def main(arguments=None):
         folder = Path(parent, f"{data_dir.name} with wrong labels")
         folder.mkdir()
         names = link_images(folder, list(labels), list(labels.values()))
-        _, readings, summary, _ = crossval.cross_validate(folder, seed=SEED)
+        validated = crossval.cross_validate(folder, seed=SEED)
     wrong_files = {name for name, path in zip(names, labels, strict=True) if path in wrong}
-    suspects = crossval.suspect_labels(readings)
+    suspects = crossval.suspect_labels(validated.readings)
     ranked = [(row["log_odds"], row["file"] in wrong_files) for row in suspects]
     found = sum(is_wrong for _, is_wrong in ranked)
     row = {
@@ -81,9 +81,9 @@ def main(arguments=None):
         "recall": found / len(wrong),
         "recall interval": wilson_interval(found, len(wrong)),
         "suspicion": crossval.SUSPICION,
-        "ranked": ranked,
-        "right": summary["right"],
-        "seconds": summary["seconds"],
+        "ranked by log odds": ranked,
+        "right": validated.summary["right"],
+        "seconds": validated.summary["seconds"],
         **checkpoint.environment(),
     }
     with (RESULTS / "suspect_labels.jsonl").open("a", encoding="utf-8") as lines:

@@ -82,16 +82,48 @@ def test_readings_needed_are_the_fewest_that_can_promise(precision, wrong):
     assert calibration.readings_needed(precision, wrong) == readings
 
 
-@pytest.mark.parametrize("precision", [0.6, 0.9, 0.95, 0.97, 0.999])
-def test_threshold_is_the_lowest_that_keeps_its_promise(mixed, precision):
-    confidences, right = mixed
-    kept = []
-    for candidate in sorted(set(confidences)):
-        accepted = confidences >= candidate
-        # Were the precision no better than promised, so few wrong ones would be rarer than one in twenty.
-        if binom.cdf((~right[accepted]).sum(), accepted.sum(), 1 - precision) <= 0.05:
-            kept.append(candidate)
-    assert calibration.find_threshold(confidences, right, precision) == (min(kept) if kept else None)
+def ranked(readings, wrong):
+    """Confidences that fall from one reading to the next, and which readings are right."""
+    return np.linspace(1, 0.5, readings), ~np.isin(np.arange(readings), wrong)
+
+
+@pytest.mark.parametrize(
+    ("readings", "wrong", "accepted"),
+    [
+        (298, [], 0),  # too few
+        (299, [], 299),
+        (400, [], 400),
+        (400, [399], 299),  # with all 400, one wrong is too many
+        (473, [472], 473),
+        (1000, [100], 0),  # none of the first 299 may be wrong
+        (1000, [300, 301], 299),  # one of the first 473
+        (1000, [300, 500, 700, 800, 900], 773),  # five of the first 913
+    ],
+)
+def test_threshold_accepts_as_many_as_the_sequence_of_tests_lets_through(readings, wrong, accepted):
+    confidences, right = ranked(readings, wrong)
+    threshold = calibration.find_threshold(confidences, right, 0.99)
+    assert (0 if threshold is None else (confidences >= threshold).sum()) == accepted
+
+
+def test_readings_of_one_confidence_are_accepted_together_or_not_at_all():
+    confidences, right = ranked(400, [])
+    confidences[290:] = confidences[290]
+    right[350] = False
+    assert calibration.find_threshold(confidences, right, 0.99) is None
+    assert calibration.find_threshold(np.ones(400), np.ones(400, dtype=bool), 0.99) == 1
+
+
+@pytest.mark.parametrize(("target", "true"), [(0.9, 0.897), (0.95, 0.947), (0.8, 0.79)])
+def test_promise_is_broken_no_more_often_than_one_time_in_twenty(target, true):
+    generator = np.random.default_rng(0)
+    confidences = np.linspace(1, 0.5, 400)
+    # Confidence knows nothing, and the precision is just too low: every threshold breaks the promise.
+    broken = [
+        calibration.find_threshold(confidences, generator.random(400) < true, target) is not None
+        for _ in range(400)
+    ]
+    assert np.mean(broken) <= 0.05 + 0.02  # three standard deviations of 400 trials are 0.03
 
 
 def test_observations_are_what_the_reader_reads_before_its_temperature(model, shipped):
@@ -133,10 +165,8 @@ def test_too_few_readings_give_no_threshold_and_say_how_many_would(model, shippe
     reader = Reader(model, ALPHABET, threshold=0.5)
     fitted = calibration.calibrate(reader, [Sample(shipped[0], reader.read(shipped[:1])[0].text)], 0.99)
     assert reader.threshold is None
-    assert "takes 299 readings, all of them right" in calibration.describe(fitted)
-    fitted = calibration.fit(observations(0.9, 395), 0.99)
-    assert fitted["threshold"] is None
-    assert f"takes {fitted['readings_needed']} readings, of which 5" in calibration.describe(fitted)
+    assert "takes 299 sure readings that are all right, 473 with one" in calibration.describe(fitted)
+    assert "These are 1, 1 right." in calibration.describe(fitted)
     assert "threshold" not in calibration.describe_check(fitted)
 
 

@@ -179,6 +179,12 @@ def test_file_of_results_is_neither_overwritten_nor_mixed(saved, shipped, tmp_pa
         assert out.read_bytes() == b"file,text\r\na.png,b\r\n"
 
 
+def test_folder_of_the_output_must_be_there(saved, shipped, tmp_path, run):
+    done = run(saved, shipped[0], "--out", tmp_path / "none" / "readings.csv")
+    assert done.returncode == 2
+    assert f"Expected a folder at {tmp_path / 'none'}" in done.stderr
+
+
 def test_resume_without_a_file_is_an_error(saved, shipped, run):
     assert run(saved, shipped[0], "--resume").returncode == 2
 
@@ -199,7 +205,7 @@ def test_readings_below_the_least_confidence_are_marked_for_review(model, saved,
 def test_least_confidence_that_means_nothing_is_an_error(saved, shipped, run, least):
     done = run(saved, shipped[0], "--min-confidence", least)
     assert done.returncode == 2
-    assert ("calibrated with too few readings" if least == "auto" else "a number from 0 to 1") in done.stderr
+    assert ("This one has none" if least == "auto" else "a number from 0 to 1") in done.stderr
 
 
 def test_confidence_of_each_character_is_told_if_asked_for(saved, shipped, run):

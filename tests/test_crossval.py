@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import PROJECT, user_environment
 from reader import Reader
-from tools import crossval
+from tools import calibrate, crossval
 
 TINY = {"OCR_EPOCHS": "1", "OCR_LEAST_BATCHES": "1", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20"}
 
@@ -70,14 +70,19 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     # As after a kill in the second fold: the first is kept.
     shutil.rmtree(folds[1])
     before = (folds[0] / "metrics.json").stat().st_mtime_ns
-    second = run("--calibrate", folds[0] / "reader.keras")
+    second = run()
     assert second.returncode == 0, second.stderr
     assert "fold 1 of 2 is finished" in second.stdout
     assert (folds[0] / "metrics.json").stat().st_mtime_ns == before
     assert len(list((project / "runs").iterdir())) == 3
     assert rows_of(folder / "readings.csv") == rows
-    fitted = json.loads((folder / "crossval.json").read_text())["calibration"]
-    assert Reader.load(folds[0] / "reader.keras").temperature == fitted["temperature"]
+    # What the folds found calibrates a reader of the same images.
+    reader = Reader.load(folds[0] / "reader.keras")
+    reader.temperature, reader.threshold = 1.7, 0.3
+    reader.save(folds[0] / "reader.keras")
+    assert calibrate.main([str(folds[0] / "reader.keras"), str(folder)]) == 0
+    reader = Reader.load(folds[0] / "reader.keras")
+    assert (reader.temperature, reader.threshold) == (summary["calibration"]["temperature"], None)
 
 
 def test_missing_folder_is_an_error_on_the_terminal(tmp_path, capsys):
@@ -101,14 +106,10 @@ def test_suspect_labels_are_those_that_are_far_less_probable_than_the_reading_th
     assert [row["label"] for row in crossval.suspect_labels(rows)] == ["ddd", "bbb"]
 
 
-def test_reader_of_other_images_is_not_calibrated(saved, tmp_path):
-    before = saved.read_bytes()
-    summary = {"images fingerprint": "of others", "calibration": {"temperature": 2.0, "threshold": 0.9}}
-    with pytest.raises(ValueError, match="trained on the images of this folder"):
-        crossval.calibrate(saved, summary)
-    with pytest.raises(ValueError, match=r"Expected a \.keras file"):
-        crossval.calibrate(tmp_path / "reader.onnx", summary)
-    assert saved.read_bytes() == before
+def test_cross_validation_starts_from_no_reader(image_folder, monkeypatch, capsys):
+    monkeypatch.setenv("OCR_START_FROM", "reader.keras")
+    assert crossval.main([str(image_folder)]) == 1
+    assert "Expected no OCR_START_FROM" in capsys.readouterr().err
 
 
 def test_summary_tells_folds_lengths_characters_and_confusions(tmp_path):
@@ -139,6 +140,5 @@ def test_summary_tells_folds_lengths_characters_and_confusions(tmp_path):
 
 
 def test_many_wrong_readings_are_drawn_on_several_pages(tmp_path, shipped):
-    rows = [reading("2", "3", 0.5, path.name) for path in shipped[:3]]
-    crossval.draw(tmp_path, shipped[0].parent, rows, "wrong", page=2)
+    crossval.draw(tmp_path, [(path, reading("2", "3", 0.5)) for path in shipped[:3]], "wrong", page=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong_1.png", "wrong_2.png"]

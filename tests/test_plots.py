@@ -102,13 +102,26 @@ def test_reliability_draws_every_reading_and_the_threshold():
     assert len(plots.reliability(observations, 1.0).axes[1].lines) == 1
 
 
-def test_character_places_shows_each_character_above_the_step_it_is_read_at(model, shipped):
-    reader = Reader(model, ALPHABET)
-    figure = plots.character_places(reader, shipped[:3])
-    for reading, above, below in zip(reader.read(shipped[:3]), figure.axes[:3], figure.axes[3:], strict=True):
-        assert above.get_title() == f"{reading.text or plots.NOTHING} {reading.confidence:.0%}"
-        labels = [text.get_text()[0] for text in below.texts]
-        assert "".join(labels) == reading.text
-        steps = [text.get_position()[0] for text in below.texts]
-        assert steps == sorted(steps)
-        assert below.get_xlim() == above.get_xlim() == (-0.5, reader.time_steps - 0.5)
+class Spelling:
+    """A reader that reads `ab` in every image: the a at step 2, surest at step 3, the b at step 6."""
+
+    alphabet, time_steps = ALPHABET, 8
+    prepare, read_prepared = Reader.prepare, Reader.read_prepared
+    _reading = Reader._reading
+    image_width, image_height = 80, 24
+
+    def log_probabilities(self, prepared):
+        probabilities = np.full((len(prepared), 8, ALPHABET.number_of_classes), 0.01)
+        for step, number in enumerate([0, 0, 1, 1, 0, 0, 2, 0]):
+            probabilities[:, step, number] = 0.94
+        probabilities[:, 2, 1] = 0.5
+        return np.log(probabilities / probabilities.sum(axis=-1, keepdims=True))
+
+
+def test_character_places_shows_each_character_above_its_surest_step(shipped):
+    figure = plots.character_places(Spelling(), shipped[:3])
+    for above, below in zip(figure.axes[:3], figure.axes[3:], strict=True):
+        assert above.get_title().startswith("ab ")
+        placed = [(text.get_position()[0], text.get_text()[0]) for text in below.texts]
+        assert placed == [(3, "a"), (6, "b")]
+        assert below.get_xlim() == above.get_xlim() == (-0.5, 7.5)

@@ -25,7 +25,8 @@ FLOORS = [
 def imports_of(module):
     """What a module imports when it is imported; what it runs as a command does not count."""
     tree = ast.parse((PROJECT / f"{module}.py").read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    guard = 'if __name__ == "__main__":'
+    tree.body = [node for node in tree.body if not ast.unparse(node).replace("'", '"').startswith(guard)]
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -31,7 +31,7 @@ def test_grown_alphabet_gives_known_characters_the_same_logits(reader):
         old, new = OLD.encode(character)[0], alphabet.encode(character)[0]
         np.testing.assert_allclose(after[:, :, new], before[:, :, old], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(after[:, :, 0], before[:, :, 0], rtol=1e-5, atol=1e-6)
-    assert said == "starts from a reader: 3 characters keep their weights, 3 new: a c e"
+    assert said.startswith("starts from a reader: 3 characters keep their weights, 3 new: a c e\n")
 
 
 def test_new_characters_begin_with_the_new_model_s_own_weights(reader):
@@ -44,7 +44,7 @@ def test_new_characters_begin_with_the_new_model_s_own_weights(reader):
 
 def test_same_alphabet_reads_bit_for_bit_the_same(reader):
     model, reading_model = network(OLD)
-    assert copy_weights(reader, model, OLD).endswith("none is new")
+    assert "none is new" in copy_weights(reader, model, OLD)
     image = np.random.default_rng(0).normal(size=(3, 64, 16, 1)).astype("float32")
     np.testing.assert_array_equal(reading_model.predict_on_batch(image), reader.model.predict_on_batch(image))
 

@@ -1,14 +1,14 @@
 """Cross-validation: every image is read once, by a model that never saw it.
 
-    python -m tools.crossval DATA [--folds 5] [--seed 42] [--calibrate READER]
+    python -m tools.crossval DATA [--folds 5] [--seed 42]
 
 cuts the images into folds and runs the notebook once for each, with that fold
 as the test split and 40 other images for early stopping to watch. Other
 parameters come from the environment, as ever: `OCR_EPOCHS=20`. Finished folds
 are kept in runs/ and not run again. All readings together give the score, the
 confusions, a picture of every wrong reading, and a list of suspect labels.
-`--calibrate` gives the temperature and the threshold that fit these readings to
-a reader of the same images.
+`python -m tools.calibrate` gives the temperature and the threshold that fit them
+to a reader.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import math
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from papermill.exceptions import PapermillExecutionError
 
@@ -26,6 +27,7 @@ import calibration
 import checkpoint
 import configuration
 import metrics
+import model_size
 import plots
 import utils
 from images import prepare_image
@@ -36,8 +38,33 @@ from tools.notebook import PROJECT, code_version, run_notebook
 VALIDATION_IMAGES = 40
 """The images of each fold for early stopping; a tenth of fewer than 400, a hundredth of more than 4,000."""
 
+SUMMARY = "crossval.json"
+"""The file that holds all figures."""
+
 SUSPICION = 1000
 """A label is suspect if the model holds its reading for this many times as probable."""
+
+
+TARGET_PRECISION = 0.99
+"""The notebook's default."""
+
+
+class CrossValidation(NamedTuple):
+    """What a cross-validation found.
+
+    Attributes:
+        folder: the `Path` of the folder for the results.
+        paths: a list of the images' `Path`s.
+        readings: as many rows of `readings.csv`, dictionaries.
+        summary: what becomes `crossval.json`, a dictionary.
+        observations: the `calibration.Observations` of the images.
+    """
+
+    folder: Path
+    paths: list
+    readings: list
+    summary: dict
+    observations: calibration.Observations
 
 
 def cross_validate(data_dir, folds=5, seed=None):
@@ -49,17 +76,20 @@ def cross_validate(data_dir, folds=5, seed=None):
         seed: the seed of the cut and of every training; None takes `OCR_SEED`, or 42.
 
     Returns:
-        A tuple of the `Path` of the folder with the results, the rows of its
-        `readings.csv`, the summary that is its `crossval.json`, and the
-        `calibration.Observations` of all images.
+        A `CrossValidation`.
 
     Raises:
         ValueError: if there are too few images, or a parameter is out of bounds.
     """
     data_dir = data_dir.absolute()
     parameters = configuration.from_environment()
+    if parameters.get("start_from"):
+        raise ValueError(
+            "Expected no OCR_START_FROM in cross-validation: that reader may have been trained on the very "
+            f"images that are to be unseen. Received: {parameters['start_from']}"
+        )
     seed = parameters.get("seed", 42) if seed is None else seed
-    samples, _ = utils.find_images(data_dir, drop_copy_number=parameters.get("drop_copy_number", True))
+    samples = find_images(data_dir, parameters)
     if not 2 <= folds <= len(samples):
         raise ValueError(f"Expected from 2 to {len(samples)} folds, as many as images. Received: {folds}")
     validation_images = min(VALIDATION_IMAGES, len(samples) // 10)
@@ -83,17 +113,35 @@ def cross_validate(data_dir, folds=5, seed=None):
         readings += rows
     assert len({row["file"] for row in readings}) == len(readings) == _images_of(runs[0])
     observations = calibration.join(observed)
-    precision = _finished(runs[0])["calibration"]["target_precision"]
+    fitted = calibration.fit(observations, parameters.get("target_precision", TARGET_PRECISION))
+    for row, confidence in zip(readings, observations.confidences(fitted["temperature"]), strict=True):
+        row["confidence"] = float(confidence)  # of all folds by one temperature
     summary = {
         "images folder": data_dir.name,
-        "images fingerprint": checkpoint.fingerprint(samples),
         "seed": seed,
         **_summary(readings, runs),
-        "calibration": calibration.fit(observations, precision),
+        "calibration": fitted,
+        "provenance": Reader.load(runs[0] / "reader.keras").provenance,
     }
     folder = PROJECT / "runs" / name
     folder.mkdir(exist_ok=True)
-    return folder, readings, summary, observations
+    paths = [by_name[row["file"]].path for row in readings]
+    return CrossValidation(folder, paths, readings, summary, observations)
+
+
+def find_images(data_dir, parameters):
+    """Finds the images that a run of the notebook uses.
+
+    Args:
+        data_dir: the `Path` of the folder of labelled images.
+        parameters: the notebook's parameters that are not its defaults.
+
+    Returns:
+        A list of `utils.Sample`s.
+    """
+    width = parameters.get("image_width") or model_size.LARGEST_WIDTH
+    drop_copy_number = parameters.get("drop_copy_number", True)
+    return utils.find_images(data_dir, width // model_size.NARROW_STEP, drop_copy_number)[0]
 
 
 def _observe(run_dir, rows, by_name):
@@ -113,7 +161,8 @@ def _finished(run_dir):
 
 def _key(samples, parameters):
     """Changes with the images, the parameters and the code, so that finished folds are of this very kind."""
-    settings = {name: value for name, value in parameters.items() if name not in ("data_dir", "run_name")}
+    no_training = ("data_dir", "run_name", "target_precision")
+    settings = {name: value for name, value in parameters.items() if name not in no_training}
     return hashlib.sha256(
         repr((checkpoint.fingerprint(samples), settings, code_version())).encode()
     ).hexdigest()[:8]
@@ -181,26 +230,6 @@ def suspect_labels(readings):
     return sorted(suspects, key=lambda row: -row["log_odds"])
 
 
-def calibrate(path, summary):
-    """Gives the temperature and the threshold of a cross-validation to a reader of the same images.
-
-    Args:
-        path: the `Path` of the reader, a `.keras` file; it is written anew.
-        summary: what `cross_validate` returns.
-
-    Raises:
-        ValueError: if that is no reader, or was trained on other images.
-    """
-    if path.suffix != ".keras":
-        raise ValueError(f"Expected a .keras file to calibrate; export it afterwards. Received: {path}")
-    reader = Reader.load(path)
-    if reader.provenance.get("images") != summary["images fingerprint"]:
-        raise ValueError(f"Expected a reader that was trained on the images of this folder. {path} was not.")
-    fitted = summary["calibration"]
-    reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
-    reader.save(path)
-
-
 def describe(summary):
     """Writes the summary of a cross-validation for people: a string of several lines."""
     lines = [
@@ -226,21 +255,20 @@ def describe(summary):
     return "\n".join(lines)
 
 
-def draw(folder, data_dir, rows, name, page=100):
+def draw(folder, shown, name, page=100):
     """Draws readings beside their labels.
 
     Args:
         folder: the `Path` of the folder for the pictures.
-        data_dir: the folder of the images.
-        rows: a list of rows of `readings.csv`.
+        shown: a list of pairs of an image's `Path` and its row of `readings.csv`.
         name: the name of the pictures, before their number.
         page: the readings that one picture shows at most.
     """
-    for number, start in enumerate(range(0, len(rows), page), start=1):
-        shown = rows[start : start + page]
-        prepared = [prepare_image(Path(data_dir, row["file"]), 200, 50) for row in shown]
-        readings = [Reading(row["text"], row["confidence"]) for row in shown]
-        figure = plots.result_grid(prepared, [row["label"] for row in shown], readings)
+    for number, start in enumerate(range(0, len(shown), page), start=1):
+        paths, rows = zip(*shown[start : start + page], strict=True)
+        prepared = [prepare_image(path, 200, 50) for path in paths]
+        readings = [Reading(row["text"], row["confidence"]) for row in rows]
+        figure = plots.result_grid(prepared, [row["label"] for row in rows], readings)
         figure.savefig(folder / f"{name}_{number}.png")
 
 
@@ -250,32 +278,26 @@ def main(arguments=None):
     parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
     parser.add_argument("--folds", type=int, default=5, help="parts to cut the images into; 5")
     parser.add_argument("--seed", type=int, help="seed of the cut and the trainings; OCR_SEED, or 42")
-    parser.add_argument(
-        "--calibrate", type=Path, metavar="READER", help="a reader.keras of the same images to calibrate"
-    )
     options = parser.parse_args(arguments)
     data_dir = Path(options.data).expanduser()
     try:
-        if options.calibrate:
-            Reader.load(options.calibrate)  # a mistake is told before hours of training
-        folder, readings, summary, observations = cross_validate(data_dir, options.folds, options.seed)
-        if options.calibrate:
-            calibrate(options.calibrate, summary)
+        folder, paths, readings, summary, observations = cross_validate(data_dir, options.folds, options.seed)
     except (ValueError, PapermillExecutionError) as error:
         print(error, file=sys.stderr)
         return 1
-    suspects = suspect_labels(readings)
+    suspects, fitted = suspect_labels(readings), summary["calibration"]
+    checkpoint.write_json(folder / SUMMARY, summary)
     checkpoint.write_csv(folder / "readings.csv", readings)
     checkpoint.write_csv(folder / "suspect_labels.csv", suspects, list(readings[0]))
-    draw(folder, data_dir, summary["wrong"], "wrong_readings")
+    wrong = [(path, row) for path, row in zip(paths, readings, strict=True) if not row["right"]]
+    draw(folder, wrong, "wrong_readings")
     confusions = Counter({(label, text): count for label, text, count in summary["confusions"]})
     plots.show(plots.confusion_matrix(confusions), folder / "confusions.png")
-    fitted = summary["calibration"]
     reliability = plots.reliability(observations, fitted["temperature"], fitted["threshold"])
     plots.show(reliability, folder / "reliability.png")
-    checkpoint.write_json(folder / "crossval.json", summary)
     print(describe(summary))
-    print(calibration.describe(fitted), calibration.describe_check(fitted), sep="\n")
+    print(calibration.describe(fitted))
+    print(f"on these same readings: {calibration.describe_check(fitted)}")
     print(f"suspect labels: {len(suspects)}")
     for row in suspects[:20]:
         print(

@@ -20,7 +20,7 @@ from terminal import printable
 
 LOOPBACK = "127.0.0.1"
 TOP = 3
-COLUMNS = ["image", "text", "confidence", "remarks"]
+COLUMNS = ["number", "image", "text", "confidence", "remarks"]
 INCHES = 6
 KEPT_SECONDS = 3600
 """How long uploaded images are kept, and how often older ones are looked for."""
@@ -31,25 +31,25 @@ def read(reader, sources):
 
     Args:
         reader: the `Reader`.
-        sources: a list of images, as `Reader.read` takes them.
+        sources: a list of the paths of images.
 
     Returns:
-        A tuple: a list with a row of `COLUMNS` for each image, and the place of
-        the first one that could be read, or None.
+        A tuple: a list with a row of `COLUMNS` for each image, and the first
+        source that could be read, or None.
     """
     rows, first = [], None
-    for number, (source, reading) in enumerate(reader.read_each(sources, top=TOP)):
-        name = printable(Path(source).name) if isinstance(source, str) else "pasted image"
+    for number, (source, reading) in enumerate(reader.read_each(sources, top=TOP), start=1):
+        name = printable(Path(source).name)
         if isinstance(reading, ValueError):
-            rows.append([name, "", "", f"cannot be read: it {reading}"])
+            rows.append([number, name, "", "", f"cannot be read: it {reading}"])
             continue
-        first = number if first is None else first
+        first = source if first is None else first
         remarks = [
             f"or {other.text or plots.NOTHING} ({other.confidence:.2%})" for other in reading.alternatives
         ]
         if reader.threshold is not None and reading.confidence < reader.threshold:
             remarks.insert(0, results.NEEDS_REVIEW)
-        rows.append([name, reading.text, f"{reading.confidence:.1%}", ", ".join(remarks)])
+        rows.append([number, name, reading.text, f"{reading.confidence:.1%}", ", ".join(remarks)])
     return rows, first
 
 
@@ -67,19 +67,16 @@ def build(reader, name):
 
     def show(sources):
         rows, first = read(reader, sources)
-        return sources, rows, None if first is None else draw(sources[first])
+        return sources, rows, None if first is None else draw(first)
 
     def draw(source):
         try:
-            return plots.character_places(reader, [source], INCHES)
+            return plots.character_places(reader, [source], INCHES, TOP)
         except ValueError:  # its row says why
             return None
 
-    def show_pasted(image):
-        return show([] if image is None else [image])
-
     def show_selected(sources, selected: gradio.SelectData):
-        return draw(sources[selected.index[0]])
+        return draw(sources[int(selected.row_value[0]) - 1])  # the table may be sorted
 
     with gradio.Blocks(title="Reader", analytics_enabled=False, delete_cache=(KEPT_SECONDS,) * 2) as page:
         gradio.Markdown(
@@ -89,7 +86,13 @@ def build(reader, name):
         with gradio.Row():
             files = gradio.File(label="Drop images here, or choose some", file_count="multiple", height=220)
             pasted = gradio.Image(
-                label="Or paste one", sources=["clipboard"], image_mode=None, height=220, buttons=[]
+                label="Or paste one",
+                sources=["clipboard"],
+                # The file as it is: it becomes pixels in the one way that all images do.
+                image_mode=None,
+                type="filepath",
+                height=220,
+                buttons=[],
             )
         table = gradio.Dataframe(
             headers=COLUMNS, label="Click on a row to see where its characters were read", interactive=False
@@ -97,7 +100,7 @@ def build(reader, name):
         places = gradio.Plot(label="Where each character was read", format="png")
         sources = gradio.State([])
         files.change(lambda paths: show(paths or []), files, [sources, table, places])
-        pasted.change(show_pasted, pasted, [sources, table, places])
+        pasted.change(lambda path: show([path] if path else []), pasted, [sources, table, places])
         table.select(show_selected, sources, places)
     return page
 
@@ -111,7 +114,13 @@ def main(arguments=None):
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     try:
         import gradio
-
+    except ImportError:
+        print(
+            "Expected gradio to be installed: pip install -r requirements-page.txt -c constraints.txt",
+            file=sys.stderr,
+        )
+        return 2
+    try:
         page = build(Reader.load(options.model), options.model.name)
         # Gradio's own themes fetch their fonts from another machine.
         theme = gradio.themes.Default(font="sans-serif", font_mono="monospace")
@@ -126,12 +135,6 @@ def main(arguments=None):
             footer_links=[],
             theme=theme,
         )
-    except ImportError:
-        print(
-            "Expected gradio to be installed: pip install -r requirements-page.txt -c constraints.txt",
-            file=sys.stderr,
-        )
-        return 2
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -29,7 +29,7 @@ def address(saved):
 def rows_of(page):
     """The texts of the table's rows, each a list."""
     cells = [text.strip() for text in page.get_by_role("gridcell").all_inner_texts()]
-    return [cells[start : start + 4] for start in range(0, len(cells), 4)]
+    return [cells[start : start + 5] for start in range(0, len(cells), 5)]
 
 
 def wait_for(page, condition):
@@ -55,8 +55,8 @@ def test_page_reads_one_image_then_a_batch_and_says_what_is_wrong_with_a_broken_
 
     page.locator("input[type=file]").first.set_input_files(shipped[0])
     wait_for(page, lambda: len(rows_of(page)) == 1 and page.locator("img").count() == 1)
-    ((name, text, confidence, remarks),) = rows_of(page)
-    assert (name, text) == (shipped[0].name, readings[0].text)
+    ((number, name, text, confidence, remarks),) = rows_of(page)
+    assert (number, name, text) == ("1", shipped[0].name, readings[0].text)
     assert float(confidence.rstrip("%")) / 100 == pytest.approx(readings[0].confidence, abs=1e-3)
     assert all(other.text in remarks for other in readings[0].alternatives)
     screenshot(page, "page with one image")
@@ -64,8 +64,8 @@ def test_page_reads_one_image_then_a_batch_and_says_what_is_wrong_with_a_broken_
     page.get_by_role("button", name="Clear").click()
     page.locator("input[type=file]").first.set_input_files([broken, *shipped[1:4]])
     wait_for(page, lambda: len(rows_of(page)) == 4)
-    assert rows_of(page)[0] == ["broken.png", "", "", "cannot be read: it is not an image"]
-    assert [row[1] for row in rows_of(page)[1:]] == [reading.text for reading in readings[1:]]
+    assert rows_of(page)[0] == ["1", "broken.png", "", "", "cannot be read: it is not an image"]
+    assert [row[2] for row in rows_of(page)[1:]] == [reading.text for reading in readings[1:]]
     wait_for(page, lambda: page.locator("img").count() == 1)
     first = page.locator("img").get_attribute("src")
     page.get_by_role("gridcell", name=shipped[3].name).click()

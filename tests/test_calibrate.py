@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from conftest import ALPHABET
+from reader import Reader
+from tools import calibrate
+
+TRAINED = {"images": "a set", "parameters": {"epochs": 40, "seed": 1, "fold": 0}}
+FITTED = {
+    "readings": 400,
+    "right": 400,
+    "temperature": 1.5,
+    "target_precision": 0.99,
+    "threshold": 0.875,
+    "calibration_error": {"before": 0.1, "after": 0.0},
+}
+
+
+@pytest.fixture
+def trained(model, tmp_path):
+    path = tmp_path / "reader.keras"
+    Reader(model, ALPHABET, TRAINED).save(path)
+    return path
+
+
+def run(path, summary):
+    (path.parent / "crossval.json").write_text(json.dumps(summary))
+    return calibrate.main([str(path), str(path.parent)])
+
+
+def test_reader_gets_temperature_and_threshold_and_keeps_all_else(trained, shipped, capsys):
+    before = Reader.load(trained)
+    of_a_fold = {"images": "a set", "parameters": {"epochs": 40, "seed": 2, "fold": 3}}
+    assert run(trained, {"provenance": of_a_fold, "calibration": FITTED}) == 0
+    after = Reader.load(trained)
+    assert (after.temperature, after.threshold) == (1.5, 0.875)
+    assert after.provenance == {**TRAINED, "calibration": {"by": "cross-validation", **FITTED}}
+    assert [one.text for one in after.read(shipped[:5])] == [one.text for one in before.read(shipped[:5])]
+    assert "threshold 87.50%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("provenance", "message"),
+    [
+        ({**TRAINED, "images": "others"}, "images 'a set', not 'others'"),
+        ({"images": "a set", "parameters": {"epochs": 2}}, "epochs 40, not 2"),
+        ({}, "no 'parameters'"),
+    ],
+)
+def test_reader_of_other_images_or_training_is_refused_and_left_as_it_is(
+    trained, capsys, provenance, message
+):
+    before = trained.read_bytes()
+    assert run(trained, {"provenance": provenance, "calibration": FITTED}) == 1
+    assert message in capsys.readouterr().err
+    assert trained.read_bytes() == before
+
+
+def test_missing_files_and_other_formats_are_errors_in_a_line(trained, tmp_path, capsys):
+    assert calibrate.main([str(trained), str(tmp_path / "nothing")]) == 1
+    assert "nothing/crossval.json" in capsys.readouterr().err
+    (tmp_path / "reader.onnx").write_bytes(b"")
+    assert run(tmp_path / "reader.onnx", {}) == 1
+    assert "Expected a .keras file" in capsys.readouterr().err
