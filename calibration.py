@@ -12,6 +12,9 @@ from decoding import greedy_decode, log_softmax, text_log_probabilities
 TEMPERATURES = (0.5, 5.0)
 """The bounds of the temperature."""
 
+SPREAD = 0.25
+"""The standard deviation of the temperature's logarithm, as long as nothing is known of the readings."""
+
 SURE = 0.95
 """How sure the promise of a threshold is."""
 
@@ -91,10 +94,12 @@ def fit_temperature(observations):
     Logits are divided by the temperature before the softmax: above 1, the
     model becomes less sure of itself, and the best path stays the same (Guo
     et al., "On Calibration of Modern Neural Networks", ICML 2017). The
-    temperature minimises the log loss of "this reading is right". Right and
-    wrong are drawn a little towards each other, as Platt does ("Probabilistic
-    Outputs for Support Vector Machines", 1999), so that a hundred right
-    readings of a hundred do not mean certainty.
+    temperature minimises the log loss of "this reading is right", but few
+    readings say little, so two things hold it back. Right and wrong are drawn
+    a little towards each other, as Platt does ("Probabilistic Outputs for
+    Support Vector Machines", 1999): a hundred right readings of a hundred do
+    not mean certainty. And the temperature's logarithm is expected within
+    `SPREAD` of 0: a single wrong reading does not double it.
 
     Args:
         observations: `Observations`.
@@ -108,7 +113,8 @@ def fit_temperature(observations):
 
     def log_loss(logarithm):
         confidences = np.clip(observations.confidences(math.exp(logarithm)), 1e-12, 1 - 1e-12)
-        return -np.mean(wanted * np.log(confidences) + (1 - wanted) * np.log1p(-confidences))
+        losses = -wanted * np.log(confidences) - (1 - wanted) * np.log1p(-confidences)
+        return losses.sum() + (logarithm / SPREAD) ** 2 / 2  # a normal distribution, before any reading
 
     bounds = [math.log(temperature) for temperature in TEMPERATURES]
     return float(math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))

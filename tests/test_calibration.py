@@ -33,11 +33,11 @@ def mixed():
     return confidences, generator.random(300) < 0.3 + 0.7 * confidences
 
 
-@pytest.mark.parametrize("right", [400, 360, 300])
-def test_temperature_makes_confidence_the_share_that_is_right(right):
-    seen = observations(0.99, right)
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.75])
+def test_temperature_makes_confidence_the_share_that_is_right(share):
+    seen = observations(0.99, share * 4000, readings=4000)
     temperature = calibration.fit_temperature(seen)
-    assert seen.confidences(temperature).mean() == pytest.approx(right / 400, abs=0.01)
+    assert seen.confidences(temperature).mean() == pytest.approx(share, abs=0.01)
 
 
 def test_temperature_stays_within_its_bounds():
@@ -45,9 +45,15 @@ def test_temperature_stays_within_its_bounds():
     assert calibration.fit_temperature(observations(0.6, 400)) == pytest.approx(0.5, abs=1e-3)
 
 
-def test_temperature_of_a_few_readings_all_right_claims_no_certainty():
-    seen = observations(1 - 1e-9, 20, readings=20)
-    assert seen.confidences(calibration.fit_temperature(seen)).max() < 0.99
+def test_few_readings_that_are_all_right_make_the_reader_neither_certain_nor_timid():
+    for confidence in (0.9, 0.99, 0.999999):
+        seen = observations(confidence, 20, readings=20)
+        assert 0.7 < calibration.fit_temperature(seen) < 2
+
+
+def test_one_wrong_reading_does_not_double_the_temperature_but_many_do():
+    one, many = observations(0.999, 99, readings=100), observations(0.999, 900, readings=1000)
+    assert 1 < calibration.fit_temperature(one) < 2 < calibration.fit_temperature(many)
 
 
 def test_calibration_error_is_the_mean_gap_over_bins_by_its_definition(mixed):
