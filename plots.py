@@ -259,8 +259,8 @@ def character_places(reader, sources, inches=3.4, top=1):
             below.plot(np.exp(row[:, number]), color=BLUE)
         places = zip(character_steps(row, classes), reading.text, reading.character_confidences, strict=True)
         for step, character, confidence in places:
-            doubt = f"\n{confidence:.0%}" if confidence < 0.995 else ""
-            below.text(step, 1.05, character + doubt, ha="center", va="bottom", parse_math=False)
+            doubt = f"{confidence:.0%}\n" if confidence < 0.995 else ""
+            below.text(step, 1.05, doubt + character, ha="center", va="bottom", parse_math=False)
         below.set(xlim=extent[:2], ylim=(0, 1.5), yticks=(0, 0.5, 1), xlabel="time step")
     axes[1, 0].set_ylabel("probability\n(blank dotted)")
     return figure

@@ -122,6 +122,6 @@ def test_character_places_shows_each_character_above_its_surest_step(shipped):
     figure = plots.character_places(Spelling(), shipped[:3])
     for above, below in zip(figure.axes[:3], figure.axes[3:], strict=True):
         assert above.get_title().startswith("ab ")
-        placed = [(text.get_position()[0], text.get_text()[0]) for text in below.texts]
+        placed = [(text.get_position()[0], text.get_text()[-1]) for text in below.texts]
         assert placed == [(3, "a"), (6, "b")]
         assert below.get_xlim() == above.get_xlim() == (-0.5, 7.5)
