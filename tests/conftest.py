@@ -15,6 +15,14 @@ from tools.notebook import load_build_model
 
 PROJECT = Path(__file__).absolute().parent.parent
 ALPHABET = Alphabet("abcdé ")
+TINY = {
+    "OCR_BATCH_SIZE": "8",
+    "OCR_LEAST_BATCHES": "15",
+    "OCR_IMAGE_WIDTH": "80",
+    "OCR_IMAGE_HEIGHT": "20",
+}
+"""What makes an epoch of the notebook take a second."""
+
 SCREENSHOTS = PROJECT / "runs" / "screenshots"
 CHROMIUM_FLAGS = [
     "--no-sandbox",

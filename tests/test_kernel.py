@@ -7,17 +7,9 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from conftest import user_environment
+from conftest import TINY, user_environment
 
-TINY = {
-    "OCR_BATCH_SIZE": "8",
-    "OCR_LEAST_BATCHES": "15",
-    "OCR_IMAGE_WIDTH": "80",
-    "OCR_IMAGE_HEIGHT": "20",
-    "OCR_RUN_NAME": "run",
-    "OCR_EPOCHS": "500",
-    "OCR_PATIENCE": "500",
-}
+LONG = TINY | {"OCR_RUN_NAME": "run", "OCR_EPOCHS": "500", "OCR_PATIENCE": "500"}
 
 
 class Person:
@@ -56,7 +48,7 @@ class Person:
 
 @pytest.fixture
 def person(project, image_folder):
-    person = Person(project, user_environment(**TINY, OCR_DATA_DIR=str(image_folder)))
+    person = Person(project, user_environment(**LONG, OCR_DATA_DIR=str(image_folder)))
     yield person
     person.close()
 

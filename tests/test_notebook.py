@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from configuration import PARAMETERS
-from conftest import user_environment
+from conftest import TINY, user_environment
 from reader import Reader
 from tools.notebook import NOTEBOOK, clean
 
@@ -33,15 +33,7 @@ FIGURES = {
     *("images", "augmented", "schedule", "learning_curves"),
     *("test_readings", "confusions", "reliability", "character_places"),
 }
-TINY = {
-    "OCR_EPOCHS": "2",
-    "OCR_LEAST_BATCHES": "15",
-    "OCR_BATCH_SIZE": "8",
-    "OCR_IMAGE_WIDTH": "80",
-    "OCR_IMAGE_HEIGHT": "20",
-    "OCR_RUN_NAME": "tiny run",
-    "OCR_SEED": "7",
-}
+TWO_EPOCHS = TINY | {"OCR_EPOCHS": "2", "OCR_RUN_NAME": "tiny run", "OCR_SEED": "7"}
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 needs_runipy = pytest.mark.skipif(
@@ -88,7 +80,7 @@ def without_colours(text):
 
 @every_way
 def test_notebook_runs_to_its_end_from_another_folder(way, project, elsewhere, image_folder):
-    code, output = run(way, project, elsewhere, **TINY, OCR_DATA_DIR=str(image_folder))
+    code, output = run(way, project, elsewhere, **TWO_EPOCHS, OCR_DATA_DIR=str(image_folder))
     assert code == 0, output
     run_dir = project / "runs" / "tiny run"
     for epoch in (1, 2):  # once on the terminal, and before the cell has ended
@@ -153,7 +145,7 @@ def test_missing_folder_is_named_in_full_relative_to_the_project(project, elsewh
 
 def test_one_epoch_is_enough_to_finish_with_a_warning(project, image_folder):
     code, output = run(
-        "ipython", project, project, **TINY | {"OCR_EPOCHS": "1"}, OCR_DATA_DIR=str(image_folder)
+        "ipython", project, project, **TWO_EPOCHS | {"OCR_EPOCHS": "1"}, OCR_DATA_DIR=str(image_folder)
     )
     assert code == 0, output
     assert "WARNING: not one validation image was ever read" in output
@@ -161,7 +153,7 @@ def test_one_epoch_is_enough_to_finish_with_a_warning(project, image_folder):
 
 
 def test_killed_run_goes_on_after_its_last_finished_epoch(project, image_folder):
-    variables = TINY | {"OCR_EPOCHS": "40", "OCR_PATIENCE": "40", "OCR_DATA_DIR": str(image_folder)}
+    variables = TWO_EPOCHS | {"OCR_EPOCHS": "40", "OCR_PATIENCE": "40", "OCR_DATA_DIR": str(image_folder)}
     run_dir = project / "runs" / "tiny run"
     process = start("ipython", project, project, **variables)
     for line in process.stdout:
@@ -204,7 +196,7 @@ def test_training_on_shipped_images_lowers_the_loss_and_saves_what_it_reads(proj
 def test_papermill_sets_parameters_and_wins_over_the_environment(project, elsewhere, image_folder):
     out = elsewhere / "out.ipynb"
     command = [BIN / "papermill", project / "ocr.ipynb", out, "--cwd", project, "-p", "epochs", "1"]
-    environment = user_environment(**TINY | {"OCR_EPOCHS": "3", "OCR_DATA_DIR": str(image_folder)})
+    environment = user_environment(**TWO_EPOCHS | {"OCR_EPOCHS": "3", "OCR_DATA_DIR": str(image_folder)})
     subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True)
     run = json.loads((project / "runs" / "tiny run" / "metrics.json").read_text())["run"]
     assert run["epochs"] == 1
@@ -215,7 +207,7 @@ def test_papermill_knows_every_parameter():
 
 
 def test_notebook_trains_on_the_jax_backend(project, image_folder):
-    variables = TINY | {"KERAS_BACKEND": "jax", "OCR_DATA_DIR": str(image_folder)}
+    variables = TWO_EPOCHS | {"KERAS_BACKEND": "jax", "OCR_DATA_DIR": str(image_folder)}
     code, output = run("ipython", project, project, **variables)
     assert code == 0, output
     run_dir = project / "runs" / "tiny run"
@@ -225,7 +217,7 @@ def test_notebook_trains_on_the_jax_backend(project, image_folder):
 
 
 def test_new_run_can_start_from_a_reader_with_a_grown_alphabet(project, image_folder):
-    variables = TINY | {"OCR_DATA_DIR": str(image_folder)}
+    variables = TWO_EPOCHS | {"OCR_DATA_DIR": str(image_folder)}
     code, output = run("ipython", project, project, **variables)
     assert code == 0, output
     first = project / "runs" / "tiny run" / "reader.keras"

@@ -11,18 +11,11 @@ import time
 import nbformat
 import pytest
 
-from conftest import PROJECT, screenshot, user_environment
+from conftest import PROJECT, TINY, screenshot, user_environment
 from reader import Reader
 
 TOKEN = "a-token-for-this-test-only"
 MINUTES = 60_000  # milliseconds
-TINY = {
-    "OCR_BATCH_SIZE": "8",
-    "OCR_LEAST_BATCHES": "15",
-    "OCR_IMAGE_WIDTH": "80",
-    "OCR_IMAGE_HEIGHT": "20",
-    "OCR_RUN_NAME": "run",
-}
 NOTHING_RUNS = "![...document.querySelectorAll('.jp-InputPrompt')].some(one => one.innerText.includes('*'))"
 
 
@@ -48,7 +41,7 @@ def jupyterlab(project, **variables):
         *(f"--port={port}", f"--IdentityProvider.token={TOKEN}", f"--LabApp.user_settings_dir={settings}"),
         f"--LabApp.workspaces_dir={project.parent / 'workspaces'}",
     ]
-    environment = user_environment(**TINY, **variables)
+    environment = user_environment(**TINY, OCR_RUN_NAME="run", **variables)
     log = (project.parent / "jupyter.log").open("w")
     server = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
     try:
