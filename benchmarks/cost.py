@@ -9,7 +9,6 @@ benchmarks/results/cost.jsonl.
 """
 
 import argparse
-import ast
 import functools
 import json
 import math
@@ -18,7 +17,6 @@ import sys
 import time
 
 import keras
-import papermill
 import tensorflow as tf
 from keras import layers, ops
 
@@ -29,7 +27,7 @@ import model_size
 import utils
 from alphabet import Alphabet
 from benchmarks.study import record, use_defaults
-from tools.notebook import NOTEBOOK, code_version, load_build_model, run_notebook
+from tools.notebook import code_version, default_parameters, load_build_model, run_notebook
 
 STEPS, ROUNDS = 20, 5
 
@@ -147,8 +145,7 @@ def matrix_product_rate():
 
 def measure_steps(data_dir):
     """Times the parts of a training step, and counts its arithmetic."""
-    cell = papermill.inspect_notebook(str(NOTEBOOK))
-    parameters = {name: ast.literal_eval(found["default"]) for name, found in cell.items()}
+    parameters = default_parameters()
     arguments, data = load(data_dir, parameters)
     batches = list(data.take(STEPS))
     build_model = load_build_model()

@@ -1,6 +1,7 @@
 import keras
 import pytest
 
+import configuration
 from tools import notebook
 
 
@@ -16,6 +17,12 @@ def elsewhere(tmp_path, monkeypatch, project):
 def test_change_that_does_not_fit_exactly_once_is_refused(before):
     with pytest.raises(ValueError, match=f"exactly once in the notebook's code: {before}"):
         notebook.run_notebook({"run_name": "never"}, [(before, "")])
+
+
+def test_default_parameters_are_all_that_may_be_set_and_within_their_bounds():
+    parameters = notebook.default_parameters()
+    assert list(parameters) == list(configuration.PARAMETERS)
+    assert configuration.validate(parameters) == parameters
 
 
 def test_change_is_what_runs_and_the_notebook_stays_as_it_is(elsewhere):

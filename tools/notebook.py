@@ -28,6 +28,17 @@ TRAINING_MODULES = (
 TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
 
 
+def default_parameters():
+    """The notebook's parameters as they stand in its cell that is tagged `parameters`: a dictionary.
+
+    (papermill's own inspection takes what follows the last one for a part of it.)
+    """
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assignments = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
+
+
 def load_build_model():
     """Takes `build_model` out of the notebook, with the imports it needs.
 
