@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 import checkpoint
 import configuration
@@ -95,18 +96,42 @@ def train_plates(folder, images):
         The paths of the ONNX model and of its configuration, a list.
     """
     kept = PROJECT / "runs" / f"fast-plate-ocr-{images}"
-    files = [kept / "best.onnx", kept / "plate_config.yaml"]
-    if not files[0].exists():
+    model, config, onnx_model = kept / "best.keras", kept / "plate_config.yaml", kept / "best.onnx"
+    if not model.exists():
         options = ["--seed", "1", "--limit", str(PLATES_SECONDS), "--enough", "1.0"]
         program = [str(PLATES_PYTHON), "-m", "benchmarks.fast_plate_ocr_baseline"]
         subprocess.run([*program, folder, folder / "curve.csv", *options], cwd=PROJECT, check=True)
         (trained,) = (folder / "trained").iterdir()
-        command = [PLATES_PYTHON.with_name("fast-plate-ocr"), "export", "--model", trained / "best.keras"]
-        subprocess.run([*command, "--plate-config-file", trained / "plate_config.yaml"], check=True)
         kept.mkdir(parents=True, exist_ok=True)
-        for file in reversed(files):  # the model, by which a finished training is known, comes last
+        for file in (config, model):  # the model, by which a finished training is known, comes last
             shutil.copy(trained / file.name, file)
-    return files
+    command = [PLATES_PYTHON.with_name("fast-plate-ocr"), "export", "--model", model]
+    # It writes the file, then fails to open it: see below.
+    subprocess.run([*command, "--plate-config-file", config], stderr=subprocess.DEVNULL)
+    mend_erfc(onnx_model)
+    return [onnx_model, config]
+
+
+def mend_erfc(path):
+    """Replaces a node that no ONNX runtime knows: tf2onnx writes TensorFlow's `Erfc` for a GELU.
+
+    Args:
+        path: the `Path` of an ONNX model; it is written anew.
+    """
+    model = onnx.load(path)
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Erfc":  # erfc(x) = 1 - erf(x)
+            (value,), (output,) = node.input, node.output
+            nodes.append(onnx.helper.make_node("Erf", [value], [f"{output}/erf"]))
+            nodes.append(onnx.helper.make_node("Sub", ["one", f"{output}/erf"], [output]))
+        else:
+            nodes.append(node)
+    if len(nodes) > len(model.graph.node):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1.0, "float32"), "one"))
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+    onnx.save(model, path)
 
 
 def measure(name, command, labels):

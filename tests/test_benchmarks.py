@@ -2,10 +2,13 @@
 
 import csv
 import json
+import math
 
 import keras
 import nbformat
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 import metrics
@@ -17,6 +20,7 @@ from benchmarks import (
     cost,
     fast_plate_ocr_baseline,
     learning_curve,
+    reading,
     recipe,
     robustness,
     speed,
@@ -259,3 +263,16 @@ def test_rewriting_a_section_leaves_the_rest_of_the_file(tmp_path):
     file.write_text("no marks")
     with pytest.raises(ValueError, match="Expected"):
         bench.rewrite(file, "new")
+
+
+def test_complementary_error_function_is_mended_for_every_runtime(tmp_path):
+    helper = onnx.helper
+    shape = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [5]) for name in ("x", "y")]
+    nodes = [helper.make_node("Erfc", ["x"], ["z"]), helper.make_node("Neg", ["z"], ["y"])]
+    graph = helper.make_graph(nodes, "graph", shape[:1], shape[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "model.onnx")
+    reading.mend_erfc(tmp_path / "model.onnx")
+    x = np.linspace(-2, 2, 5, dtype="float32")
+    (y,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"x": x})
+    np.testing.assert_allclose(y, [-math.erfc(value) for value in x], rtol=1e-5)
