@@ -98,5 +98,6 @@ def test_interrupt_before_the_first_epoch_has_ended_keeps_nothing_and_says_so(pe
     reply = person.client.get_shell_msg(timeout=60)
     assert reply["parent_header"]["msg_id"] == message
     assert reply["content"]["status"] == "error"
-    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    # Where it meets a native call, Python may wrap it in a SystemError; what it was stands above that.
+    assert "KeyboardInterrupt" in "".join(reply["content"]["traceback"])
     assert "epoch   1/500" in person.run(person.sources[fit], interrupt=True)
