@@ -120,7 +120,7 @@ def fit_temperature(observations):
     return float(math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))
 
 
-def reliability(confidences, right):
+def reliability_bins(confidences, right):
     """Compares confidence with how often readings are right, in ten bins of confidence.
 
     Args:
@@ -156,7 +156,7 @@ def calibration_error(confidences, right):
     Returns:
         A float from 0 to 1; 0 is perfect.
     """
-    bins = reliability(confidences, right)
+    bins = reliability_bins(confidences, right)
     return sum(one["images"] * abs(one["confidence"] - one["right"]) for one in bins) / len(right)
 
 
@@ -206,7 +206,7 @@ def find_threshold(confidences, right, target):
     `readings_needed(target, 0)` may be wrong, one of the first
     `readings_needed(target, 1)`, and so on; last come all readings together.
     The first of these tests that fails ends the search, so that the promise is
-    wrong with a chance of one in twenty, however many tests there were
+    wrong with a chance of one in twenty at most, however many tests there were
     (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021,
     <https://arxiv.org/abs/2110.01052>). Looking for the best of all
     thresholds would find one by luck more often than that.

@@ -197,7 +197,7 @@ def reliability(observations, temperature, threshold=None):
         (observations.confidences(1.0), "before the temperature", BLUE, "x--"),
         (confidences, f"after (temperature {temperature:.2f})", ORANGE, "o-"),
     ):
-        bins = calibration.reliability(shown, right)
+        bins = calibration.reliability_bins(shown, right)
         shares = [one["right"] for one in bins]
         bin_axis.plot([one["confidence"] for one in bins], shares, style, color=colour, label=label)
     for one in bins:

@@ -64,7 +64,7 @@ def test_calibration_error_is_the_mean_gap_over_bins_by_its_definition(mixed):
         if inside.any():
             expected += inside.mean() * abs(confidences[inside].mean() - right[inside].mean())
     assert calibration.calibration_error(confidences, right) == pytest.approx(expected)
-    assert sum(one["images"] for one in calibration.reliability(confidences, right)) == 300
+    assert sum(one["images"] for one in calibration.reliability_bins(confidences, right)) == 300
     assert calibration.calibration_error([1.0, 0.0], [True, False]) == 0
     assert calibration.calibration_error([1.0, 1.0], [False, False]) == 1
 

@@ -33,7 +33,7 @@ import utils
 from images import prepare_image
 from reader import Reader, Reading
 from terminal import printable
-from tools.notebook import PROJECT, code_version, run_notebook
+from tools.notebook import PROJECT, code_version, default_parameters, run_notebook
 
 VALIDATION_IMAGES = 40
 """The images of each fold for early stopping; a tenth of fewer than 400, a hundredth of more than 4,000."""
@@ -43,10 +43,6 @@ SUMMARY = "crossval.json"
 
 SUSPICION = 1000
 """A label is suspect if the model holds its reading for this many times as probable."""
-
-
-TARGET_PRECISION = 0.99
-"""The notebook's default."""
 
 
 class CrossValidation(NamedTuple):
@@ -113,7 +109,7 @@ def cross_validate(data_dir, folds=5, seed=None):
         readings += rows
     assert len({row["file"] for row in readings}) == len(readings) == _images_of(runs[0])
     observations = calibration.join(observed)
-    fitted = calibration.fit(observations, parameters.get("target_precision", TARGET_PRECISION))
+    fitted = calibration.fit(observations, {**default_parameters(), **parameters}["target_precision"])
     for row, confidence in zip(readings, observations.confidences(fitted["temperature"]), strict=True):
         row["confidence"] = float(confidence)  # of all folds by one temperature
     summary = {
@@ -139,9 +135,9 @@ def find_images(data_dir, parameters):
     Returns:
         A list of `utils.Sample`s.
     """
-    width = parameters.get("image_width") or model_size.LARGEST_WIDTH
-    drop_copy_number = parameters.get("drop_copy_number", True)
-    return utils.find_images(data_dir, width // model_size.NARROW_STEP, drop_copy_number)[0]
+    parameters = {**default_parameters(), **parameters}
+    most_steps = (parameters["image_width"] or model_size.LARGEST_WIDTH) // model_size.NARROW_STEP
+    return utils.find_images(data_dir, most_steps, parameters["drop_copy_number"])[0]
 
 
 def _observe(run_dir, rows, by_name):
