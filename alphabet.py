@@ -3,6 +3,8 @@
 Nothing else in the project knows a class number.
 """
 
+from collections import Counter
+
 import numpy as np
 
 BLANK = 0
@@ -42,7 +44,7 @@ class Alphabet:
         wrong = [character for character in characters if len(character) != 1]
         if wrong:
             raise ValueError(f"Expected single characters. Received: {wrong}")
-        twice = sorted({c for c in characters if characters.count(c) > 1})
+        twice = sorted(character for character, count in Counter(characters).items() if count > 1)
         if twice:
             raise ValueError(f"Expected every character once. Received twice: {''.join(twice)!r}")
         self.characters = "".join(characters)

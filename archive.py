@@ -5,6 +5,9 @@ import os
 import zipfile
 from pathlib import Path
 
+import files
+import safety
+
 DESCRIPTION = "reader.json"
 """The member of a Keras archive, and the entry of an ONNX file's metadata, that describes the reader."""
 
@@ -18,12 +21,23 @@ class OnnxModel:
     Attributes:
         description: what the file's metadata say of the reader, a text.
         input_shape, output_shape: the shapes of images and log-probabilities.
+        threads, batch_size: how many batches, of how many images, are best read at once.
+
+    Raises:
+        ValueError: if the file holds anything that a reader does not need.
     """
 
     def __init__(self, path):
         import onnxruntime
 
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        content = Path(path).read_bytes()
+        safety.check_onnx(content)
+        # A thread for each batch, and several batches at once: threads within a batch would wait for
+        # each other at every node.
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.threads, self.batch_size = os.cpu_count() or 1, 16
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
         self._name, self.input_shape, self.output_shape = image.name, tuple(image.shape), tuple(output.shape)
         self.description = self._session.get_modelmeta().custom_metadata_map[DESCRIPTION]
@@ -45,20 +59,14 @@ def save(model, description, path):
         description: a dictionary that JSON can hold.
         path: the file to write; its name ends in `.keras`.
     """
-    path = Path(path)
-    unfinished = path.with_name(f"{path.stem}.unfinished.keras")
-    try:
+    with files.whole(Path(path)) as unfinished:
         model.save(unfinished)
         with zipfile.ZipFile(unfinished, "a") as archive:
             archive.writestr(DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
-        os.replace(unfinished, path)
-    except OSError:  # a full disk, for one
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def load(path):
-    """Opens what `save` or `tools.export` wrote. No code of the file is run (Keras's safe mode).
+    """Opens what `save` or `tools.export` wrote. No code of the file is run: `safety` looks through it first.
 
     Args:
         path: a `.keras` or an `.onnx` file; the latter needs onnxruntime in
@@ -77,7 +85,7 @@ def load(path):
     model, text = (_load_onnx if path.suffix == ".onnx" else _load_keras)(path)
     try:
         return model, json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise no_reader(path, error) from error
 
 
@@ -92,12 +100,10 @@ def no_reader(path, error):
 def _load_keras(path):
     """Opens a Keras archive: its model and the text of its description."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read(DESCRIPTION)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise no_reader(path, error) from error
-    try:
+        text = safety.check_keras(path)
         import keras  # here, so that reading from ONNX lives without Keras
+    except ValueError as error:
+        raise no_reader(path, error) from error
     except ImportError as error:
         raise ValueError(
             f"Expected Keras and TensorFlow, to read with {path}. Without them, export it to ONNX."

@@ -21,8 +21,6 @@ SURE = 0.95
 BINS = 10
 """The bins of a reliability diagram, each a tenth of confidence."""
 
-BATCH_SIZE = 64
-
 
 class Observations(NamedTuple):
     """Readings of labelled images by a model that was not trained on them.
@@ -53,7 +51,8 @@ def observe(reader, samples):
     Returns:
         `Observations`.
     """
-    batches = [samples[start : start + BATCH_SIZE] for start in range(0, len(samples), BATCH_SIZE)]
+    size = reader.batch_size
+    batches = [samples[start : start + size] for start in range(0, len(samples), size)]
     log_probabilities = np.concatenate(
         [
             reader.log_probabilities(reader.prepare([sample.path for sample in batch]), temperature=1.0)

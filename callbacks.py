@@ -1,5 +1,6 @@
-"""What watches a training: a line for each epoch, and early stopping that waits for take-off."""
+"""What watches a training: a line for each epoch, warnings, and early stopping that waits for take-off."""
 
+import math
 import statistics
 import time
 
@@ -7,12 +8,24 @@ import keras
 
 from terminal import report
 
+TAKE_OFF_DUE = 15
+"""The epoch by which a validation image should have been read: with the defaults it is the third to fifth."""
+
+RISEN = 3.0
+"""A training loss so many times the lowest before has risen, and not just wavered."""
+
 
 class Progress(keras.callbacks.Callback):
-    """Reports a line for each epoch: loss, exact match on the validation images, time left."""
+    """Reports a line for each epoch: loss, exact match on the validation images, time left.
+
+    It warns, once, when not a single validation image has been read though that
+    is overdue, and when the training loss has risen, and says what to try.
+    """
 
     def on_train_begin(self, logs=None):
         self.seconds = []
+        self.lowest_loss = math.inf
+        self.taken_off = self.warned_of_rise = False
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
@@ -27,6 +40,21 @@ class Progress(keras.callbacks.Callback):
             f"validation loss {logs['val_loss']:6.3f}  exact match {logs['val_exact_match']:6.1%}  "
             f"{self.seconds[-1]:4.1f} s  {left / 60:4.1f} min left"
         )
+        self.taken_off = self.taken_off or logs["val_exact_match"] > 0
+        if epoch + 1 == TAKE_OFF_DUE and not self.taken_off:
+            report(
+                f"WARNING: after {epoch + 1} epochs not one validation image has been read; most trainings "
+                "read the first within 5. Do the labels say what the images show? Try, one at a time: half "
+                "the OCR_LEARNING_RATE, twice the OCR_WARMUP_EPOCHS, half the OCR_AUGMENTATION, more images."
+            )
+        if logs["loss"] > RISEN * self.lowest_loss and not self.warned_of_rise:
+            self.warned_of_rise = True
+            report(
+                f"WARNING: the training loss has risen from {self.lowest_loss:.3g} to {logs['loss']:.3g}. "
+                "The learning rate may be too high. Try half the OCR_LEARNING_RATE, or twice the "
+                "OCR_WARMUP_EPOCHS."
+            )
+        self.lowest_loss = min(self.lowest_loss, logs["loss"])
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -42,9 +70,15 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     validation images, so that a wrong label among them does not end the
     training.
 
+    A loss that is not finite ends the training: nothing comes back from that.
+
     Args:
         patience: epochs without a better clipped loss before the training
             stops, once it has taken off.
+
+    Raises:
+        ValueError: if the loss of the first epoch is not finite, so that there
+            is nothing to keep.
     """
 
     def __init__(self, patience):
@@ -57,10 +91,26 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.taken_off = False
 
     def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["loss"] + logs["val_loss"]):
+            self._give_up(epoch, logs)
+            return
         self.taken_off = self.taken_off or logs["val_exact_match"] > 0
         if not self.taken_off:
             self.wait = -1  # Keras adds one, which leaves the count at 0.
         super().on_epoch_end(epoch, logs)
+
+    def _give_up(self, epoch, logs):
+        """Ends a training whose loss is not finite."""
+        what = (
+            f"the loss of epoch {epoch + 1} is not finite (training {logs['loss']}, validation "
+            f"{logs['val_loss']}): the weights have grown beyond all bounds. Half the OCR_LEARNING_RATE, or "
+            "twice the OCR_WARMUP_EPOCHS, should help; with another data type than float32, that one."
+        )
+        if self.best_weights is None:
+            raise ValueError(f"Nothing was learnt: {what}")
+        report(f"WARNING: {what} The best epoch so far, {self.best_epoch + 1}, is kept.")
+        self.stopped_epoch = epoch
+        self.model.stop_training = True
 
     def restore_best(self):
         """Gives the model the weights of the best epoch so far; returns whether there is one."""

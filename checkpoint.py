@@ -6,16 +6,25 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 import time
 from pathlib import Path
 
+import filelock
 import keras
 import numpy as np
 
+import files
+from configuration import PROJECT
 from terminal import printable
 
 FINISHED = "metrics.json"
 """The file that a run writes last: a run that has it is finished."""
+
+LOCK = ".lock"
+"""The file that a run holds a lock on for as long as its process lives, so that no other writes beside it."""
+
+_locks = []
 
 
 def fingerprint(samples):
@@ -35,8 +44,8 @@ def open_run(runs_dir, name, numbered, parameters, model, splits):
     """Finds the folder for a training: that of an unfinished run of the same kind, or a new one.
 
     A run goes on only if its parameters (but for the target precision, which
-    trains nothing), its model's configuration and its images are those of now.
-    A finished run is never touched.
+    trains nothing), its model's configuration and its images are those of now,
+    and no other process is training there. A finished run is never touched.
 
     Args:
         runs_dir: the folder of all runs.
@@ -59,24 +68,40 @@ def open_run(runs_dir, name, numbered, parameters, model, splits):
     number = 1
     while True:
         folder = Path(runs_dir, name if number == 1 and not numbered else f"{name}-{number}").absolute()
-        if not folder.exists() or _is_empty(folder):
+        if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
+        difference = _difference(folder, identity) or _lock(folder) or _difference(folder, identity)
+        if difference is None and _is_empty(folder):
             write_json(folder / "config.json", {"identity": identity, "environment": environment()})
             return folder, "\n".join([*passed_over, f"new run: {folder}"])
-        difference = _difference(folder, identity)
         if difference is None:
             return folder, f"goes on with the unfinished run: {folder}"
         passed_over.append(f"leaves {folder.name} alone: {difference}")
         number += 1
 
 
+def _lock(folder):
+    """Locks a run's folder until this process ends; returns why that cannot be, or None."""
+    lock = filelock.FileLock(folder / LOCK, is_singleton=True)  # a notebook's cell may run twice
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return "another process is training there"
+    _locks.append(lock)
+    return None
+
+
 def _is_empty(folder):
-    """Whether a run was killed before it had written its first file."""
-    return folder.is_dir() and all(path.name == "config.json.unfinished" for path in folder.iterdir())
+    """Whether a run is new, or was killed before it had written its first file."""
+    return all(path.name in (LOCK, "config.unfinished.json") for path in folder.iterdir())
 
 
 def _difference(folder, identity):
-    """Why a run cannot go on, or None if it can."""
+    """Why a run cannot go on, or begin in an empty folder; None if it can."""
+    if not folder.is_dir():
+        return "it is no folder"
+    if _is_empty(folder):
+        return None
     if (folder / FINISHED).exists():
         return "it is finished"
     try:
@@ -89,10 +114,21 @@ def _difference(folder, identity):
     return "; ".join(f"{key} changed from {before.get(key)!r} to {identity[key]!r}" for key in changed)
 
 
+def commit():
+    """The commit of the project's code, with `-dirty` where files were changed since; None without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
 def environment():
-    """What the training ran on: versions, backend and machine, as a dictionary."""
+    """What the training ran on: code, versions, backend and machine, as a dictionary."""
     packages = ("keras", "tensorflow", "numpy", "pillow")
     return {
+        "commit": commit(),
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
         "backend": keras.backend.backend(),
@@ -101,26 +137,26 @@ def environment():
 
 
 def write_json(path, content):
-    """Writes a JSON file beside its place and moves it there, so that it is whole or not there."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    """Writes a JSON file, which is whole or not there."""
+    with files.whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path, rows, columns=None):
-    """Writes a table beside its place and moves it there, so that it is whole or not there.
+    """Writes a table as CSV, which is whole or not there.
 
     Args:
         path: the `Path` of the file.
         rows: a list of dictionaries with the same keys.
         columns: those keys; needed only where there may be no row.
     """
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        files.whole(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(unfinished, path)
 
 
 def write_readings(path, images_dir, samples, readings):
@@ -228,9 +264,8 @@ class Checkpoint(keras.callbacks.Callback):
         content = {f"variable {number}": np.asarray(v) for number, v in enumerate(self._variables())}
         content |= {f"best weight {number}": w for number, w in enumerate(self.early_stopping.best_weights)}
         content |= {"early stopping": json.dumps(stopping), "history": json.dumps(history)}
-        unfinished = self.path.with_name("checkpoint.unfinished.npz")
-        np.savez(unfinished, **content)
-        os.replace(unfinished, self.path)
+        with files.whole(self.path) as unfinished:
+            np.savez(unfinished, **content)
         self.history = history  # An epoch counts once it is saved.
 
     def _variables(self):

@@ -1,6 +1,7 @@
 """The command line of `reader.py`."""
 
 import argparse
+import json
 import math
 import os
 import re
@@ -64,7 +65,12 @@ def parse(arguments):
     """Parses the command line."""
     parser = argparse.ArgumentParser(prog="reader.py", description="Reads the text in images.")
     parser.add_argument("model", metavar="MODEL", help="a saved reader, runs/…/reader.keras; it comes first")
-    parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="images, or folders of images")
+    parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="*", help="images, or folders of images")
+    parser.add_argument(
+        "--info",
+        action="store_true",
+        help="print what the reader is and where it comes from, and read nothing",
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--csv", dest="write", action="store_const", const=results.write_csv, help="CSV")
     shape.add_argument(
@@ -93,6 +99,8 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     if options.resume and not options.out:
         parser.error("--resume goes on with the file of --out")
+    if bool(options.images) == options.info:
+        parser.error("expected images to read, or --info alone")
     return options
 
 
@@ -111,6 +119,9 @@ def main(arguments=None):
     try:
         files = images.find_files(options.images)
         reader = Reader.load(options.model)
+        if options.info:
+            print(json.dumps(reader.describe(), indent=2, ensure_ascii=False))
+            return 0
         layout = results.Layout(
             options.top, options.characters, least_confidence(options.min_confidence, reader)
         )

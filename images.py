@@ -6,6 +6,8 @@ pixels that were made in another way than those it learnt from.
 
 import contextlib
 import io
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,34 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 LARGEST_IMAGE = 40_000_000
 """Pixels. A snippet of text has thousands; more than this is a mistake or an attack."""
+
+LARGEST_FILE = 200_000_000
+"""Bytes, for the same reason: more than the largest image takes unpacked."""
+
+
+def read_file(path):
+    """Reads the bytes of an image's file.
+
+    Args:
+        path: its path.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        ValueError: if it is no regular file but a pipe or a device, on which one
+            might wait for ever; if it cannot be read or is too large. The
+            message is the reason, without the path.
+    """
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("is not a regular file")
+        if found.st_size > LARGEST_FILE:
+            raise ValueError(f"is too large: {found.st_size:,} bytes, at most {LARGEST_FILE:,} allowed")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror or error}") from error
 
 
 def load_image(source):
@@ -39,15 +69,12 @@ def load_image(source):
 
     Raises:
         ValueError: if the source is not a whole, readable image of at most
-            `LARGEST_IMAGE` pixels. The message is the reason, without the
+            `LARGEST_IMAGE` pixels and `LARGEST_FILE` bytes. The message is the reason, without the
             path: the caller knows which file it was.
     """
     if isinstance(source, np.ndarray):
         return _flatten(_image_from_array(source))
-    try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror or error}") from error
+    content = source if isinstance(source, bytes) else read_file(source)
     if not content:
         raise ValueError("is empty (0 bytes)")
     try:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 import calibration
+import files
 from alphabet import BLANK
 from decoding import character_steps
 from terminal import in_kernel
@@ -33,12 +34,18 @@ def show(figure, path=None):
         figure: a matplotlib `Figure`.
         path: the `Path` of the PNG to write, or None to show it only.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
     if path is not None:
-        path.write_bytes(buffer.getvalue())
+        save(figure, path)
     if in_kernel():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
         display(Image(buffer.getvalue()))
+
+
+def save(figure, path):
+    """Saves a figure as a PNG, which is whole or not there."""
+    with files.whole(path) as unfinished:
+        figure.savefig(unfinished)
 
 
 def _grid(prepared, captions):

@@ -4,10 +4,17 @@
 
 prints a line for each image: its file, its text and the confidence. What may
 be read can be narrowed down: `--length 4-6`, `--pattern AA-999`, `--words FILE`.
+
+    python reader.py --info MODEL
+
+prints what the reader is and where it comes from.
 """
 
+import itertools
 import math
 import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +25,6 @@ import images
 from alphabet import Alphabet
 from constraints import Constraint
 from decoding import character_probabilities, greedy_decode, log_softmax, search, text_log_probabilities
-
-BATCH_SIZE = 64
 
 
 class Reading(NamedTuple):
@@ -56,6 +61,8 @@ class Reader:
     Attributes:
         image_width, image_height: the size that images are fitted to, in pixels.
         time_steps: the steps in which the model reads an image.
+        batch_size: the images that the model is given at once.
+        threads: the batches that are read at the same time.
 
     Example:
 
@@ -72,6 +79,7 @@ class Reader:
         self.temperature, self.threshold = temperature, threshold
         _, self.image_width, self.image_height, _ = model.input_shape
         _, self.time_steps, _ = model.output_shape
+        self.batch_size, self.threads = getattr(model, "batch_size", 64), getattr(model, "threads", 1)
 
     @classmethod
     def load(cls, path):
@@ -165,22 +173,25 @@ class Reader:
             Tuples of a source and its `Reading`, or the `ValueError` that says
             why it could not be read, in the order of the sources.
         """
-        batch = []
-        for source in sources:
-            try:
-                batch.append((source, images.prepare_image(source, self.image_width, self.image_height)))
-            except ValueError as error:
-                batch.append((source, error))
-            if len(batch) == BATCH_SIZE:
-                yield from self._read_batch(batch, constraint, top, characters)
-                batch = []
-        yield from self._read_batch(batch, constraint, top, characters)
+        sources = iter(sources)
+        batches = iter(lambda: list(itertools.islice(sources, self.batch_size)), [])
+        for results in _in_threads(
+            lambda batch: self._read_batch(batch, constraint, top, characters), batches, self.threads
+        ):
+            yield from results
 
     def _read_batch(self, batch, *how):
-        good = [image for _, image in batch if isinstance(image, np.ndarray)]
+        """Reads a batch of sources; returns what `read_each` yields of them, a list."""
+        prepared = []
+        for source in batch:
+            try:
+                prepared.append(images.prepare_image(source, self.image_width, self.image_height))
+            except ValueError as error:
+                prepared.append(error)
+        good = [image for image in prepared if isinstance(image, np.ndarray)]
         readings = iter(self.read_prepared(np.stack(good), *how) if good else [])
-        for source, image in batch:
-            yield source, next(readings) if isinstance(image, np.ndarray) else image
+        found = [next(readings) if isinstance(image, np.ndarray) else image for image in prepared]
+        return list(zip(batch, found, strict=True))
 
     def read_prepared(self, prepared, constraint=None, top=1, characters=False):
         """Reads images that `images.prepare_image` made ready.
@@ -241,6 +252,21 @@ class Reader:
         )
         each = character_probabilities(log_probabilities, texts[0][0]).tolist() if characters else ()
         return first._replace(alternatives=tuple(others), character_confidences=tuple(each))
+
+
+def _in_threads(function, items, threads):
+    """Maps a function over an iterable, as `map` does, in several threads and only a little ahead."""
+    if threads == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque()
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _is_number(value, least, most):

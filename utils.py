@@ -118,8 +118,6 @@ def _check(path, label, time_steps):
         raise ValueError("has a name that is not UTF-8; rename it")
     if not path.name.lower().endswith(images.SUFFIXES):
         raise ValueError(f"is not one of {', '.join(images.SUFFIXES)}")
-    if not path.is_file():
-        raise ValueError("is not a regular file")
     if label is None:
         raise ValueError(f"is not listed in {LABELS_FILE}")
     if not label:
@@ -131,10 +129,7 @@ def _check(path, label, time_steps):
             f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, "
             f"the model has {time_steps}; a larger image_width gives more, unless a reader is started from"
         )
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror or error}") from error
+    content = images.read_file(path)
     height, width = images.load_image(content).shape
     return Sample(path, label, (width, height), hashlib.sha256(content).hexdigest())
 
@@ -245,6 +240,28 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
         )
     assert sum(map(len, splits.values())) == len(samples)
     return splits["training"], splits["validation"], splits["test"]
+
+
+def describe_splits(training, validation, test):
+    """Writes how many images each split has, and which of their characters no training image shows.
+
+    Args:
+        training, validation, test: lists of `Sample`s.
+
+    Returns:
+        A string of one line, or of two.
+    """
+    summary = f"training {len(training)}, validation {len(validation)}, test {len(test)} images"
+    learnt = {character for sample in training for character in sample.label}
+    unknown = Counter(c for sample in validation + test for c in sorted(set(sample.label) - learnt))
+    if not unknown:
+        return summary
+    listed = ", ".join(f"{character!r} ({count})" for character, count in sorted(unknown.items()))
+    return (
+        f"{summary}\nWARNING: characters that no training image shows, and in how many validation and test "
+        f"images they are: {listed}. They cannot be learnt, so those images cannot be read. More images with "
+        "them would help."
+    )
 
 
 def encode_single_sample(sample, alphabet, image_width, image_height, longest_label):

@@ -14,6 +14,7 @@ class Log(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["val_loss"], logs["val_exact_match"] = self.rows[epoch]
+        logs["loss"] = logs["val_loss"]
         logs["val_clipped_loss"] = logs["val_loss"]
 
 
@@ -103,3 +104,39 @@ def test_best_weights_come_back_after_an_interrupt_and_there_are_none_before_the
             train(stopping, [3.0, 4.0, 5.0], [0.1] * 3, Interrupt(epoch))
         assert stopping.restore_best() is expected
     assert float(stopping.model.get_weights()[0][0, 0]) == float(stopping.best_weights[0][0, 0])
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_loss_that_is_not_finite_ends_the_training_and_the_best_epoch_so_far_is_kept(wrong, capsys):
+    stopping = EarlyStopping(patience=9)
+    weights, final = train(stopping, [9.0, 7.0, 8.0, wrong, 1.0], [0.0, 0.1, 0.1, 0.0, 1.0])
+    assert len(weights) == 4
+    assert final == weights[1]
+    said = capsys.readouterr().out
+    assert "the loss of epoch 4 is not finite" in said
+    assert "OCR_LEARNING_RATE" in said
+    assert "The best epoch so far, 2, is kept." in said
+
+
+def test_loss_that_never_was_finite_is_an_error_that_says_what_to_try():
+    with pytest.raises(ValueError, match=r"Nothing was learnt: the loss of epoch 1.*OCR_LEARNING_RATE"):
+        train(EarlyStopping(patience=9), [float("nan"), 1.0], [0.0, 0.0])
+
+
+def test_take_off_that_is_overdue_is_told_once(capsys):
+    train(EarlyStopping(patience=99), [16.0] * 40, [0.0] * 40, Progress())
+    said = capsys.readouterr().out
+    assert said.count("WARNING") == 1
+    assert "after 15 epochs not one validation image has been read" in said
+
+
+def test_training_that_has_taken_off_is_not_warned_of(capsys):
+    train(EarlyStopping(patience=99), [16.0] * 10 + [1.0] * 10, [0.0] * 10 + [0.5] + [0.0] * 9, Progress())
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_loss_that_rises_is_told_once_with_what_to_try(capsys):
+    train(EarlyStopping(patience=99), [16.0, 2.0, 5.9, 6.1, 50.0], [0.1] * 5, Progress())
+    said = capsys.readouterr().out
+    assert said.count("WARNING") == 1
+    assert "the training loss has risen from 2 to 6.1. The learning rate may be too high" in said

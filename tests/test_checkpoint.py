@@ -93,7 +93,7 @@ def test_run_of_other_parameters_images_or_model_is_left_alone_and_the_differenc
         assert difference in why
 
 
-@pytest.mark.parametrize("left", [[], ["config.json.unfinished"]])
+@pytest.mark.parametrize("left", [[], ["config.unfinished.json"]])
 def test_run_that_was_killed_before_its_first_file_begins_in_its_folder(tmp_path, samples, left):
     folder = tmp_path / "runs" / "run"
     folder.mkdir(parents=True)
@@ -109,6 +109,59 @@ def test_folder_that_is_no_run_is_left_alone(tmp_path, samples):
     folder, why = open_here(tmp_path, samples)
     assert folder.name == "run-2"
     assert "no readable config.json" in why
+
+
+def test_two_processes_never_write_into_one_folder(tmp_path, samples):
+    script = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(); input()"
+    folder, _ = open_here(tmp_path / "before", samples)
+    config = (folder / "config.json").read_bytes()
+    other = tmp_path / "runs" / "run"
+    other.mkdir(parents=True)
+    for unfinished in (False, True):
+        if unfinished:
+            (other / "config.json").write_bytes(config)
+        process = subprocess.Popen(
+            [sys.executable, "-uc", script, other / checkpoint.LOCK],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        process.stdout.readline()
+        before = {path.name: path.read_bytes() for path in other.iterdir()}
+        again, why = open_here(tmp_path, samples)
+        assert again.name == "run-2"
+        if not unfinished:
+            assert "leaves run alone: another process is training there" in why
+        assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+        process.kill()
+        process.communicate()
+    assert open_here(tmp_path, samples)[0] == other  # a lock ends with its process
+
+
+def test_run_folder_that_is_a_file_is_left_alone(tmp_path, samples):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "run").write_text("mine")
+    folder, why = open_here(tmp_path, samples)
+    assert folder.name == "run-2"
+    assert "leaves run alone: it is no folder" in why
+
+
+def test_config_tells_the_commit_and_whether_files_were_changed_since(tmp_path, monkeypatch):
+    def git(*arguments):
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    monkeypatch.setattr(checkpoint, "PROJECT", tmp_path)
+    assert checkpoint.commit() is None
+    git("init")
+    (tmp_path / "file").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "x")
+    git("tag", "-a", "v1", "-m", "x")
+    assert checkpoint.environment()["commit"] == git("rev-parse", "HEAD")
+    (tmp_path / "file").write_text("2")
+    assert checkpoint.environment()["commit"] == git("rev-parse", "HEAD") + "-dirty"
 
 
 def training(folder, samples, epochs, stop_after=None):
@@ -202,7 +255,7 @@ def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
         averaging, stopping = keras.callbacks.SwapEMAWeights(swap_on_epoch=True), EarlyStopping(99)
         class Log(keras.callbacks.Callback):
             def on_epoch_end(self, epoch, logs=None):
-                logs["val_clipped_loss"], logs["val_exact_match"] = 1.0, 0.0
+                logs |= {"val_loss": 1.0, "val_clipped_loss": 1.0, "val_exact_match": 0.0}
                 print(epoch, flush=True)
         saved = Checkpoint(sys.argv[1], averaging, stopping)
         x, y = np.ones((1, 1)), np.ones((1, 1_000_000))

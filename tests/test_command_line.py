@@ -236,3 +236,16 @@ def test_full_disk_behind_stdout_is_told_in_a_line(saved, shipped):
         done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "the output cannot be written: No space left on device."
+
+
+def test_info_prints_where_a_reader_comes_from(saved, run):
+    done = run("--info", saved)
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == Reader.load(saved).describe()
+
+
+def test_info_and_images_at_once_or_neither_is_an_error(saved, shipped, run):
+    for arguments in ([saved], [saved, shipped[0], "--info"]):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert "expected images to read, or --info alone" in done.stderr

@@ -6,7 +6,6 @@ import pytest
 
 import archive
 import images
-import reader
 from archive import DESCRIPTION
 from conftest import ALPHABET, full_disk
 from constraints import Constraint
@@ -65,11 +64,23 @@ def test_confidence_is_the_probability_of_the_text_by_keras_s_ctc_loss(saved, sh
         assert reading.confidence == pytest.approx(float(np.exp(-loss[0])), rel=1e-3)
 
 
-def test_more_images_than_a_batch_are_read_in_their_order(saved, shipped, monkeypatch):
-    monkeypatch.setattr(reader, "BATCH_SIZE", 4)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_more_images_than_a_batch_are_read_in_their_order(saved, shipped, threads):
     loaded = Reader.load(saved)
+    loaded.batch_size, loaded.threads = 4, threads
     together = loaded.read(shipped[:10])
     assert [reading.text for reading in together] == [loaded.read([path])[0].text for path in shipped[:10]]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sources_are_taken_only_a_little_ahead_of_their_readings(saved, shipped, threads):
+    loaded = Reader.load(saved)
+    loaded.batch_size, loaded.threads = 2, threads
+    taken = []
+    readings = loaded.read_each(taken.append(path) or path for path in shipped[:40])
+    for number, _ in enumerate(readings, start=1):
+        assert len(taken) <= number + 2 * (threads + 1)
+    assert number == 40
 
 
 def test_unreadable_image_is_named_and_costs_no_other(saved, shipped, tmp_path):

@@ -184,6 +184,15 @@ def test_more_folds_than_images_are_refused(samples):
         utils.split_data(samples[:4], 0, fold=10, folds=10)
 
 
+def test_characters_that_no_training_image_shows_are_told(samples):
+    labelled = [
+        [samples[0]._replace(label=label) for label in labels] for labels in (["aab"], ["bcc"], ["ca", "d"])
+    ]
+    assert utils.describe_splits(*labelled).splitlines()[0] == "training 1, validation 1, test 2 images"
+    assert "'c' (2), 'd' (1)." in utils.describe_splits(*labelled)
+    assert "WARNING" not in utils.describe_splits(labelled[0], labelled[0], labelled[0])
+
+
 def test_set_without_a_seed_gives_every_image_once_in_order(samples):
     encode = encoder(samples)
     data = utils.get_data(samples, encode, batch_size=8)
@@ -303,7 +312,7 @@ def test_odd_entries_of_a_folder_are_listed_and_cost_no_other(tmp_path):
         "b.png has a label with a control character: 'a\\nb'",
         "caf\\xe9.png has a name that is not UTF-8",
         "linked is a folder that is not entered",
-        "gone.png is not a regular file",
+        "gone.png cannot be read: No such file or directory",
         "pipe.png is not a regular file",
     ]:
         assert line in summary

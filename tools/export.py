@@ -43,10 +43,12 @@ class Graph:
         nodes: the nodes so far.
         weights: the constants so far, a dictionary from name to array.
         value: the name of the last node's output.
+        columns: the height and features of the columns that the last value
+            still has to be cut into, or None.
     """
 
     def __init__(self, value):
-        self.nodes, self.weights, self.value = [], {}, value
+        self.nodes, self.weights, self.value, self.columns = [], {}, value, None
 
     def add(self, operation, *arrays, **attributes):
         """Adds a node that takes the last value and some constants; its output becomes the last value."""
@@ -78,6 +80,8 @@ def _batch_normalisation(graph, layer):
     before = graph.nodes[-1]
     if before.op_type == "MaxPool" and (scale > 0).all():
         before = graph.nodes[-2]  # a positive factor does not change which value is the largest
+    elif [node.op_type for node in graph.nodes[-3:]] == COLUMNS_TO_STEPS:
+        before = graph.nodes[-3]
     if before.op_type == "Conv":
         kernel, bias = before.input[1:]
         graph.weights[kernel] = graph.weights[kernel] * scale[:, None, None, None]
@@ -103,17 +107,32 @@ def _activation(graph, layer):
 
 
 def _columns(graph, layer):
-    # (batch, features, width, height) becomes (width, batch, height × features): time comes first.
-    graph.add("Transpose", perm=[2, 0, 3, 1])
-    graph.add("Reshape", np.array([0, 0, layer.output.shape[-1]]))
+    _, width, height, features = layer.input.shape
+    if tuple(layer.output.shape) != (None, width, height * features):
+        raise ValueError(f"a shape that is not that of columns: {layer.output.shape}")
+    graph.columns = height, features
+
+
+COLUMNS_TO_STEPS = ["Conv", "Squeeze", "Transpose"]
+"""The nodes that a dense layer over columns becomes."""
 
 
 def _dense(graph, layer):
     if layer.activation is not keras.activations.linear:
         raise ValueError("an activation of its own")
-    graph.add("MatMul", np.array(layer.kernel))
-    if layer.use_bias:
-        graph.add("Add", np.array(layer.bias))
+    kernel, bias = np.array(layer.kernel), np.array(layer.bias) if layer.use_bias else None
+    if graph.columns:
+        # Over a whole column, it is a convolution as high as the column, which needs no copy of the
+        # columns: (batch, features, width, height) becomes (width, batch, units), time first.
+        kernel = kernel.reshape(*graph.columns, -1).transpose(2, 1, 0)[:, :, None, :]
+        graph.add("Conv", kernel, np.zeros(len(kernel), "float32") if bias is None else bias)
+        graph.add("Squeeze", np.array([3]))
+        graph.add("Transpose", perm=[2, 0, 1])
+        graph.columns = None
+    else:
+        graph.add("MatMul", kernel)
+        if bias is not None:
+            graph.add("Add", bias)
 
 
 def _layer_normalisation(graph, layer):

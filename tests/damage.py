@@ -1,0 +1,76 @@
+"""Small images of every format, and ways to damage a file."""
+
+import io
+
+from PIL import Image, ImageDraw
+
+LARGE_NUMBERS = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f")
+
+
+def drawing(mode, size=(40, 16)):
+    """A small drawing in a mode of Pillow."""
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    draw.line((2, 2, size[0] - 3, size[1] - 3), fill="black", width=2)
+    draw.text((4, 2), "2b8", fill=(40, 60, 120))
+    return image.convert("L").convert("I;16") if mode == "I;16" else image.convert(mode)
+
+
+def encoded(form, mode, **options):
+    """The bytes of a drawing in a format."""
+    file = io.BytesIO()
+    drawing(mode).save(file, form, **options)
+    return file.getvalue()
+
+
+def small_files():
+    """A dictionary from a file's ending and mode to its bytes, for every format and mode that there is."""
+    frames = {"save_all": True, "append_images": [drawing("L").rotate(10)] * 2}
+    return {
+        **{
+            f"{mode}.png".replace(";", ""): encoded("PNG", mode)
+            for mode in ("1", "L", "P", "RGB", "RGBA", "I;16")
+        },
+        **{f"{mode}.jpg": encoded("JPEG", mode) for mode in ("L", "RGB", "CMYK")},
+        "progressive.jpeg": encoded("JPEG", "RGB", progressive=True),
+        **{f"{mode}.bmp": encoded("BMP", mode) for mode in ("1", "P", "RGB")},
+        "animated.gif": encoded("GIF", "P", **frames),
+        "lossy.webp": encoded("WEBP", "RGBA"),
+        "lossless.webp": encoded("WEBP", "RGB", lossless=True),
+        "pages.tif": encoded("TIFF", "L", **frames),
+        "packed.tiff": encoded("TIFF", "RGB", compression="tiff_lzw"),
+        "fax.tif": encoded("TIFF", "1", compression="group4"),
+    }
+
+
+def damaged(content, rng):
+    """Damages the bytes of a file in one to three ways.
+
+    Args:
+        content: the bytes.
+        rng: a `random.Random`.
+
+    Returns:
+        Other bytes (or, seldom, the same).
+    """
+    content = bytearray(content)
+    for _ in range(rng.randint(1, 3)):
+        # Headers are short and matter most: every second damage is within the first 64 bytes.
+        start = rng.randrange(min(len(content), rng.choice((64, 10**9))) or 1)
+        length = rng.choice((1, 2, 4, 16, 64))
+        match rng.randrange(7):
+            case 0:
+                del content[start:]
+            case 1:
+                del content[start : start + length]
+            case 2:
+                content[start:start] = content[start : start + length]
+            case 3:
+                content[start : start + length] = rng.randbytes(length)
+            case 4:
+                content[start : start + 4] = rng.choice(LARGE_NUMBERS)
+            case 5:
+                content[start:start] = bytes(length)
+            case 6 if content:
+                content[min(start, len(content) - 1)] ^= 1 << rng.randrange(8)
+    return bytes(content)

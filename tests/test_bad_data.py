@@ -1,0 +1,183 @@
+"""What people's folders hold, and what a stranger might put into one."""
+
+import os
+import struct
+import tempfile
+import unicodedata
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damage import damaged, encoded, small_files
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import images
+import utils
+from alphabet import Alphabet
+from labels import label_of
+
+FILES = small_files()
+
+
+def grey_or_reason(content):
+    """Opens an image; whatever else than a grey picture or a reason comes of it, fails."""
+    try:
+        grey = images.load_image(content)
+    except ValueError as reason:
+        assert str(reason)
+        return None
+    assert grey.dtype == np.uint8 and grey.ndim == 2 and grey.size > 0
+    return grey
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_and_mode_is_read(name):
+    assert grey_or_reason(FILES[name]).shape == (16, 40)
+
+
+@pytest.mark.parametrize("name", ["L.png", "RGB.jpg"])
+def test_file_that_is_cut_off_at_any_byte_is_refused_or_read(name):
+    whole = grey_or_reason(FILES[name])
+    read = [grey_or_reason(FILES[name][:length]) for length in range(len(FILES[name]))]
+    assert read[0] is None
+    assert sum(one is None for one in read) > 0.9 * len(read)
+    for one in read:
+        assert one is None or one.shape == whole.shape
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True)
+@given(name=st.sampled_from(sorted(FILES)), rng=st.randoms(use_true_random=False))
+def test_damaged_file_is_refused_or_read(name, rng):
+    grey_or_reason(damaged(FILES[name], rng))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(content=st.binary(max_size=200), name=st.sampled_from(sorted(FILES)))
+def test_anything_after_a_true_beginning_is_refused_or_read(content, name):
+    grey_or_reason(FILES[name][: len(FILES[name]) // 3] + content)
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width, height, pixels):
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+
+
+def test_decompression_bomb_is_refused():
+    with pytest.raises(ValueError, match="is too large"):
+        images.load_image(png(60_000, 60_000, b"\0" * 10_000_000))
+    with pytest.raises(ValueError, match="is too large"):
+        images.load_image(png(40_000, 1_001, b"\0" * 1000))
+
+
+def test_more_pixels_than_declared_are_not_unpacked():
+    assert grey_or_reason(png(10, 10, b"\0" * 50_000_000)) is not None
+
+
+def test_comment_that_unpacks_to_a_gigabyte_is_refused_or_passed_over():
+    bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"\0" * 200_000_000))
+    content = FILES["L.png"]
+    grey_or_reason(content[:33] + bomb + content[33:])  # behind the signature and the header
+
+
+def test_content_counts_and_not_the_ending(tmp_path):
+    (tmp_path / "2b8.png").write_bytes(FILES["RGB.jpg"])
+    (tmp_path / "x.jpg").write_text("hello")
+    samples, rejected = utils.find_images(tmp_path)
+    assert [sample.label for sample in samples] == ["2b8"]
+    assert rejected == [(tmp_path / "x.jpg", "is not an image")]
+
+
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=40
+) | st.sampled_from(
+    ["'\"`$(ls)", "a\nb", "🙂🙃", "שלום", "a b", "-rf", ".", "..", "…", "%s", "{}", "\\", "#", "a.b"]
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(name=NAMES)
+def test_any_name_gives_its_label_or_a_reason(name):
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{name}.png"
+        if len(os.fsencode(file)) > 255:
+            return
+        Path(folder, "good.png").write_bytes(FILES["L.png"])
+        Path(folder, file).write_bytes(FILES["RGB.png"])
+        samples, rejected = utils.find_images(folder)
+        found = {sample.path.name: sample.label for sample in samples}
+        reasons = {path.name: reason for path, reason in rejected}
+        utils.describe(samples, rejected).encode()
+        assert (found.keys() | reasons.keys()) == {"good.png", file}
+        if file in found:
+            assert found[file] == label_of(file) == unicodedata.normalize("NFC", found[file])
+
+
+def test_label_of_two_hundred_characters_and_five_thousand_different_ones_are_no_trouble(tmp_path):
+    characters = [chr(number) for number in range(0x4E00, 0x4E00 + 5000)]
+    for start in range(0, 5000, 60):  # 180 bytes of UTF-8 in a name
+        (tmp_path / f"{''.join(characters[start : start + 60])}.png").write_bytes(
+            encoded("PNG", "L") + struct.pack(">I", start)
+        )
+    (tmp_path / f"{'a' * 200}.png").write_bytes(FILES["RGB.png"])
+    samples, rejected = utils.find_images(tmp_path)
+    assert rejected == []
+    alphabet = Alphabet.from_labels(sample.label for sample in samples)
+    assert len(alphabet) == 5001
+    for sample in samples:
+        assert alphabet.decode(alphabet.encode_batch([sample.label], 200)[0]) == sample.label
+    assert len(utils.describe(samples, rejected)) < 100_000
+    _, (long,) = utils.find_images(tmp_path, time_steps=160)
+    assert "needs 399 time steps" in long.reason
+
+
+def test_file_that_vanishes_after_it_was_listed_costs_no_other(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(FILES["L.png"] + name.encode())
+    listed = list(utils._files_below(tmp_path))
+    (tmp_path / "b.png").unlink()
+    monkeypatch.setattr(utils, "_files_below", lambda folder: listed)
+    samples, rejected = utils.find_images(tmp_path)
+    assert [sample.label for sample in samples] == ["a", "c"]
+    assert rejected == [(tmp_path / "b.png", "cannot be read: No such file or directory")]
+
+
+def test_file_that_one_may_not_read_costs_no_other():
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a", "b"):
+            Path(folder, f"{name}.png").write_bytes(FILES["L.png"] + name.encode())
+        Path(folder, "b.png").chmod(0)
+        Path(folder).chmod(0o755)
+        me = os.geteuid()
+        os.seteuid(me or 65534)  # root may read everything
+        try:
+            samples, rejected = utils.find_images(folder)
+        finally:
+            os.seteuid(me)
+    assert [sample.label for sample in samples] == ["a"]
+    assert [reason for _, reason in rejected] == ["cannot be read: Permission denied"]
+
+
+@pytest.mark.parametrize("special", ["/dev/zero", "/dev/null", "/proc/self/mem"])
+def test_device_is_refused_and_not_read_for_ever(special):
+    with pytest.raises(ValueError, match="regular file|empty|cannot be read"):
+        images.load_image(special)
+
+
+def test_file_larger_than_any_image_is_refused_unread(tmp_path):
+    huge = tmp_path / "huge.png"
+    with huge.open("wb") as file:
+        file.truncate(10**12)  # a hole: it takes no room
+    with pytest.raises(ValueError, match="is too large: 1,000,000,000,000 bytes"):
+        images.load_image(huge)

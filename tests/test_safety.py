@@ -1,0 +1,349 @@
+import io
+import json
+import time
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import onnx
+import pytest
+from keras import layers
+from onnx import TensorProto, helper
+
+import safety
+from archive import DESCRIPTION
+from conftest import ALPHABET
+from reader import Reader
+from tools.export import build_onnx
+
+
+def members_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture
+def crafted(saved, tmp_path):
+    """Writes a saved reader anew with some members changed, added, or left out (None)."""
+
+    def write(compression=zipfile.ZIP_STORED, **changes):
+        path = tmp_path / "crafted.keras"
+        members = members_of(saved) | {name.replace("__", "."): content for name, content in changes.items()}
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            for name, content in members.items():
+                if content is not None:
+                    archive.writestr(name, content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def config(saved):
+    return json.loads(members_of(saved)["config.json"])
+
+
+def layer(config, kind):
+    return next(one for one in config["config"]["layers"] if one["class_name"] == kind)
+
+
+def refused(path, reason):
+    with pytest.raises(ValueError, match=f"(?s){path.name} is none: .*{reason}"):
+        Reader.load(path)
+
+
+def test_archive_written_anew_is_still_accepted(crafted):
+    assert Reader.load(crafted()).alphabet == ALPHABET
+
+
+def build(*hidden):
+    return keras.Sequential([keras.Input((16, 8, 1)), *hidden, layers.Dense(4)])
+
+
+def both_ways(recurrent, **options):
+    return layers.Bidirectional(recurrent(5, return_sequences=True, **options))
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        [layers.Conv2D(3, (3, 2), strides=(2, 3)), layers.Reshape((7, 9))],
+        [layers.Conv2D(3, 5, padding="same", strides=3, use_bias=False), layers.Reshape((6, 9))],
+        [layers.AveragePooling2D((3, 2), padding="same"), layers.Reshape((6, 4))],
+        [layers.MaxPooling2D((3, 2), strides=2), layers.Reshape((7, 4)), layers.Dense(3, use_bias=False)],
+        [
+            layers.Reshape((16, 8)),
+            layers.BatchNormalization(),
+            layers.LayerNormalization(),
+            layers.Dropout(0.1),
+        ],
+        [
+            layers.Reshape((16, 8)),
+            layers.BatchNormalization(center=False),
+            layers.LayerNormalization(scale=False),
+        ],
+        [layers.Reshape((16, 8)), both_ways(layers.GRU)],
+        [
+            layers.Reshape((16, 8)),
+            both_ways(layers.GRU, reset_after=False),
+        ],
+        [
+            layers.Reshape((16, 8)),
+            both_ways(layers.LSTM, use_bias=False),
+        ],
+    ],
+)
+def test_declared_shapes_are_those_that_keras_builds(hidden):
+    built = build(*hidden)
+    model = keras.Model(built.inputs[0], built.outputs[0])
+    config = json.dumps(keras.saving.serialize_keras_object(model)).encode()
+    assert sorted(safety.declared_shapes(config)) == sorted(tuple(weight.shape) for weight in model.weights)
+
+
+@keras.saving.register_keras_serializable(package="test")
+class Foreign(layers.Layer):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("foreign", "name"),
+    [(layers.Lambda(lambda x: x), "Lambda"), (Foreign(), "Foreign"), (layers.Add(), "Add")],
+)
+def test_layer_that_no_reader_needs_is_refused_by_name(foreign, name, crafted):
+    image = keras.Input((80, 24, 1))
+    x = foreign([image, image] if name == "Add" else image)
+    model = keras.Model(image, layers.Dense(ALPHABET.number_of_classes)(layers.Reshape((80, 24))(x)))
+    refused(
+        crafted(config__json=json.dumps(keras.saving.serialize_keras_object(model))),
+        f"'{name}'.*not accepted",
+    )
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"module": "os", "class_name": "system", "config": {}, "registered_name": None},
+        {"module": "builtins", "class_name": "function", "config": "eval", "registered_name": "function"},
+        {"class_name": "__lambda__", "config": {"value": "4wAAAA=="}},
+        {"module": "keras.layers", "class_name": "Dense", "config": {}, "registered_name": "test>Foreign"},
+        {"module": "keras.layers", "class_name": ["Dense"], "config": {}},
+        {"module": ["keras.layers"], "class_name": "Dense", "config": {}},
+    ],
+)
+def test_class_from_elsewhere_is_refused_wherever_it_hides(foreign, config, crafted):
+    layer(config, "Dense")["config"]["kernel_initializer"] = foreign
+    refused(crafted(config__json=json.dumps(config)), "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("Dense", {"units": 50_000}, "built for another shape"),
+        ("Dense", {"units": 10**12}, "whole number from 1"),
+        ("Dense", {"units": -1}, "whole number from 1"),
+        ("Dense", {"units": True}, "whole number from 1"),
+        ("Conv2D", {"filters": 60_000}, "absurd shape|another shape"),
+        ("Conv2D", {"groups": 2}, "without groups"),
+        ("MaxPooling2D", {"strides": [0, 1]}, "whole number from 1"),
+        ("MaxPooling2D", {"pool_size": [60_000, 1]}, "absurd shape"),
+        ("InputLayer", {"batch_shape": [None, 65_000, 65_000, 1]}, "another shape"),
+        ("InputLayer", {"batch_shape": [10**9, 80, 24, 1]}, "InputLayer of images"),
+        ("Reshape", {"target_shape": [20, 60_000]}, "as many values"),
+        ("BatchNormalization", {"axis": 1}, "last axis"),
+        ("Bidirectional", {"merge_mode": None}, "concatenates"),
+    ],
+)
+def test_absurd_shape_is_refused_before_anything_is_built(kind, change, reason, config, crafted):
+    layer(config, kind)["config"].update(change)
+    started = time.monotonic()
+    refused(crafted(config__json=json.dumps(config)), reason)
+    assert time.monotonic() - started < 5
+
+
+def test_shape_to_build_for_is_that_of_the_layer_before(config, crafted):
+    layer(config, "Dense")["build_config"]["input_shape"] = [None, 20, 10**9]
+    refused(crafted(config__json=json.dumps(config)), "built for another shape")
+
+
+def test_layers_that_stand_in_no_row_are_refused(config, crafted):
+    layer(config, "Dense")["inbound_nodes"][0]["args"][0]["config"]["keras_history"] = ["image", 0, 0]
+    refused(crafted(config__json=json.dumps(config)), "in one row")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"[" * 100_000,
+        b'{"config": {"layers": []}}',
+        b'{"config": {"layers": {}}}',
+        b"\xff",
+    ],
+)
+def test_configuration_that_is_none_is_refused(content, crafted):
+    refused(crafted(config__json=content), "")
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"[1]", b'"text"', b"\xff", b'{"alphabet": 7}'])
+def test_description_that_is_none_is_refused(content, crafted):
+    refused(crafted(reader__json=content), "")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "assets/x", "model.weights.h5/.."])
+def test_member_that_no_reader_has_is_refused_and_never_unpacked(name, saved, tmp_path):
+    path = tmp_path / "inner" / "crafted.keras"
+    path.parent.mkdir()
+    path.write_bytes(saved.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, "x")
+    refused(path, "expected the members")
+    assert [one.name for one in tmp_path.rglob("*")] == ["inner", "crafted.keras"]
+
+
+def test_member_that_is_there_twice_is_refused(saved, tmp_path):
+    path = tmp_path / "crafted.keras"
+    path.write_bytes(saved.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("config.json", "{}")
+    refused(path, "expected the members")
+
+
+@pytest.mark.parametrize("member", ["config__json", "reader__json", "metadata__json"])
+def test_zip_bomb_is_refused_without_unpacking_it(member, crafted):
+    bomb = crafted(zipfile.ZIP_DEFLATED, **{member: b" " * 50_000_000})
+    assert bomb.stat().st_size < 3_000_000
+    refused(bomb, "at most")
+
+
+def test_archive_cut_off_anywhere_is_refused(saved, tmp_path):
+    content, path = saved.read_bytes(), tmp_path / "cut.keras"
+    for length in [0, 1, 100, *np.linspace(200, len(content) - 1, 30, dtype=int)]:
+        path.write_bytes(content[:length])
+        refused(path, "")
+
+
+def weights(write, base=None):
+    """The bytes of an HDF5 file that `write` changes."""
+    file = io.BytesIO(base or b"")
+    with h5py.File(file, "a" if base else "w") as h5:
+        write(h5)
+    return file.getvalue()
+
+
+def replaced(saved, **how):
+    """Writes the weights of the last dense layer's bias in another way."""
+
+    def write(h5):
+        (name,) = [
+            f"layers/{one}/vars/1"
+            for one in h5["layers"]
+            if one.startswith("dense") and "1" in h5["layers"][one]["vars"]
+        ]
+        del h5[name]
+        if "link" in how:
+            h5[name] = how["link"]
+        else:
+            h5.create_dataset(name, **how)
+
+    return weights(write, members_of(saved)["model.weights.h5"])
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"link": h5py.ExternalLink("/etc/passwd", "/")}, "stored in it"),
+        ({"link": h5py.SoftLink("/layers")}, "stored in it"),
+        ({"shape": (8,), "dtype": "f4", "external": [("/etc/passwd", 0, 32)]}, "stored in it"),
+        ({"shape": (8,), "dtype": "i8"}, "as float32"),
+        ({"shape": (9,), "dtype": "f4"}, "other weights"),
+        ({"shape": (10**12,), "dtype": "f4", "chunks": (1000,)}, "more weights than it holds"),
+    ],
+)
+def test_weights_from_elsewhere_or_of_another_shape_are_refused(how, reason, saved, crafted):
+    refused(crafted(model__weights__h5=replaced(saved, **how)), reason)
+
+
+def test_damaged_weights_are_refused(saved, crafted):
+    whole = members_of(saved)["model.weights.h5"]
+    for content in [b"", b"text", whole[: len(whole) // 2]]:
+        refused(crafted(model__weights__h5=content), "")
+
+
+@pytest.fixture
+def written(model):
+    return build_onnx(model, Reader(model, ALPHABET).describe())
+
+
+def nested(kind, **attributes):
+    return helper.make_node(kind, ["image"], ["log_probabilities"], **attributes)
+
+
+GRAPH = helper.make_graph([], "inner", [], [])
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        (nested("Loop", body=GRAPH), "'Loop'.*not accepted"),
+        (nested("If", then_branch=GRAPH, else_branch=GRAPH), "'If'.*not accepted"),
+        (nested("ReadFile", domain="com.microsoft.extensions"), "'ReadFile'.*not accepted"),
+        (nested("Relu", domain="ai.onnx.contrib"), "'Relu' of 'ai.onnx.contrib'"),
+        (nested("Relu", body=GRAPH), "attribute 'body' of Relu"),
+        (nested("Conv", pads=[10**9] * 4), "attribute 'pads' of Conv"),
+        (nested("Reshape", axis=GRAPH), "attribute 'axis' of Reshape"),
+    ],
+)
+def test_onnx_operation_that_no_reader_needs_is_refused_by_name(node, reason, written, tmp_path):
+    written.graph.node.append(node)
+    onnx.save(written, tmp_path / "crafted.onnx")
+    refused(tmp_path / "crafted.onnx", reason)
+
+
+def test_onnx_weights_in_another_file_are_refused(written, tmp_path):
+    (tmp_path / "secret").write_bytes(b"\0" * 10**6)
+    tensor = written.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret")
+    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
+    refused(tmp_path / "crafted.onnx", "not stored in it")
+
+
+def test_onnx_weights_that_are_declared_larger_than_they_are_are_refused(written, tmp_path):
+    written.graph.initializer[0].dims[:] = [10**6, 10**6]
+    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
+    refused(tmp_path / "crafted.onnx", "not as declared")
+
+
+def test_onnx_image_of_an_absurd_shape_is_refused(written, tmp_path):
+    written.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 10**9
+    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
+    refused(tmp_path / "crafted.onnx", "absurd shape")
+
+
+def test_onnx_function_is_refused(written, tmp_path):
+    written.functions.add(name="Relu", domain="")
+    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
+    refused(tmp_path / "crafted.onnx", "functions")
+
+
+def test_onnx_that_is_none_or_cut_off_is_refused(written, tmp_path):
+    content = written.SerializeToString()
+    for wrong in [b"", b"text", content[:1000], content[: len(content) // 2], content[:-1], b"\x0a" * 1000]:
+        (tmp_path / "crafted.onnx").write_bytes(wrong)
+        refused(tmp_path / "crafted.onnx", "")
+
+
+def test_onnx_larger_than_any_reader_is_refused(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(safety, "LARGEST_ONNX", 1000)
+    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
+    refused(tmp_path / "crafted.onnx", "at most 1,000 are allowed")
+
+
+def test_description_is_that_of_the_checked_archive(saved):
+    assert json.loads(safety.check_keras(saved))["alphabet"] == ALPHABET.characters
+    assert DESCRIPTION in safety.MEMBERS
