@@ -1,6 +1,8 @@
 # make train   trains a reader on captcha_images/ with the notebook, as users do
 # make test    checks style and runs every test
 # make test-browser   tries the notebook in JupyterLab and the page, in a chromium that is installed
+# make torture   twenty kills of one training, a hundred thousand damaged images (half an hour)
+# make mutants   changes the code in small ways and counts the changes that no test notices
 # make crossval DATA=captcha_images   cross-validates the notebook on a folder of images
 # make bench DATA=captcha_images   measures speed beside other systems, and rewrites benchmarks/RESULTS.md (hours)
 # make bench-quick DATA=captcha_images   the main ratios, in about ten minutes
@@ -10,7 +12,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: train test test-browser crossval bench bench-quick notebook
+.PHONY: train test test-browser torture mutants crossval bench bench-quick notebook
 
 train: .venv/installed
 	@# runipy is not there on Python 3.12 and later.
@@ -19,10 +21,20 @@ train: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --ignore tests/browser --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest tests/*.py --numprocesses 2 --dist worksteal \
+		--cov --cov-report term:skip-covered --cov-fail-under 95
 
 test-browser: .venv/installed-dev
 	$(BIN)/python -m pytest tests/browser
+
+torture: .venv/installed-dev
+	$(BIN)/python -m pytest tests/torture --capture=no
+
+# What is not named here trains: alphabet, decoding, images, the schedule, the pure parts of metrics, splitting.
+mutants: .venv/installed-dev
+	$(BIN)/mutmut run "alphabet.*" "decoding.*" "images.*" "SquareRootScheduler.*" "metrics.x_*" "utils.x_split_data*"
+	$(BIN)/mutmut results
+	$(BIN)/python -m pytest tests/mutants
 
 DATA ?= captcha_images
 

@@ -82,7 +82,9 @@ def load(path):
     if not path.is_file():
         found = "That is a folder." if path.is_dir() else "There is no such file."
         raise ValueError(f"Expected a saved reader at {path}. {found}")
-    model, text = (_load_onnx if path.suffix == ".onnx" else _load_keras)(path)
+    if path.suffix not in LOADERS:  # Keras takes the ending for the format, and some formats hold code
+        raise no_reader(path, f"its name ends in none of {', '.join(LOADERS)}")
+    model, text = LOADERS[path.suffix](path)
     try:
         return model, json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -125,3 +127,6 @@ def _load_onnx(path):
     except Exception as error:  # onnxruntime raises many kinds.
         raise no_reader(path, error) from error
     return model, model.description
+
+
+LOADERS = {".keras": _load_keras, ".onnx": _load_onnx}

@@ -1,9 +1,11 @@
 import contextlib
+import io
 import os
 import random
 import resource
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,21 @@ def full_disk(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def weights_of(run_dir):
+    """What a run leaves of its training: its checkpoint without the history, and its reader's weights."""
+    with np.load(run_dir / "checkpoint.npz") as checkpoint:
+        arrays = {name: checkpoint[name] for name in checkpoint.files if name != "history"}
+    import h5py
+
+    with zipfile.ZipFile(run_dir / "reader.keras") as archive:
+        content = archive.read("model.weights.h5")
+    with h5py.File(io.BytesIO(content)) as file:
+        file.visititems(
+            lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+        )
+    return arrays
 
 
 def user_environment(**variables):

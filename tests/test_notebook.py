@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from configuration import PARAMETERS
-from conftest import TINY, user_environment
+from conftest import TINY, user_environment, weights_of
 from reader import Reader
 from tools.notebook import NOTEBOOK, clean
 
@@ -152,8 +152,11 @@ def test_one_epoch_is_enough_to_finish_with_a_warning(project, image_folder):
     assert (project / "runs" / "tiny run" / "reader.keras").exists()
 
 
-def test_killed_run_goes_on_after_its_last_finished_epoch(project, image_folder):
-    variables = TWO_EPOCHS | {"OCR_EPOCHS": "40", "OCR_PATIENCE": "40", "OCR_DATA_DIR": str(image_folder)}
+def test_killed_run_goes_on_and_ends_with_the_weights_of_one_that_never_was_killed(project, image_folder):
+    variables = TWO_EPOCHS | {"OCR_EPOCHS": "20", "OCR_PATIENCE": "20", "OCR_DATA_DIR": str(image_folder)}
+    code, output = run("ipython", project, project, **variables)
+    assert code == 0, output
+    whole = (project / "runs" / "tiny run").rename(project / "runs" / "whole")
     run_dir = project / "runs" / "tiny run"
     process = start("ipython", project, project, **variables)
     for line in process.stdout:
@@ -167,11 +170,19 @@ def test_killed_run_goes_on_after_its_last_finished_epoch(project, image_folder)
     code, output = run("ipython", project, project, **variables)
     assert code == 0, output
     assert "goes on with the unfinished run" in output
-    epochs = [int(number) for number in re.findall(r"(?m)^epoch +(\d+)/40", output)]
-    assert epochs == list(range(len(rows) + 1, 41)) or epochs == list(range(len(rows) + 2, 41))
+    epochs = [int(number) for number in re.findall(r"(?m)^epoch +(\d+)/20", output)]
+    assert epochs == list(range(len(rows) + 1, 21)) or epochs == list(range(len(rows) + 2, 21))
     rows_in_the_end = (run_dir / "history.csv").read_text().splitlines()[1:]
     assert rows_in_the_end[: len(rows)] == rows
-    assert [int(row.split(",")[0]) for row in rows_in_the_end] == list(range(1, 41))
+    assert [int(row.split(",")[0]) for row in rows_in_the_end] == list(range(1, 21))
+    expected, found = weights_of(whole), weights_of(run_dir)
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(array, found[name], err_msg=name)
+    scores, expected_scores = (
+        json.loads((folder / "metrics.json").read_text())["scores"] for folder in (run_dir, whole)
+    )
+    assert scores == expected_scores
 
 
 def test_training_on_shipped_images_lowers_the_loss_and_saves_what_it_reads(project, shipped, tmp_path):

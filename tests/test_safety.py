@@ -205,6 +205,16 @@ def test_member_that_no_reader_has_is_refused_and_never_unpacked(name, saved, tm
     assert [one.name for one in tmp_path.rglob("*")] == ["inner", "crafted.keras"]
 
 
+def test_archive_behind_another_format_is_not_opened_as_that_format(saved, tmp_path):
+    # Keras opens what ends in .h5 as HDF5, with code and all; to zipfile the same file is an archive.
+    path = tmp_path / "reader.h5"
+    layers_with_code = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x)])
+    layers_with_code.save(path)
+    path.write_bytes(path.read_bytes() + saved.read_bytes())
+    assert zipfile.is_zipfile(path)
+    refused(path, r"ends in none of \.keras, \.onnx")
+
+
 def test_member_that_is_there_twice_is_refused(saved, tmp_path):
     path = tmp_path / "crafted.keras"
     path.write_bytes(saved.read_bytes())

@@ -1,19 +1,16 @@
 """A training that is killed again and again ends as one that never was: the real notebook, twenty kills."""
 
-import io
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 
-import h5py
 import numpy as np
 import pytest
 
-from conftest import TINY, user_environment
+from conftest import TINY, user_environment, weights_of
 
 EPOCHS = 24
 VARIABLES = TINY | {"OCR_EPOCHS": str(EPOCHS), "OCR_PATIENCE": str(EPOCHS), "OCR_RUN_NAME": "killed"}
@@ -53,19 +50,6 @@ def wait_for(process, run_dir, moment, rng):
         if moment == "plotting":
             time.sleep(rng.uniform(0.0, 1.5))
     return process.poll() is None
-
-
-def weights_of(run_dir):
-    """All that a training leaves: what its checkpoint holds, and the weights of its reader."""
-    with np.load(run_dir / "checkpoint.npz") as checkpoint:
-        arrays = {name: checkpoint[name] for name in checkpoint.files if name != "history"}
-    with zipfile.ZipFile(run_dir / "reader.keras") as archive:
-        content = archive.read("model.weights.h5")
-    with h5py.File(io.BytesIO(content)) as file:
-        file.visititems(
-            lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-        )
-    return arrays
 
 
 @pytest.mark.parametrize("seed", [1])
