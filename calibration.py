@@ -333,7 +333,7 @@ def describe_check(checked):
         A string.
     """
     errors = checked["calibration_error"]
-    text = f"expected calibration error {errors['before']:.2%}, by the temperature {errors['after']:.2%}"
+    text = f"expected calibration error {errors['before']:.2%}, {errors['after']:.2%} with the temperature"
     if "accepted" not in checked:
         return text
     precision = "" if checked["precision"] is None else f", {checked['precision']:.1%} of them right"

@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphabet import Alphabet
 from reader import Reader
 
 PROJECT = Path(__file__).absolute().parent.parent
-ALPHABET = Alphabet("abcdé ")
 TINY = {
     "OCR_BATCH_SIZE": "8",
     "OCR_LEAST_BATCHES": "15",
@@ -52,9 +50,10 @@ def shipped():
 
 @pytest.fixture(scope="session")
 def model():
-    """A reading model of `ALPHABET` as the notebook makes it, untrained."""
+    """A reading model of `examples.ALPHABET` as the notebook makes it, untrained."""
     import keras
 
+    from examples import ALPHABET
     from tools.notebook import load_build_model
 
     keras.utils.set_random_seed(3)
@@ -68,6 +67,8 @@ def model():
 @pytest.fixture(scope="session")
 def saved(model, tmp_path_factory):
     """The path of a reader with that model."""
+    from examples import ALPHABET
+
     path = tmp_path_factory.mktemp("saved") / "reader.keras"
     Reader(model, ALPHABET, {"seed": 3}).save(path)
     return path

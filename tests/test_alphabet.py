@@ -46,3 +46,9 @@ def test_label_longer_than_the_batch_is_named():
 def test_impossible_alphabet_is_refused(characters):
     with pytest.raises(ValueError, match="Expected|needs"):
         Alphabet(characters)
+
+
+def test_alphabets_of_the_same_characters_are_equal_and_nothing_else_is():
+    assert Alphabet("ab") == Alphabet("ab") and hash(Alphabet("ab")) == hash(Alphabet("ab"))
+    assert Alphabet("ab") != Alphabet("ba")
+    assert Alphabet("ab") != "ab"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import damaged, encoded, small_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import images
 import utils
 from alphabet import Alphabet
+from damage import damaged, encoded, small_files
 from labels import label_of
 
 FILES = small_files()

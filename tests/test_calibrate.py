@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from conftest import ALPHABET
+from examples import ALPHABET
 from reader import Reader
 from tools import calibrate
 

@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import binom
 
 import calibration
-from conftest import ALPHABET
 from decoding import greedy_decode
+from examples import ALPHABET
 from reader import Reader
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 import command_line
-from conftest import ALPHABET, PROJECT, full_disk
+from conftest import PROJECT, full_disk
+from examples import ALPHABET
 from reader import Reader
 
 

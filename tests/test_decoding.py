@@ -1,3 +1,4 @@
+import collections
 import itertools
 import math
 
@@ -115,6 +116,38 @@ def test_narrow_beam_search_honours_the_constraint(log_probabilities, name, widt
     constraint = allowed(name)
     found = beam_search(log_probabilities, constraint, width)
     assert found and all(constraint.allows(text) for text, _ in found)
+
+
+def beam_by_the_book(log_probabilities, width, missing):
+    """Prefix beam search as the paper writes it; `missing` tells how many characters a text still needs."""
+    beams = {(): (1.0, 0.0)}
+    for step, row in enumerate(np.exp(log_probabilities)):
+        found = collections.defaultdict(lambda: [0.0, 0.0])
+        for text, (in_blank, in_character) in beams.items():
+            found[text][0] += (in_blank + in_character) * row[0]
+            if text:
+                found[text][1] += in_character * row[text[-1]]
+            for number in range(1, len(row)):
+                entering = in_blank if text[-1:] == (number,) else in_blank + in_character
+                found[*text, number][1] += entering * row[number]
+        left = len(log_probabilities) - step - 1
+        alive = [one for one in found.items() if sum(one[1]) > 0 and missing(one[0]) <= left]
+        beams = dict(sorted(alive, key=lambda one: -sum(one[1]))[:width])
+    return {text for text in beams if missing(text) == 0}
+
+
+@pytest.mark.parametrize("lengths", [(0, 12), (3, 4)])
+@pytest.mark.parametrize("width", [1, 2, 3, 8])
+@pytest.mark.parametrize("seed", range(6))
+def test_narrow_beam_search_keeps_what_the_paper_s_keeps(seed, width, lengths):
+    log_probabilities = log_softmax(np.random.default_rng(seed).normal(size=(12, 4), scale=1.5))
+    least, most = lengths
+    expected = beam_by_the_book(
+        log_probabilities, width, lambda text: max(0, least - len(text)) if len(text) <= most else math.inf
+    )
+    found = beam_search(log_probabilities, Constraint.length(Alphabet("abc"), least, most), width)
+    assert {text for text, _ in found} == expected
+    assert [p for _, p in found] == sorted((p for _, p in found), reverse=True)
 
 
 @pytest.mark.parametrize("width", [2, 3])

@@ -207,3 +207,69 @@ def test_darker_paper_gives_the_same_input():
     pixels = np.full((50, 200), 240, dtype="uint8")
     pixels[10:20, 30:60] = 100
     assert np.allclose(images.normalise(pixels), images.normalise(pixels - 60), atol=1e-5)
+
+
+def test_thin_image_keeps_a_row_and_stands_in_the_middle():
+    fitted = images.fit_image(np.full((1, 400), 200, "uint8"), 100, 21)
+    assert fitted.shape == (21, 100)
+    line = images.fit_image(
+        np.pad(np.zeros((2, 398), "uint8"), ((1, 1), (1, 1)), constant_values=255), 100, 21
+    )
+    (rows,) = np.nonzero((line < 250).any(axis=1))
+    assert rows.tolist() == [10]
+
+
+@pytest.mark.parametrize("size", [(40, 20), (20, 40), (41, 20)])
+def test_image_is_scaled_bilinearly_into_the_middle(size):
+    width, height = size
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 10)).astype("uint8")
+    left, top = (width - 20) // 2, (height - 20) // 2
+    fitted = images.fit_image(pixels, width, height)
+    expected = np.asarray(Image.fromarray(pixels).resize((20, 20), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(fitted[top : top + 20, left : left + 20], expected)
+    outside = np.ones(fitted.shape, bool)
+    outside[top : top + 20, left : left + 20] = False
+    assert set(fitted[outside]) == {images.background_of(pixels)}
+    assert fitted.dtype == np.uint8
+
+
+def test_faint_noise_is_not_blown_up_and_ink_of_two_greys_is():
+    faint, ink = (
+        np.tile(np.array([[100, 101]], "uint8"), (4, 4)),
+        np.tile(np.array([[100, 103]], "uint8"), (4, 4)),
+    )
+    assert sorted(set(images.normalise(faint).ravel().tolist())) == [-0.5, 0.5]
+    assert sorted(set(images.normalise(ink).ravel().tolist())) == [-1.0, 1.0]
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_array_of_other_channels_is_refused(channels):
+    with pytest.raises(
+        ValueError, match=r"^expected a uint8 array of shape \(height, width\) or .* 3 or 4 channels"
+    ):
+        images.load_image(np.zeros((4, 4, channels), "uint8"))
+
+
+def test_array_with_transparency_is_laid_over_white():
+    assert images.load_image(np.zeros((4, 4, 4), "uint8")).tolist() == [[255] * 4] * 4
+
+
+def test_prepared_image_is_opened_fitted_and_normalised(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 20)).astype("uint8")
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = images.normalise(images.fit_image(pixels, 60, 15))
+    np.testing.assert_array_equal(images.prepare_image(tmp_path / "a.png", 60, 15), expected)
+
+
+def test_files_of_a_command_line_are_taken_as_they_are_and_folders_with_all_images_below(tmp_path):
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("b/2.PNG", "b/c/1.jpeg", "b/notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    lone = tmp_path / "anything"
+    found = images.find_files([lone, tmp_path / "b"])
+    assert found == [lone, tmp_path / "b" / "2.PNG", tmp_path / "b" / "c" / "1.jpeg"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(
+        ValueError, match=rf"^Expected images \(\.png, .*\) in {tmp_path / 'empty'}\. Found none\."
+    ):
+        images.find_files([tmp_path / "empty"])

@@ -95,3 +95,34 @@ def test_score_and_table_say_the_same():
     row = metrics.table({"test": score}).splitlines()[1].split()
     assert row[:4] == ["test", "4", "1", "25.00%"]
     assert row[-1] == "30.00%"
+
+
+@pytest.mark.parametrize(
+    "measure", [metrics.exact_match, metrics.character_error_rate, metrics.confusions, metrics.score]
+)
+def test_more_texts_than_labels_are_an_error(measure):
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        measure(["a"], ["a", "b"])
+
+
+def test_wilson_interval_is_narrower_where_it_need_not_be_as_sure():
+    # (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), with z = 1.6449 for 90 %
+    z, p, n = 1.6448536, 0.9, 20
+    middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    expected = [(middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)]
+    assert metrics.wilson_interval(18, 20, confidence=0.9) == pytest.approx(expected)
+
+
+def test_confusions_that_come_again_are_counted_again():
+    assert metrics.confusions(["abab", "b"], ["acac", "c"]) == {("b", "c"): 3}
+
+
+def test_score_is_written_as_a_sentence_and_as_a_table_with_a_head():
+    score = metrics.score(["ab", "cd", "ef", "gh"], ["ab", "cd", "ef", "g"])
+    assert metrics.describe(score) == (
+        "3 of 4 texts right, exact match 75.0% (95 % interval 30.1% to 95.4%), character error rate 12.50%"
+    )
+    head, row = metrics.table({"test": score}).splitlines()
+    assert head.split("  ")[0] == "split"
+    assert head.endswith("character error rate")
+    assert row.split() == ["test", "4", "3", "75.00%", "30.06%", "–", "95.44%", "12.50%"]

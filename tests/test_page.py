@@ -1,6 +1,6 @@
 from PIL import Image
 
-from conftest import ALPHABET
+from examples import ALPHABET
 from reader import Reader
 from tools import page
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 import calibration
 import plots
-from conftest import ALPHABET
+from examples import ALPHABET
 from reader import Reader, Reading
 
 PREPARED = np.random.default_rng(0).normal(size=(6, 200, 50, 1)).astype("float32")

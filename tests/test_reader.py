@@ -7,8 +7,9 @@ import pytest
 import archive
 import images
 from archive import DESCRIPTION
-from conftest import ALPHABET, full_disk
+from conftest import full_disk
 from constraints import Constraint
+from examples import ALPHABET
 from reader import Reader, Reading
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 import safety
 from archive import DESCRIPTION
-from conftest import ALPHABET
+from examples import ALPHABET
 from reader import Reader
 from tools.export import build_onnx
 

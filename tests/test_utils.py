@@ -1,6 +1,7 @@
 import functools
 import math
 import os
+import re
 import shutil
 
 import numpy as np
@@ -132,6 +133,16 @@ def test_split_depends_on_the_seed_and_not_on_the_order_of_files(samples):
     assert utils.split_data(samples, 1) != utils.split_data(samples, 2)
 
 
+def test_split_depends_on_the_images_and_not_on_where_they_are(samples, tmp_path):
+    moved = [
+        sample._replace(path=tmp_path / f"{-number}") for number, sample in enumerate(samples, start=100)
+    ]
+    before, after = (utils.split_data(some, seed=3) for some in (samples, moved))
+    assert [[sample.digest for sample in split] for split in before] == [
+        [sample.digest for sample in split] for split in after
+    ]
+
+
 def test_split_is_not_alphabetical(samples):
     training, _, _ = utils.split_data(samples, 0)
     labels = [sample.label for sample in training]
@@ -150,7 +161,9 @@ def test_byte_identical_images_stay_on_one_side(image_folder):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_too_few_images_for_three_splits_are_refused(samples, count):
-    with pytest.raises(ValueError, match=f"3 at the least. Found {count} among {count}"):
+    nothing = {1: "validation and training", 2: "training"}[count]
+    expected = f"3 at the least. Found {count} among {count} files, which leaves nothing for {nothing}."
+    with pytest.raises(ValueError, match=re.escape(expected)):
         utils.split_data(samples[:count], 0)
 
 

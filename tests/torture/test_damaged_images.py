@@ -10,10 +10,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from damage import damaged, small_files
 
 import images
 import utils
+from damage import damaged, small_files
 from reader import Reader
 
 IMAGES, AT_ONCE = 100_000, 2_000
