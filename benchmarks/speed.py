@@ -153,17 +153,23 @@ def table(rows):
             continue
         cells = [system, len(of_system)]
         cells.append(f"{statistics.median(r['curve'][-1][0] / len(r['curve']) for r in of_system):.1f}")
-        for milestone, seconds in medians(of_system).items():
-            if seconds == float("inf"):
-                reached = sum(seconds_to(row["curve"], milestone) < seconds for row in of_system)
-                longest = max(row["curve"][-1][0] for row in of_system)
-                cells.append(f"reached by {reached} of {len(of_system)}, in {longest:.0f}")
-            else:
-                ratio = f"{seconds / ours[milestone]:.1f}" if ours[milestone] < float("inf") else "–"
-                cells.append(f"{seconds:.0f} ({ratio})")
+        cells += [_cell(of_system, milestone, ours[milestone]) for milestone in MILESTONES]
         cells.append(" / ".join(f"{max(m for _, m in row['curve']):.1%}" for row in of_system))
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def _cell(rows, milestone, ours):
+    """Writes the median seconds to a milestone, their ratio to ours, and how many trainings reached it."""
+    seconds = [seconds_to(row["curve"], milestone) for row in rows]
+    median, missed = statistics.median(seconds), [one == float("inf") for one in seconds]
+    words = ""
+    if median == float("inf"):
+        words = "not in "
+        median = min(row["curve"][-1][0] for row, out in zip(rows, missed, strict=True) if out)
+    ratio = f" ({'>' if words else ''}{median / ours:.1f})" if ours < float("inf") else ""
+    by = f", by {missed.count(False)} of {len(rows)}" if any(missed) else ""
+    return f"{words}{median:.0f}{ratio}{by}"
 
 
 def medians(rows):

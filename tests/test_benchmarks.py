@@ -150,14 +150,16 @@ def test_table_of_speed_gives_medians_over_the_seeds_and_ratios_to_this_notebook
     first, second = speed.table(rows).splitlines()[2:]
     assert first == "| this notebook | 3 | 10.0 | 30 (1.0) | 30 (1.0) | 30 (1.0) | 99.0% / 99.0% / 99.0% |"
     assert second == (
-        "| fast-plate-ocr 1.1.0 | 1 | 45.0 | 90 (3.0) | 90 (3.0) | reached by 0 of 1, in 90 | 97.0% |"
+        "| fast-plate-ocr 1.1.0 | 1 | 45.0 | 90 (3.0) | 90 (3.0) | not in 90 (>3.0), by 0 of 1 | 97.0% |"
     )
 
 
 def test_table_of_speed_says_how_many_trainings_reached_what_their_median_did_not():
     rows = [curve_of(speed.NOTEBOOK, 1, [[10, 1.0]])]
     rows += [curve_of(speed.PLATES, seed, [[50, 0.5], [100, match]]) for seed, match in ((1, 0.9), (2, 0.5))]
-    assert "reached by 1 of 2, in 100" in speed.table(rows)
+    assert "not in 100 (>10.0), by 1 of 2" in speed.table(rows)
+    rows += [curve_of(speed.PLATES, 3, [[30, 0.5], [40, 0.9]])]
+    assert "| 100 (10.0), by 2 of 3 | not in 40 (>4.0), by 0 of 3 |" in speed.table(rows)
 
 
 @pytest.mark.parametrize("count", [842, 1040, 300])
