@@ -256,12 +256,13 @@ class Reader:
 
 def _in_threads(function, items, threads):
     """Maps a function over an iterable, as `map` does, in several threads and only a little ahead."""
-    if threads == 1:
-        yield from map(function, items)
+    first = list(itertools.islice(items, 2))
+    if threads == 1 or len(first) < 2:  # a single one does not wait for a thread to start
+        yield from map(function, itertools.chain(first, items))
         return
     with ThreadPoolExecutor(threads) as pool:
         ahead = deque()
-        for item in items:
+        for item in itertools.chain(first, items):
             ahead.append(pool.submit(function, item))
             if len(ahead) > threads:
                 yield ahead.popleft().result()

@@ -196,5 +196,5 @@ def draw(rows):
     axis.xaxis.set_major_formatter("{x:.0f}")
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(loc="outside upper center", ncols=4)
     return figure

@@ -207,9 +207,10 @@ def test_results_have_a_place_for_the_section_of_speed():
 def test_speed_is_drawn_with_a_line_for_each_training_and_one_name_for_each_system():
     rows = [curve_of(speed.NOTEBOOK, seed, [[10, 0.5], [20, 1.0]]) for seed in (1, 2)]
     rows.append(curve_of(speed.PLATES, 1, [[10, 0.0], [50, 0.9]]))
-    (axis,) = speed.draw(rows).axes
+    figure = speed.draw(rows)
+    (axis,), (legend,) = figure.axes, figure.legends
     assert [list(line.get_xdata()) for line in axis.lines] == [[10, 20], [10, 20], [10, 50]]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == [speed.NOTEBOOK, speed.PLATES]
+    assert [text.get_text() for text in legend.get_texts()] == [speed.NOTEBOOK, speed.PLATES]
 
 
 @pytest.mark.parametrize("name", baselines.BASELINES)
