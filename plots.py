@@ -34,12 +34,13 @@ def show(figure, path=None):
         figure: a matplotlib `Figure`.
         path: the `Path` of the PNG to write, or None to show it only.
     """
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")  # once: a figure that is drawn again may be laid out anew
     if path is not None:
-        save(figure, path)
+        with files.whole(path) as unfinished:
+            unfinished.write_bytes(picture.getvalue())
     if in_kernel():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        display(Image(buffer.getvalue()))
+        display(Image(picture.getvalue()))
 
 
 def save(figure, path):
