@@ -34,7 +34,7 @@ torture: .venv/installed-dev
 mutants: .venv/installed-dev
 	$(BIN)/mutmut run "alphabet.*" "decoding.*" "images.*" "SquareRootScheduler.*" "metrics.x_*" "utils.x_split_data*"
 	$(BIN)/mutmut results
-	$(BIN)/python -m pytest tests/mutants
+	$(BIN)/python -m pytest tests/mutations
 
 DATA ?= captcha_images
 

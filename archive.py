@@ -30,8 +30,7 @@ class OnnxModel:
     def __init__(self, path):
         import onnxruntime
 
-        content = Path(path).read_bytes()
-        safety.check_onnx(content)
+        content = safety.check_onnx(path)
         # A thread for each batch, and several batches at once: threads within a batch would wait for
         # each other at every node.
         options = onnxruntime.SessionOptions()

@@ -25,6 +25,7 @@ LOCK = ".lock"
 """The file that a run holds a lock on for as long as its process lives, so that no other writes beside it."""
 
 _locks = []
+"""The locks that this process holds; one that nothing refers to would be given up."""
 
 
 def fingerprint(samples):

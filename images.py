@@ -69,8 +69,8 @@ def load_image(source):
 
     Raises:
         ValueError: if the source is not a whole, readable image of at most
-            `LARGEST_IMAGE` pixels and `LARGEST_FILE` bytes. The message is the reason, without the
-            path: the caller knows which file it was.
+            `LARGEST_IMAGE` pixels and `LARGEST_FILE` bytes. The message is the
+            reason, without the path: the caller knows which file it was.
     """
     if isinstance(source, np.ndarray):
         return _flatten(_image_from_array(source))

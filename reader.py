@@ -83,7 +83,7 @@ class Reader:
 
     @classmethod
     def load(cls, path):
-        """Opens a saved reader. No code of the file is run (Keras's safe mode).
+        """Opens a saved reader. No code of the file is run; see `safety`.
 
         Args:
             path: a file that `save` wrote, or an `.onnx` file of
@@ -166,7 +166,7 @@ class Reader:
         """Reads images one after the other, in batches, whatever may be wrong with some.
 
         Args:
-            sources: an iterable as in `read`; it is consumed batch by batch.
+            sources: an iterable as in `read`; it is consumed only a few batches ahead.
             constraint, top, characters: as in `read`.
 
         Yields:

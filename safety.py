@@ -10,7 +10,11 @@ import functools
 import io
 import json
 import math
+import os
+import struct
 import zipfile
+import zlib
+from pathlib import Path
 
 MEMBERS = {
     "metadata.json": 100_000,
@@ -22,6 +26,9 @@ MEMBERS = {
 
 LARGEST_ONNX = 500_000_000
 """Bytes."""
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError, RuntimeError)
+"""What zipfile raises on damaged archives."""
 
 MOST_VALUES = 2**28
 """The most values that a layer may give for one image: 1 GB of them."""
@@ -69,7 +76,7 @@ def check_keras(path):
                     )
             config, description = (archive.read(name) for name in ("config.json", "reader.json"))
             stored = _stored_shapes(archive.read("model.weights.h5"))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
+    except DAMAGED as error:
         raise ValueError(f"it is no whole archive: {error}") from error
     declared = declared_shapes(config)
     if sorted(declared) != sorted(stored):
@@ -303,18 +310,23 @@ BYTES_OF_TYPE = {1: 4, 7: 8}
 """Of ONNX's data types: float32 and int64."""
 
 
-def check_onnx(content):
+def check_onnx(path):
     """Checks an ONNX model before onnxruntime opens it.
 
     Args:
-        content: the bytes of the file.
+        path: the file.
+
+    Returns:
+        The bytes of the file.
 
     Raises:
         ValueError: if it holds anything that a reader does not need. The
             message is the reason, without the path.
     """
-    if len(content) > LARGEST_ONNX:
-        raise ValueError(f"it has {len(content):,} bytes; at most {LARGEST_ONNX:,} are allowed")
+    size = os.path.getsize(path)
+    if size > LARGEST_ONNX:
+        raise ValueError(f"it has {size:,} bytes; at most {LARGEST_ONNX:,} are allowed")
+    content = Path(path).read_bytes()
     model = _onnx_message("Model")()
     try:
         model.ParseFromString(content)
@@ -339,6 +351,7 @@ def check_onnx(content):
         sizes = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         if len(sizes) != 4 or math.prod(sizes[1:]) > MOST_VALUES or max(sizes) > LARGEST_NUMBER:
             raise ValueError(f"it takes images of the absurd shape {sizes}")
+    return content
 
 
 ONNX_FIELDS = {

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import time
@@ -8,11 +9,14 @@ import keras
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import layers
 from onnx import TensorProto, helper
 
 import safety
 from archive import DESCRIPTION
+from damage import damaged
 from examples import ALPHABET
 from reader import Reader
 from tools.export import build_onnx
@@ -352,6 +356,24 @@ def test_onnx_larger_than_any_reader_is_refused(written, tmp_path, monkeypatch):
     monkeypatch.setattr(safety, "LARGEST_ONNX", 1000)
     (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
     refused(tmp_path / "crafted.onnx", "at most 1,000 are allowed")
+
+
+@pytest.fixture(scope="module")
+def readers(model, saved, tmp_path_factory):
+    """A folder with a reader in both formats."""
+    folder = tmp_path_factory.mktemp("readers")
+    (folder / "whole.keras").write_bytes(saved.read_bytes())
+    onnx.save(build_onnx(model, Reader(model, ALPHABET).describe()), folder / "whole.onnx")
+    return folder
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(form=st.sampled_from([".keras", ".onnx"]), rng=st.randoms(use_true_random=False))
+def test_damaged_reader_is_refused_or_accepted_and_nothing_else(readers, form, rng):
+    path = readers / f"damaged{form}"
+    path.write_bytes(damaged((readers / f"whole{form}").read_bytes(), rng))
+    with contextlib.suppress(ValueError):
+        {".keras": safety.check_keras, ".onnx": safety.check_onnx}[form](path)
 
 
 def test_description_is_that_of_the_checked_archive(saved):

@@ -1,0 +1,46 @@
+"""Six ways to get the CTC loss wrong: the tests of `CTCLayer` notice each."""
+
+import subprocess
+import sys
+
+import pytest
+
+from conftest import PROJECT
+
+MUTANTS = {
+    "the padding counts as text": (
+        'ops.sum(ops.cast(ops.not_equal(label, BLANK), "int32"), axis=1)',
+        "ops.full_like(label[:, 0], label.shape[1])",
+    ),
+    "the sum over the batch": ("self.add_loss(ops.mean(", "self.add_loss(ops.sum("),
+    "one time step too few": ("logits.shape[1])", "logits.shape[1] - 1)"),
+    "probabilities in place of logits": ("output=logits,", "output=ops.softmax(logits),"),
+    "the blank is the last class": ("mask_index=BLANK,", "mask_index=logits.shape[2] - 1,"),
+    "the layer passes probabilities on": ("return logits\n", "return ops.softmax(logits)\n"),
+}
+
+
+def run_tests(project):
+    """Runs the tests of `CTCLayer` on a copy of the project."""
+    tests = PROJECT / "tests" / "test_CTCLayer.py"
+    # The copy's modules come before those of the project; its path has a space.
+    options = ["-q", "-p", "no:cacheprovider", "--override-ini", f"pythonpath='{project}'"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, tests], cwd=PROJECT, capture_output=True, text=True
+    )
+
+
+def test_original_survives(project):
+    done = run_tests(project)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_killed(name, project):
+    before, after = MUTANTS[name]
+    source = (project / "CTCLayer.py").read_text(encoding="utf-8")
+    assert source.count(before) == 1
+    (project / "CTCLayer.py").write_text(source.replace(before, after), encoding="utf-8")
+    done = run_tests(project)
+    assert done.returncode == 1, done.stdout
+    assert " failed" in done.stdout
