@@ -165,9 +165,9 @@ def confusion_matrix(confusions):
     expected = sorted({pair[0] for pair in shown})
     read = sorted({pair[1] for pair in shown})
     counts = np.array([[confusions[row, column] for column in read] for row in expected])
-    figure = Figure(
-        figsize=(1.6 + 0.42 * len(read), 1.5 + 0.42 * len(expected)), dpi=100, layout="constrained"
-    )
+    # Never narrower than the title and the axis' names need.
+    size = max(3.2, 1.6 + 0.42 * len(read)), max(2.4, 1.5 + 0.42 * len(expected))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
     axis = figure.subplots()
     if not confusions:
         axis.text(0.5, 0.5, "no character was misread", ha="center", va="center")

@@ -2,6 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 import calibration
@@ -76,6 +77,18 @@ def test_figure_is_saved_as_a_png(count, tmp_path):
 def test_dollar_signs_in_texts_are_no_formulas(tmp_path):
     plots.show(plots.labelled_grid(PREPARED[:2], ["$5_$", "$5.00-$6.00"]), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").exists()
+
+
+@pytest.mark.parametrize("pairs", [{}, {("n", "m"): 1}, {("n", ""): 12, ("m", "n"): 3}])
+def test_no_text_of_a_confusion_matrix_is_cut_off(pairs):
+    figure = plots.confusion_matrix(Counter(pairs))
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    texts = [axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts]
+    for text in filter(Text.get_text, texts):
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0, text
+        assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
 
 
 def test_confusion_matrix_of_a_large_alphabet_stays_small():
