@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import stat
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,20 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 """Pillow's names of the formats that are opened, whatever a file's ending says."""
 
-LARGEST_IMAGE = 40_000_000
+LARGEST_IMAGE = 20_000_000
 """Pixels. A snippet of text has thousands; more than this is a mistake or an attack."""
 
-LARGEST_FILE = 200_000_000
+LARGEST_FILE = 100_000_000
 """Bytes, for the same reason: more than the largest image takes unpacked."""
+
+MOST_SCANS = 100
+"""Passes over a progressive JPEG. Cameras and programs write about ten; each one costs its time anew."""
+
+START_OF_SCAN = b"\xff\xda"
+"""The marker that opens each of them (ITU-T T.81, table B.1)."""
+
+# Pillow warns of images larger than those that are refused here, with a reason, once their size is known.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def read_file(path):
@@ -86,6 +96,8 @@ def load_image(source):
     except Exception as error:  # Pillow's readers raise many kinds on damaged headers.
         raise ValueError(f"is a damaged image: {error}") from error
     _check_size(*image.size)
+    if image.format == "JPEG" and content.count(START_OF_SCAN) > MOST_SCANS:
+        raise ValueError(f"has more than {MOST_SCANS} scans, which no program writes")
     if image.mode == "F":
         raise ValueError("has floating-point pixels, whose black and white are unknown")
     try:

@@ -1,7 +1,10 @@
 """What people's folders hold, and what a stranger might put into one."""
 
+import io
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 import unicodedata
 import zlib
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import images
 import utils
@@ -73,7 +77,7 @@ def test_decompression_bomb_is_refused():
     with pytest.raises(ValueError, match="is too large"):
         images.load_image(png(60_000, 60_000, b"\0" * 10_000_000))
     with pytest.raises(ValueError, match="is too large"):
-        images.load_image(png(40_000, 1_001, b"\0" * 1000))
+        images.load_image(png(20_000, 1_001, b"\0" * 1000))
 
 
 def test_more_pixels_than_declared_are_not_unpacked():
@@ -84,6 +88,28 @@ def test_comment_that_unpacks_to_a_gigabyte_is_refused_or_passed_over():
     bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"\0" * 200_000_000))
     content = FILES["L.png"]
     grey_or_reason(content[:33] + bomb + content[33:])  # behind the signature and the header
+
+
+def test_jpeg_with_scan_upon_scan_is_refused_before_it_is_unpacked():
+    stored = io.BytesIO()
+    Image.new("L", (200, 50), 200).save(stored, "JPEG", progressive=True)
+    content = stored.getvalue()
+    last = content.rindex(b"\xff\xda")
+    images.load_image(content)
+    with pytest.raises(ValueError, match="has more than 100 scans"):
+        images.load_image(content[:last] + content[last:-2] * 10_000 + content[-2:])
+
+
+def test_image_that_is_too_large_has_one_reason_and_no_warning_of_pillow(tmp_path):
+    (tmp_path / "large.png").write_bytes(png(20_000, 5_000, b"\0" * 1000))
+    opened = subprocess.run(
+        [sys.executable, "-c", "import sys, images; images.load_image(sys.argv[1])", tmp_path / "large.png"],
+        cwd=Path(images.__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert opened.stderr.splitlines()[-1].startswith("ValueError: is too large: 20000×5000 pixels")
+    assert "Warning" not in opened.stderr
 
 
 def test_content_counts_and_not_the_ending(tmp_path):

@@ -1,6 +1,7 @@
 """A hundred thousand damaged images: every one is read or refused with a reason, quickly, within bounds."""
 
 import contextlib
+import io
 import random
 import resource
 import shutil
@@ -10,6 +11,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import images
 import utils
@@ -18,7 +20,7 @@ from reader import Reader
 
 IMAGES, AT_ONCE = 100_000, 2_000
 LONGEST = 1.0
-"""Seconds."""
+"""Seconds of a processor."""
 
 
 @pytest.fixture
@@ -27,6 +29,17 @@ def alarm():
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
     yield signal.alarm
     signal.alarm(0)
+
+
+@pytest.mark.parametrize("how", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_noise_as_large_as_is_allowed_opens_quickly(how):
+    side = int(images.LARGEST_IMAGE**0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype="uint8")
+    stored = io.BytesIO()
+    Image.fromarray(noise).save(stored, how, **({"progressive": True} if how == "JPEG" else {"method": 0}))
+    started = time.thread_time()
+    assert images.prepare_image(stored.getvalue(), 200, 50).std() > 0
+    assert time.thread_time() - started < LONGEST
 
 
 def test_every_damaged_image_is_read_or_refused_with_a_reason(saved, tmp_path, alarm, capsys):
