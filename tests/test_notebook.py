@@ -134,7 +134,7 @@ def check_cell_outputs(path):
 def test_error_in_a_cell_gives_its_message_and_a_non_zero_exit(way, project, elsewhere):
     code, output = run(way, project, elsewhere, OCR_EPOCH="2")
     assert code != 0
-    assert "OCR_EPOCH is not a parameter. Did you mean OCR_EPOCHS?" in without_colours(output)
+    assert "OCR_EPOCH is not a parameter. Did you mean OCR_EPOCHS?" in without_colours(output), output
 
 
 def test_missing_folder_is_named_in_full_relative_to_the_project(project, elsewhere):

@@ -1,5 +1,12 @@
+import signal
+import subprocess
+import sys
+
+import gradio_client
+import pytest
 from PIL import Image
 
+from conftest import PROJECT, user_environment
 from examples import ALPHABET
 from reader import Reader
 from tools import page
@@ -28,3 +35,42 @@ def test_rows_tell_text_alternatives_and_what_needs_review(model, shipped, tmp_p
 
 def test_page_of_nothing_is_empty(model):
     assert page.read(Reader(model, ALPHABET), []) == ([], None)
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "tools.page", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=PROJECT, env=user_environment(), stdout=pipe, stderr=pipe, text=True)
+
+
+def test_command_serves_a_page_that_reads(saved, shipped, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    server = start(saved)
+    try:
+        line = server.stdout.readline()
+        assert line.startswith("the page is at http://127.0.0.1:"), server.stderr.read()
+        client = gradio_client.Client(line.split()[4], verbose=False)
+        files = [gradio_client.handle_file(path) for path in (broken, shipped[0])]
+        table, places = client.predict(files, api_name="/lambda")
+        alone, nothing = client.predict(files[:1], api_name="/lambda")
+        client.close()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+        server.stdout.close(), server.stderr.close()
+    (expected,) = Reader.load(saved).read(shipped[:1], top=page.TOP)
+    assert [row[:3] for row in table["data"]] == [[1, "broken.png", ""], [2, shipped[0].name, expected.text]]
+    assert places["plot"].startswith("data:image/png;base64,")
+    assert nothing is None and len(alone["data"]) == 1
+
+
+@pytest.mark.parametrize("found", [None, b"no reader"])
+def test_command_without_a_reader_says_so(tmp_path, found):
+    path = tmp_path / "reader.keras"
+    if found is not None:
+        path.write_bytes(found)
+    server = start(path)
+    _, errors = server.communicate(timeout=60)
+    assert server.returncode == 2
+    assert str(path) in errors and "Traceback" not in errors

@@ -1,4 +1,5 @@
 import keras
+import nbformat
 import pytest
 
 import configuration
@@ -30,6 +31,21 @@ def test_change_is_what_runs_and_the_notebook_stays_as_it_is(elsewhere):
     with pytest.raises(Exception, match="ValueError: changed"):
         notebook.run_notebook({"run_name": "run"}, [("import functools\n", "raise ValueError('changed')\n")])
     assert notebook.NOTEBOOK.read_bytes() == before
+
+
+def test_notebook_is_run_in_place_and_stored_without_what_differs_between_machines(elsewhere, monkeypatch):
+    monkeypatch.setenv("OCR_EPOCHS", "1")
+    log = "W0000 00:00:1770000000.1 a warning of TensorFlow's"
+    cells = [
+        nbformat.v4.new_code_cell(f"import os, sys\nprint('one')\nprint({log!r}, file=sys.stderr)"),
+        nbformat.v4.new_code_cell("print(os.path.abspath('runs'), os.environ.get('OCR_EPOCHS'))"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook.NOTEBOOK)
+    assert notebook.main() == 0
+    done = nbformat.read(notebook.NOTEBOOK, as_version=4)
+    assert [[output.text for output in cell.outputs] for cell in done.cells] == [["one\n"], ["runs None\n"]]
+    assert set(done.metadata) == {"kernelspec", "language_info"}
+    assert all(cell.metadata == {} for cell in done.cells)
 
 
 def test_code_version_follows_what_trains_and_nothing_else(elsewhere):

@@ -31,17 +31,6 @@ def alarm():
     signal.alarm(0)
 
 
-@pytest.mark.parametrize("how", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
-def test_noise_as_large_as_is_allowed_opens_quickly(how):
-    side = int(images.LARGEST_IMAGE**0.5)
-    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype="uint8")
-    stored = io.BytesIO()
-    Image.fromarray(noise).save(stored, how, **({"progressive": True} if how == "JPEG" else {"method": 0}))
-    started = time.thread_time()
-    assert images.prepare_image(stored.getvalue(), 200, 50).std() > 0
-    assert time.thread_time() - started < LONGEST
-
-
 def test_every_damaged_image_is_read_or_refused_with_a_reason(saved, tmp_path, alarm, capsys):
     rng, originals = random.Random(1), list(small_files().items())
     reader = Reader.load(saved)
@@ -82,3 +71,14 @@ def test_every_damaged_image_is_read_or_refused_with_a_reason(saved, tmp_path, a
     assert counts["refused"] > IMAGES / 10 and counts["read"] > IMAGES / 10
     assert longest < LONGEST
     assert grown < 500
+
+
+@pytest.mark.parametrize("how", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_noise_as_large_as_is_allowed_opens_quickly(how):
+    side = int(images.LARGEST_IMAGE**0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype="uint8")
+    stored = io.BytesIO()
+    Image.fromarray(noise).save(stored, how, **({"progressive": True} if how == "JPEG" else {"method": 0}))
+    started = time.thread_time()
+    assert images.prepare_image(stored.getvalue(), 200, 50).std() > 0
+    assert time.thread_time() - started < LONGEST
