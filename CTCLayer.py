@@ -17,8 +17,8 @@ class CTCLayer(keras.layers.Layer):
 
     An alignment repeats characters and puts blanks between them; a blank is
     a must between two equal neighbours. The layer adds the mean over the
-    batch. Class 0 is the blank, and the padding of labels too: the loss sees
-    only the characters of a label, never its padding.
+    rows of the batch that hold a label. Class 0 is the blank, and the padding
+    of labels too: the loss sees only the characters of a label, never its padding.
 
     A label must fit: its length plus its number of equal neighbours must not
     exceed the time steps. No backend raises for a label that does not; the
@@ -49,12 +49,28 @@ class CTCLayer(keras.layers.Layer):
     """
 
     def call(self, label, logits):
+        losses, counts = ctc_losses(label, logits), has_text(label)
         # The mean, not the vector: Keras would add up the losses of the batch.
-        self.add_loss(ops.mean(ctc_losses(label, logits)))
+        self.add_loss(ops.sum(losses * counts) / ops.maximum(ops.sum(counts), 1.0))
         return logits
 
     def compute_output_shape(self, label_shape, logits_shape):
         return logits_shape
+
+
+def has_text(label):
+    """Which rows of a batch hold a label.
+
+    Where several devices share a batch, rows without one may fill it up. They
+    are no images, and count nothing: neither for the loss nor for a metric.
+
+    Args:
+        label: as in `CTCLayer`.
+
+    Returns:
+        Floats of shape `(batch,)`: 1 for a row with text, 0 for one of padding alone.
+    """
+    return ops.cast(ops.any(ops.not_equal(label, BLANK), axis=1), "float32")
 
 
 def ctc_losses(label, logits):

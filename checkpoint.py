@@ -1,12 +1,15 @@
 """A training's folder, and the checkpoint from which a killed training goes on."""
 
+import atexit
 import csv
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,9 +17,13 @@ import filelock
 import keras
 import numpy as np
 
+import distribution
 import files
 from configuration import PROJECT
 from terminal import printable
+
+CHECKPOINT = "checkpoint.npz"
+"""The file from which a killed training goes on."""
 
 FINISHED = "metrics.json"
 """The file that a run writes last: a run that has it is finished."""
@@ -48,6 +55,9 @@ def open_run(runs_dir, name, numbered, parameters, model, splits):
     trains nothing), its model's configuration and its images are those of now,
     and no other process is training there. A finished run is never touched.
 
+    Of several hosts that train together, the first one opens the run and gives
+    the others its checkpoint. Theirs is a folder that is deleted in the end.
+
     Args:
         runs_dir: the folder of all runs.
         name: the name of the run.
@@ -59,12 +69,40 @@ def open_run(runs_dir, name, numbered, parameters, model, splits):
 
     Returns:
         A tuple of the folder's `Path` and a message that says why this one.
+
+    Raises:
+        ValueError: if several hosts train together and something of this, or a
+            version, is not the same on all of them.
     """
     identity = {
         **{f"parameter {key}": value for key, value in parameters.items() if key != "target_precision"},
         "model configuration": hashlib.sha256(model.to_json().encode()).hexdigest()[:16],
         **{f"{split} images": fingerprint(samples) for split, samples in splits.items()},
     }
+    # What hosts may differ in: where their images are, and what machines they are.
+    facts = {**identity, **environment(), "first weights": _digest(model.get_weights())}
+    distribution.compare(
+        {name: facts[name] for name in facts if name not in ("parameter data_dir", "machine")}
+    )
+    if distribution.host() == 0:
+        folder, message = _find_folder(runs_dir, name, numbered, identity)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        message = f"the first host keeps what the training leaves; here it is {folder}, until the end"
+    saved = folder / CHECKPOINT
+    content = distribution.from_first(saved.read_bytes() if saved.exists() else b"")
+    if content and not saved.exists():
+        saved.write_bytes(content)
+    return folder, message
+
+
+def _digest(arrays):
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
+
+
+def _find_folder(runs_dir, name, numbered, identity):
+    """Finds the folder for a training, as `open_run` does; returns it and why this one."""
     passed_over = []
     number = 1
     while True:
@@ -127,7 +165,9 @@ def commit():
 
 def environment():
     """What the training ran on: code, versions, backend and machine, as a dictionary."""
-    packages = ("keras", "tensorflow", "numpy", "pillow")
+    packages = ["keras", "tensorflow", "numpy", "pillow"]
+    if keras.backend.backend() == "jax":
+        packages.append("jax")
     return {
         "commit": commit(),
         "python": platform.python_version(),
@@ -208,7 +248,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, folder, averaging, early_stopping):
         super().__init__()
-        self.path = Path(folder) / "checkpoint.npz"
+        self.path = Path(folder) / CHECKPOINT
         self.averaging = averaging
         self.early_stopping = early_stopping
         self.history = []

@@ -196,6 +196,23 @@ def normalise(pixels):
     return ink.T[:, :, np.newaxis]
 
 
+def load_fitted(source, width, height):
+    """Opens and fits an image.
+
+    Args:
+        source: as in `load_image`.
+        width: the width wanted, in pixels.
+        height: the height wanted, in pixels.
+
+    Returns:
+        A uint8 array of shape `(height, width)`.
+
+    Raises:
+        ValueError: as `load_image`.
+    """
+    return fit_image(load_image(source), width, height)
+
+
 def prepare_image(source, width, height):
     """Opens, fits and normalises an image: the one way from a file to the model's input.
 
@@ -210,7 +227,7 @@ def prepare_image(source, width, height):
     Raises:
         ValueError: as `load_image`.
     """
-    return normalise(fit_image(load_image(source), width, height))
+    return normalise(load_fitted(source, width, height))
 
 
 def find_files(names):

@@ -8,7 +8,7 @@ from rapidfuzz.distance import Levenshtein
 from scipy.stats import binomtest
 
 from alphabet import BLANK
-from CTCLayer import ctc_losses
+from CTCLayer import ctc_losses, has_text
 
 MOST_LOSS = 3.0
 """What one image adds to `ClippedLoss` at most: the loss of a text of 5 % probability."""
@@ -40,7 +40,7 @@ class ExactMatch(keras.metrics.Mean):
         reading = ops.where(readings[0] < 0, BLANK, readings[0])
         label = ops.pad(ops.cast(label, reading.dtype), [[0, 0], [0, steps - label.shape[1]]])
         match = ops.all(ops.equal(label, reading), axis=1)
-        super().update_state(ops.cast(match, self.dtype), sample_weight)
+        super().update_state(ops.cast(match, self.dtype), _weights(label, sample_weight))
 
     def get_config(self):
         return {"name": self.name, "dtype": self.dtype}
@@ -70,10 +70,15 @@ class ClippedLoss(keras.metrics.Mean):
         super().__init__(name=name, dtype=dtype)
 
     def update_state(self, label, logits, sample_weight=None):
-        super().update_state(ops.minimum(ctc_losses(label, logits), MOST_LOSS), sample_weight)
+        losses = ops.minimum(ctc_losses(label, logits), MOST_LOSS)
+        super().update_state(losses, _weights(label, sample_weight))
 
     def get_config(self):
         return {"name": self.name, "dtype": self.dtype}
+
+
+def _weights(label, sample_weight):
+    return has_text(label) if sample_weight is None else has_text(label) * sample_weight
 
 
 def exact_match(labels, texts):

@@ -17,6 +17,19 @@ SMALLEST_HEIGHT, LARGEST_HEIGHT, LARGEST_WIDTH = 24, 64, 640
 """Pixels. The bounds of a model's image size that is chosen from the data."""
 
 
+def most_steps(image_width=0, known=None):
+    """The time steps that a model can have at most: no label may need more.
+
+    Args:
+        image_width: the width that is set, in pixels, or 0.
+        known: the `reader.Reader` to start from, or None. Its steps are kept.
+
+    Returns:
+        An integer.
+    """
+    return known.time_steps if known else (image_width or LARGEST_WIDTH) // NARROW_STEP
+
+
 def choose_step_width(samples, image_width, known=None):
     """Chooses how many pixels of the image's width make one time step: 4, or 8 where characters are wide.
 

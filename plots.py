@@ -49,6 +49,12 @@ def save(figure, path):
         figure.savefig(unfinished)
 
 
+def save_all(folder, **figures):
+    """Saves figures in a folder, each as a PNG of the name it is given here."""
+    for name, figure in figures.items():
+        save(figure, folder / f"{name}.png")
+
+
 def _grid(prepared, captions):
     """Draws images in rows of four, a caption above each; returns the figure and its axes."""
     rows = max(1, -(-len(prepared) // COLUMNS))

@@ -3,6 +3,10 @@
 import contextlib
 import os
 import sys
+import time
+
+FIRST, OFTEN = 2.0, 10.0
+"""Seconds after which progress is first reported, and between two reports."""
 
 
 def in_kernel():
@@ -26,6 +30,28 @@ def report(line):
         # There may be none, as behind a server; the cell has the line anyway.
         with contextlib.suppress(OSError):
             os.write(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))
+
+
+def progress(items, total, what):
+    """Passes an iterable on, and reports how far it is and how long it will take, if it takes long.
+
+    Args:
+        items: the iterable.
+        total: the number of its items.
+        what: what they are, a string.
+
+    Yields:
+        The items.
+    """
+    started = time.monotonic()
+    due = started + FIRST
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now >= due and count < total:
+            left = (now - started) / count * (total - count)
+            report(f"{count:,} of {total:,} {what}, {left:.0f} s left")
+            due = now + OFTEN
 
 
 def printable(path):

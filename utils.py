@@ -1,6 +1,5 @@
 """From a folder of images named after their text to `tf.data` sets: find, check, split, feed."""
 
-import hashlib
 import os
 import unicodedata
 from collections import Counter
@@ -10,7 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+import cache
+import distribution
 import images
+from alphabet import BLANK
 from augmentation import augment
 from labels import LABELS_FILE, key_of, label_of, read_labels_file, steps_needed
 from terminal import printable
@@ -46,7 +48,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def find_images(data_dir, time_steps=None, drop_copy_number=True):
+def find_images(data_dir, time_steps=None, drop_copy_number=True, remember=False):
     """Finds the labelled images of a folder and checks each.
 
     The labels are the files' names, or, if the folder holds a `labels.csv`,
@@ -57,6 +59,8 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
         time_steps: the steps of the model; longer labels are rejected. None
             accepts every length.
         drop_copy_number: as in `labels.label_of`.
+        remember: whether to remember what the files hold, so that next time
+            only those that are new or changed are opened; see `cache`.
 
     Returns:
         A tuple of two lists: the usable images as `Sample`s, in the order of
@@ -72,7 +76,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
             "Set data_dir, or OCR_DATA_DIR; a relative path starts at the notebook's folder."
         )
     listed, problems = read_labels_file(data_dir)
-    samples, rejected = [], []
+    labelled, rejected = [], []
     for path in _files_below(data_dir):
         if path == data_dir / LABELS_FILE:
             continue
@@ -80,10 +84,20 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
             label = label_of(path.name, drop_copy_number)
         else:
             label, _ = listed.pop(key_of(data_dir, path), (None, None))
-        try:
-            samples.append(_check(path, label, time_steps))
-        except ValueError as error:
-            rejected.append(Rejected(path, str(error)))
+        reason = _reason_against(path, label, time_steps)
+        if reason is None:
+            labelled.append((path, label))
+        else:
+            rejected.append(Rejected(path, reason))
+    samples = []
+    findings = cache.look_into_all(data_dir, [path for path, _ in labelled], remember)
+    for (path, label), finding in zip(labelled, findings, strict=True):
+        if isinstance(finding, str):
+            rejected.append(Rejected(path, finding))
+        else:
+            width, height, digest = finding
+            samples.append(Sample(path, label, (width, height), digest))
+    rejected.sort()
     for key, (_, line) in (listed or {}).items():
         problems.append((line, f"names {os.path.relpath(key, data_dir)}, which is not in the folder"))
     rejected += [Rejected(data_dir / LABELS_FILE, f"line {line} {what}") for line, what in sorted(problems)]
@@ -110,28 +124,26 @@ def _can_enter(folder):
     return not os.path.islink(folder) and os.access(folder, os.R_OK | os.X_OK)
 
 
-def _check(path, label, time_steps):
-    """Makes the `Sample` of a file, or raises a `ValueError` with the reason."""
+def _reason_against(path, label, time_steps):
+    """Why a file cannot be used, as far as can be told without opening it; None if it may be."""
     if path.is_dir():
-        raise ValueError("is a folder that is not entered: a link, or closed to you")
+        return "is a folder that is not entered: a link, or closed to you"
     if printable(path.name) != path.name:
-        raise ValueError("has a name that is not UTF-8; rename it")
+        return "has a name that is not UTF-8; rename it"
     if not path.name.lower().endswith(images.SUFFIXES):
-        raise ValueError(f"is not one of {', '.join(images.SUFFIXES)}")
+        return f"is not one of {', '.join(images.SUFFIXES)}"
     if label is None:
-        raise ValueError(f"is not listed in {LABELS_FILE}")
+        return f"is not listed in {LABELS_FILE}"
     if not label:
-        raise ValueError("has an empty label: its name holds no text")
+        return "has an empty label: its name holds no text"
     if any(unicodedata.category(character) == "Cc" for character in label):
-        raise ValueError(f"has a label with a control character: {label!r}")
+        return f"has a label with a control character: {label!r}"
     if time_steps is not None and steps_needed(label) > time_steps:
-        raise ValueError(
+        return (
             f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, "
             f"the model has {time_steps}; a larger image_width gives more, unless a reader is started from"
         )
-    content = images.read_file(path)
-    height, width = images.load_image(content).shape
-    return Sample(path, label, (width, height), hashlib.sha256(content).hexdigest())
+    return None
 
 
 def _separate_contradictions(samples):
@@ -264,7 +276,7 @@ def describe_splits(training, validation, test):
     )
 
 
-def encode_single_sample(sample, alphabet, image_width, image_height, longest_label):
+def encode_single_sample(sample, alphabet, image_width, image_height, longest_label, load=images.load_fitted):
     """Turns one labelled image into what the model is fed.
 
     Args:
@@ -273,19 +285,21 @@ def encode_single_sample(sample, alphabet, image_width, image_height, longest_la
         image_width: the model's image width, in pixels.
         image_height: the model's image height, in pixels.
         longest_label: the length that labels are padded to.
+        load: the function that opens and fits an image, from its path, width
+            and height.
 
     Returns:
         A dictionary of `"image"`, float32 of shape `(image_width, image_height, 1)`,
         and `"label"`, int32 of shape `(longest_label,)`, padded with 0.
     """
     return {
-        "image": images.prepare_image(sample.path, image_width, image_height),
+        "image": images.normalise(load(sample.path, image_width, image_height)),
         "label": alphabet.encode_batch([sample.label], longest_label)[0],
     }
 
 
 def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation=0.0):
-    """Feeds images to the model, decoded once and kept in memory.
+    """Feeds images to the model, each decoded when first needed, and kept; see `cache.Pixels`.
 
     Without a seed the set gives the images once, in their order: for
     validation and test. With a seed it goes on for ever, epoch after epoch,
@@ -294,11 +308,17 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
     epoch's number alone, so a training that goes on at `first_epoch` sees
     what it would have seen.
 
+    Where several hosts train together, this one gets its share of each batch.
+    So that all devices get as many images, the last batch of an epoch may be
+    filled up: by the first images of the epoch, or, without a seed, by rows
+    with an empty label, which count nothing.
+
     Args:
         samples: the list of `Sample`s.
-        encode: a function from a `Sample` to a dictionary of arrays, such as
-            `encode_single_sample` with its other arguments bound.
-        batch_size: the images of a batch; the last of an epoch may be smaller.
+        encode: `encode_single_sample` with its other arguments bound but for
+            `load`, or a function like it.
+        batch_size: the images of a batch, of all devices together; the last of
+            an epoch may be smaller.
         seed: the seed of order and augmentation, or None.
         first_epoch: the epoch to begin with, counted from 0.
         augmentation: the strength of `augment`; 0 for none. It needs a seed.
@@ -307,22 +327,33 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
         A `tf.data.Dataset` of `({"image": (batch, image_width, image_height, 1),
         "label": (batch, longest_label)}, label)`.
     """
-    encoded = [encode(sample) for sample in samples]
-    arrays = {key: tf.constant(np.stack([one[key] for one in encoded])) for key in encoded[0]}
+    pixels = cache.Pixels([sample.path for sample in samples])
+    shapes = {key: array.shape for key, array in encode(samples[0], load=pixels.load).items()}
+
+    def read(chosen):
+        encoded = [encode(samples[number], load=pixels.load) for number in chosen]
+        image, label = (np.stack([one[key] for one in encoded]) for key in ("image", "label"))
+        label[chosen < 0] = BLANK  # what only fills up the batch has an empty label
+        return image, label
 
     def batches_of_epoch(epoch):
         order = tf.range(len(samples))
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, [tf.constant(seed, tf.int64), epoch])
+        order = distribution.fill_up(order, repeat=seed is not None)
         batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
         return batches.enumerate().map(lambda step, chosen: (epoch, step, chosen))
 
     def feed(epoch, step, chosen):
-        inputs = {key: tf.gather(array, chosen) for key, array in arrays.items()}
+        chosen = distribution.own_share(chosen)
+        image, label = tf.numpy_function(read, [chosen], [tf.float32, tf.int32])
+        image.set_shape((None, *shapes["image"]))
+        label.set_shape((None, *shapes["label"]))
         if augmentation:
-            batch_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), step)
-            inputs["image"] = augment(inputs["image"], batch_seed, augmentation)
-        return inputs, inputs["label"]
+            part = step * distribution.hosts() + distribution.host()
+            batch_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), part)
+            image = augment(image, batch_seed, augmentation)
+        return {"image": image, "label": label}, label
 
     last_epoch = first_epoch + 1 if seed is None else tf.int64.max
     epochs = tf.data.Dataset.range(first_epoch, last_epoch)

@@ -161,6 +161,22 @@ def test_all_words_of_a_list_are_compared_exactly(log_probabilities, width):
     assert [math.exp(p) for _, p in found] == pytest.approx([p for _, p in expected])
 
 
+@pytest.mark.parametrize("top", [1, 2, 3])
+@pytest.mark.parametrize("name", ["any text", "pattern", "words"])
+def test_search_finds_the_most_probable_texts_that_are_allowed(log_probabilities, name, top):
+    constraint = allowed(name)
+    totals = {text: p for text, p in brute_force(log_probabilities).items() if constraint.allows(text)}
+    expected = sorted(totals.items(), key=lambda one: -one[1])[:top]
+    found = search(log_probabilities, constraint, top)
+    assert [text for text, _ in found] == [text for text, _ in expected]
+    assert [math.exp(p) for _, p in found] == pytest.approx([p for _, p in expected])
+
+
+def test_search_gives_as_many_texts_as_are_wanted():
+    rows = np.log(np.full((8, ALPHABET.number_of_classes), 1 / ALPHABET.number_of_classes))
+    assert len(search(rows, Constraint.length(ALPHABET), top=60)) == 60
+
+
 def test_word_is_found_however_improbable_its_first_character_seems():
     alphabet = Alphabet("abcdefghijklmnopqrstuvwxyz")
     generator = np.random.default_rng(0)

@@ -99,6 +99,18 @@ def test_16_bit_image_keeps_its_shades():
     assert np.array_equal(images.load_image(file_of(Image.fromarray(pixels), "PNG")), GREY)
 
 
+def test_high_byte_of_16_bits_is_the_shade():
+    pixels = np.array([[0, 40_000, 65_535], [300, 257, 256]], dtype="uint16")
+    found = images.load_image(file_of(Image.fromarray(pixels), "PNG"))
+    np.testing.assert_array_equal(found, [[0, 155, 255], [1, 1, 0]])
+
+
+def test_shades_beyond_16_bits_are_the_ends_of_the_scale():
+    pixels = np.array([[-5, 65_536 + 40_000, 2_000_000_000], [0, 65_535, 40_000]], dtype="int32")
+    found = images.load_image(file_of(Image.fromarray(pixels), "TIFF"))
+    np.testing.assert_array_equal(found, [[0, 255, 255], [0, 255, 155]])
+
+
 def test_orientation_of_the_camera_is_applied():
     image = Image.fromarray(GREY)
     exif = Image.Exif()

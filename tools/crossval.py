@@ -136,8 +136,8 @@ def find_images(data_dir, parameters):
         A list of `utils.Sample`s.
     """
     parameters = {**default_parameters(), **parameters}
-    most_steps = (parameters["image_width"] or model_size.LARGEST_WIDTH) // model_size.NARROW_STEP
-    return utils.find_images(data_dir, most_steps, parameters["drop_copy_number"])[0]
+    most_steps = model_size.most_steps(parameters["image_width"])
+    return utils.find_images(data_dir, most_steps, parameters["drop_copy_number"], remember=True)[0]
 
 
 def _observe(run_dir, rows, by_name):
