@@ -108,6 +108,23 @@ def _stamp(path):
     return [found.st_size, found.st_mtime_ns] if time.time() - found.st_mtime > SETTLED else None
 
 
+def in_file(count, width, height, memory=None):
+    """Whether `Pixels` keeps so many images in a file.
+
+    Args:
+        count: the images.
+        width: their width, in pixels.
+        height: their height, in pixels.
+        memory: as in `Pixels`.
+
+    Returns:
+        True or False.
+    """
+    if memory is None:
+        memory = MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return count * width * height > memory
+
+
 class Pixels:
     """The pixels of images, each decoded and fitted when first wanted, and kept.
 
@@ -126,8 +143,6 @@ class Pixels:
         self._lock = threading.Lock()
         self._shape = self._array = self._file = None
         self._memory = memory
-        if memory is None:
-            self._memory = MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def load(self, path, width, height):
         """Opens and fits an image, as `images.load_fitted` does, unless that was done before.
@@ -160,12 +175,11 @@ class Pixels:
 
     def _make_room(self, shape):
         self._shape = shape
-        size = len(self._places) * math.prod(shape)
-        if size <= self._memory:
-            self._array = np.empty((len(self._places), *shape), "uint8")
-        else:
+        if in_file(len(self._places), *shape, self._memory):
             FOLDER.mkdir(exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=FOLDER)  # noqa: SIM115, it lives as long as this
+        else:
+            self._array = np.empty((len(self._places), *shape), "uint8")
 
     def _read(self, place):
         self._file.seek(place * math.prod(self._shape))

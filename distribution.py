@@ -98,6 +98,9 @@ def _find_each_other(given):
         ) from error
     # `keras.distribution.initialize` does the same, but waits for five minutes.
     jax.distributed.initialize(f"{name}:{port}", count, number, initialization_timeout=PATIENCE)
+    # Now that all are here: a first exchange waits for half a minute, later ones for as long as it takes
+    # the slowest host to look at its images.
+    _gather(b"")
 
 
 def _receive(port, count, deadline):

@@ -20,7 +20,7 @@ import papermill
 PROJECT = Path(__file__).absolute().parent.parent
 NOTEBOOK = PROJECT / "ocr.ipynb"
 TRAINING_MODULES = (
-    *("alphabet", "augmentation", "callbacks", "CTCLayer", "images"),
+    *("alphabet", "augmentation", "cache", "callbacks", "CTCLayer", "distribution", "images"),
     *("labels", "metrics", "model_size", "SquareRootScheduler", "utils"),
 )
 """The modules that a training's outcome depends on."""
