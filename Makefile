@@ -1,7 +1,7 @@
 # make train   trains a reader on captcha_images/ with the notebook, as users do
 # make test    checks style and runs every test
 # make test-browser   tries the notebook in JupyterLab and the page, in a chromium that is installed
-# make torture   twenty kills of one training, a hundred thousand damaged images (half an hour)
+# make torture   twenty kills of one training, two killed hosts, a hundred thousand damaged images (15 minutes)
 # make mutants   changes the code in small ways and counts the changes that no test notices
 # make crossval DATA=captcha_images   cross-validates the notebook on a folder of images
 # make bench DATA=captcha_images   measures speed beside other systems, and rewrites benchmarks/RESULTS.md (hours)

@@ -52,6 +52,12 @@ def test_loss_of_a_batch_is_the_mean(logits):
     assert loss_of(padded, logits) == pytest.approx(expected, rel=1e-5)
 
 
+def test_rows_without_a_label_fill_up_the_batch_and_count_nothing(logits):
+    labels = np.array([[1, 0], [0, 0], [1, 2], [0, 0], [2, 0]])
+    assert loss_of(labels, logits) == pytest.approx(loss_of(labels[[0, 2, 4]], logits[[0, 2, 4]]), rel=1e-6)
+    assert loss_of(labels[[1, 3]], logits[[1, 3]]) == 0.0
+
+
 def test_width_of_the_padding_does_not_matter(logits):
     labels = np.array([[1, 2], [1, 0], [2, 2], [2, 0], [1, 1]])
     wide = np.pad(labels, ((0, 0), (0, 9)))

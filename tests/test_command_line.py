@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +17,7 @@ import command_line
 from conftest import PROJECT, full_disk
 from examples import ALPHABET
 from reader import Reader
+from tools import export
 
 
 class Done(NamedTuple):
@@ -184,6 +188,38 @@ def test_folder_of_the_output_must_be_there(saved, shipped, tmp_path, run):
     done = run(saved, shipped[0], "--out", tmp_path / "none" / "readings.csv")
     assert done.returncode == 2
     assert f"Expected a folder at {tmp_path / 'none'}" in done.stderr
+
+
+def rows_below(folder):
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.csv"))
+
+
+def test_folders_read_by_xargs_and_killed_are_read_once_each(model, saved, shipped, tmp_path):
+    reader = tmp_path / "reader.onnx"
+    prepared = Reader.load(saved).prepare(shipped[:20])
+    export.export(Reader(model, ALPHABET), "onnx", reader, prepared)
+    images = tmp_path / "my images"
+    for name in ("a", "b", "c d"):
+        (images / name).mkdir(parents=True)
+        for number in range(1500):
+            (images / name / f"{number:04}.png").symlink_to(shipped[number % 100])
+    script = (
+        f"find '{images}' -mindepth 1 -maxdepth 1 -type d -print0 | "
+        f"xargs -0 -P 2 -I{{}} '{sys.executable}' reader.py '{reader}' {{}} --out {{}}.csv --resume"
+    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen(["sh", "-c", script], cwd=PROJECT, start_new_session=True, **quiet)
+    deadline = time.monotonic() + 60
+    while rows_below(images) < 500 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert 500 <= rows_below(images) < 4500
+    assert subprocess.run(["sh", "-c", script], cwd=PROJECT, **quiet).returncode == 0
+    for name in ("a", "b", "c d"):
+        with (images / f"{name}.csv").open(newline="", encoding="utf-8") as lines:
+            files = [row["file"] for row in csv.DictReader(lines)]
+        assert sorted(files) == sorted(str(path) for path in (images / name).iterdir())
 
 
 def test_resume_without_a_file_is_an_error(saved, shipped, run):

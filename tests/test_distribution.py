@@ -2,7 +2,6 @@ import contextlib
 import functools
 import re
 import socket
-import subprocess
 import sys
 import time
 
@@ -13,41 +12,15 @@ import tensorflow as tf
 import distribution
 import utils
 from alphabet import Alphabet
-from conftest import PROJECT, TINY, user_environment, weights_of
+from conftest import PROJECT, user_environment
+from hosts import free_port, hosts_of, start
 
 TRAIN = [sys.executable, str(PROJECT / "tests" / "train_on_devices.py")]
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def hosts_of(number, port=None):
-    """The environments of several hosts that train together."""
-    address = f"127.0.0.1:{port or free_port()}"
-    return [
-        user_environment(
-            KERAS_BACKEND="jax",
-            KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
-            KERAS_DISTRIBUTION_NUM_PROCESSES=str(number),
-            KERAS_DISTRIBUTION_PROCESS_ID=str(host),
-            PYTHONPATH=str(PROJECT),
-        )
-        for host in range(number)
-    ]
-
-
-def start(command, environment, cwd=PROJECT):
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [*map(str, command)], env=environment, cwd=cwd, stdout=pipe, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def train(out, environments, cpus=1):
-    """Trains for 50 steps in as many processes; returns what the last one stored."""
-    running = [start([*TRAIN, cpus, out], environment) for environment in environments]
+def train(steps, out, environments, cpus=1):
+    """Trains in as many processes as there are environments; returns what they stored."""
+    running = [start([*TRAIN, steps, cpus, out], environment) for environment in environments]
     for process in running:
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
@@ -64,52 +37,19 @@ def assert_same_training(one, other):
 
 def test_two_devices_of_tensorflow_train_as_one_does(tmp_path):
     environment = user_environment(PYTHONPATH=str(PROJECT))
-    one = train(tmp_path / "one.npz", [environment])
-    two = train(tmp_path / "two.npz", [environment], cpus=2)
+    one = train(50, tmp_path / "one.npz", [environment])
+    two = train(50, tmp_path / "two.npz", [environment], cpus=2)
     assert_same_training(one, two)
     assert two["logits"].shape == (3, 20, one["logits"].shape[2])
 
 
 def test_two_devices_and_two_hosts_of_jax_train_as_one_does(tmp_path):
     environment = user_environment(PYTHONPATH=str(PROJECT), KERAS_BACKEND="jax")
-    one = train(tmp_path / "one.npz", [environment])
+    one = train(30, tmp_path / "one.npz", [environment])
     devices = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    assert_same_training(one, train(tmp_path / "devices.npz", [devices]))
-    hosts = train(tmp_path / "hosts.npz", hosts_of(2))
+    assert_same_training(one, train(30, tmp_path / "devices.npz", [devices]))
+    hosts = train(30, tmp_path / "hosts.npz", hosts_of(2))
     assert_same_training(one, hosts)
-
-
-def test_killed_hosts_go_on_and_end_with_the_weights_of_hosts_that_never_were_killed(project, image_folder):
-    notebook = [sys.executable, "-m", "IPython", project / "ocr.ipynb"]
-    variables = TINY | {"OCR_EPOCHS": "3", "OCR_DATA_DIR": str(image_folder), "OCR_RUN_NAME": "run"}
-
-    def hosts():
-        return [start(notebook, environment | variables, project) for environment in hosts_of(2)]
-
-    def finish(running):
-        outputs = [process.communicate(timeout=300)[0] for process in running]
-        assert [process.returncode for process in running] == [0, 0], outputs
-        return outputs
-
-    finish(hosts())
-    whole = (project / "runs" / "run").rename(project / "runs" / "whole")
-    running = hosts()
-    for line in running[0].stdout:
-        if re.match("epoch +1/3", line):
-            break
-    for process in running:
-        process.kill()
-        process.communicate()
-    first, second = finish(hosts())
-    assert f"goes on with the unfinished run: {project / 'runs' / 'run'}" in first
-    assert "the first host keeps what the training leaves" in second
-    for output in (first, second):
-        assert len(re.findall("(?m)^epoch ", output)) == 2
-    assert sorted(path.name for path in (project / "runs").iterdir()) == ["run", "whole"]
-    expected, found = weights_of(whole), weights_of(project / "runs" / "run")
-    assert expected.keys() == found.keys()
-    for name in expected:
-        np.testing.assert_array_equal(expected[name], found[name], name)
 
 
 def connect(environment, wait=3):

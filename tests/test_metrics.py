@@ -47,6 +47,22 @@ def test_metric_of_keras_tells_a_text_from_its_beginning():
 
 
 @pytest.mark.parametrize("kind", [metrics.ExactMatch, metrics.ClippedLoss])
+def test_rows_without_a_label_count_nothing_and_weights_count(kind):
+    alphabet = Alphabet("abc")
+    label = alphabet.encode_batch(["ab", "", "abc", "c"], 3)
+    logits = 3 * logits_that_read(["ab", "", "ac", "c"], alphabet, 8)
+
+    def result_of(rows, weights=None):
+        metric = kind()
+        metric.update_state(label[rows], logits[rows], weights)
+        return float(metric.result())
+
+    assert result_of([0, 1, 2, 3]) == pytest.approx(result_of([0, 2, 3]))
+    assert result_of([0, 2, 3], np.array([1.0, 0.0, 1.0])) == pytest.approx(result_of([0, 3]))
+    assert result_of([0, 3]) != result_of([0, 2, 3])
+
+
+@pytest.mark.parametrize("kind", [metrics.ExactMatch, metrics.ClippedLoss])
 def test_metric_of_keras_can_be_saved(kind):
     metric = kind(name="some name")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))

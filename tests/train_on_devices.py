@@ -7,14 +7,9 @@ import functools
 import sys
 from pathlib import Path
 
-import tensorflow as tf
-
-if sys.argv[1] != "1":
-    configuration = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1])
-    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], configuration)
-
 import keras
 import numpy as np
+import tensorflow as tf
 
 import distribution
 import metrics
@@ -33,6 +28,10 @@ class Losses(keras.callbacks.Callback):
 
 
 def main():
+    steps, cpus, out = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    if cpus > 1:
+        configuration = [tf.config.LogicalDeviceConfiguration()] * cpus
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], configuration)
     print(distribution.connect(batch_size=16), flush=True)
     paths = sorted((PROJECT / "captcha_images").glob("*.png"))[:100]
     samples = [utils.Sample(path, path.stem[:5], (200, 50), path.stem) for path in paths]
@@ -47,7 +46,7 @@ def main():
     model = distribution.over_all_devices(model)
     losses = Losses()
     data = utils.get_data(samples[:96], encode, 16, seed=1)
-    model.fit(data, steps_per_epoch=1, epochs=50, callbacks=[losses], shuffle=False, verbose=0)
+    model.fit(data, steps_per_epoch=1, epochs=steps, callbacks=[losses], shuffle=False, verbose=0)
     # 99 images: the last batch cannot be divided as it is.
     evaluation = model.evaluate(utils.get_data(samples[:99], encode, 16), verbose=0, return_dict=True)
     evaluation.pop("loss")
@@ -56,7 +55,7 @@ def main():
     reading = keras.Model(alone.inputs[0], alone.get_layer("logits").output)
     logits = reading.predict_on_batch(images)
     spread = np.array([evaluation[name] for name in sorted(evaluation)])
-    np.savez(Path(sys.argv[2]), losses=losses.all, evaluation=spread, logits=logits)
+    np.savez(out, losses=losses.all, evaluation=spread, logits=logits)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Six ways to get the CTC loss wrong: the tests of `CTCLayer` notice each."""
+"""Seven ways to get the CTC loss wrong: the tests of `CTCLayer` notice each."""
 
 import subprocess
 import sys
@@ -12,7 +12,8 @@ MUTANTS = {
         'ops.sum(ops.cast(ops.not_equal(label, BLANK), "int32"), axis=1)',
         "ops.full_like(label[:, 0], label.shape[1])",
     ),
-    "the sum over the batch": ("self.add_loss(ops.mean(", "self.add_loss(ops.sum("),
+    "the sum over the batch": (" / ops.maximum(ops.sum(counts), 1.0))", ")"),
+    "rows that fill up the batch count": ("ops.sum(losses * counts)", "ops.sum(losses)"),
     "one time step too few": ("logits.shape[1])", "logits.shape[1] - 1)"),
     "probabilities in place of logits": ("output=logits,", "output=ops.softmax(logits),"),
     "the blank is the last class": ("mask_index=BLANK,", "mask_index=logits.shape[2] - 1,"),
