@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import beta
 
 from decoding import greedy_decode, log_softmax, text_log_probabilities
+from terminal import progress
 
 TEMPERATURES = (0.5, 5.0)
 """The bounds of the temperature."""
@@ -56,7 +57,7 @@ def observe(reader, samples):
     log_probabilities = np.concatenate(
         [
             reader.log_probabilities(reader.prepare([sample.path for sample in batch]), temperature=1.0)
-            for batch in batches
+            for batch in progress(batches, len(batches), f"batches of {size} images read")
         ]
     )
     texts = greedy_decode(log_probabilities)

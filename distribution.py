@@ -33,7 +33,7 @@ GREETING = b"ocr"
 
 
 def connect(batch_size):
-    """Connects this host to the others, if there are others, and has Keras use all devices.
+    """Connects this host to the others, if there are others, and says what the training will run on.
 
     To be called before Keras computes anything. Called again, it changes nothing.
 

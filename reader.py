@@ -22,6 +22,7 @@ import numpy as np
 
 import archive
 import images
+import terminal
 from alphabet import Alphabet
 from constraints import Constraint
 from decoding import character_probabilities, greedy_decode, log_softmax, search, text_log_probabilities
@@ -137,7 +138,7 @@ class Reader:
         """
         archive.save(self.model, self.describe(), path)
 
-    def read(self, sources, constraint=None, top=1, characters=False):
+    def read(self, sources, constraint=None, top=1, characters=False, progress=False):
         """Reads images.
 
         Args:
@@ -147,6 +148,7 @@ class Reader:
                 None for all.
             top: the texts that are told of each image, with the alternatives, 1 or more.
             characters: whether the confidence of each character is told, too.
+            progress: whether to report, if it takes long, how far it is.
 
         Returns:
             A list of `Reading`s, one for each source.
@@ -155,6 +157,8 @@ class Reader:
             ValueError: for the first source that cannot be read; see `read_each`.
         """
         readings = []
+        if progress:
+            sources = terminal.progress(sources, len(sources), "images read")
         for source, reading in self.read_each(sources, constraint, top, characters):
             if isinstance(reading, ValueError):
                 name = source if isinstance(source, str | Path) else f"image {len(readings)}"

@@ -164,3 +164,13 @@ def test_best_of_several_texts_is_never_less_probable_than_the_best_path(saved, 
     loaded = Reader.load(saved)
     for alone, best in zip(loaded.read(shipped[:10]), loaded.read(shipped[:10], top=2), strict=True):
         assert best.confidence >= alone.confidence - 1e-9
+
+
+def test_reading_that_takes_long_reports_how_far_it_is(saved, shipped, monkeypatch, capsys):
+    reader = Reader.load(saved)
+    expected = [reading.text for reading in reader.read(shipped[:4])]
+    assert [reading.text for reading in reader.read(shipped[:4], progress=True)] == expected
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("terminal.FIRST", 0.0)
+    assert [reading.text for reading in reader.read(shipped[:4], progress=True)] == expected
+    assert capsys.readouterr().out.startswith("1 of 4 images read, ")

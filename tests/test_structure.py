@@ -11,14 +11,14 @@ from conftest import PROJECT
 
 MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
 WITHOUT_KERAS = [
-    *("alphabet", "archive", "calibration", "command_line", "constraints", "decoding"),
+    *("alphabet", "archive", "cache", "calibration", "command_line", "constraints", "decoding"),
     *("files", "images", "reader", "results", "safety"),
 ]
 FLOORS = [
     {"alphabet", "files", "images", "terminal", "configuration", "labels", "augmentation"},
-    {"safety", "SquareRootScheduler"},
+    {"cache", "safety", "SquareRootScheduler"},
     {"archive", "decoding", "transfer", "model_size", "results", "CTCLayer"},
-    {"calibration", "constraints"},
+    {"calibration", "constraints", "distribution"},
     {"reader", "utils", "metrics", "plots", "callbacks"},
     {"checkpoint", "command_line"},
 ]

@@ -1,6 +1,6 @@
-"""Trains the notebook's model for 50 steps on the devices there are, and stores the losses.
+"""Trains the notebook's model for some steps on the devices there are, and stores the losses.
 
-python train_on_devices.py TENSORFLOW_CPUS OUT
+python train_on_devices.py STEPS TENSORFLOW_CPUS OUT
 """
 
 import functools
