@@ -281,3 +281,20 @@ def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
         shapes = {saved[name].shape for name in saved.files if name.startswith("variable")}
     assert len(history) >= 2
     assert (1, 1_000_000) in shapes
+
+
+def test_second_host_gets_the_checkpoint_of_the_first_and_leaves_the_runs_alone(
+    tmp_path, samples, monkeypatch
+):
+    compared = []
+    monkeypatch.setattr(checkpoint.distribution, "compare", compared.append)
+    monkeypatch.setattr(checkpoint.distribution, "host", lambda: 1)
+    monkeypatch.setattr(checkpoint.distribution, "from_first", lambda content: content or b"of the first")
+    parameters = PARAMETERS | {"data_dir": "here"}
+    folder, why = open_here(tmp_path, samples, parameters=parameters)
+    assert "the first host keeps" in why and str(folder) in why
+    assert (folder / checkpoint.CHECKPOINT).read_bytes() == b"of the first"
+    assert not (tmp_path / "runs").exists()
+    (facts,) = compared
+    assert {"parameter epochs", "training images", "first weights", "keras", "commit"} <= facts.keys()
+    assert not {"parameter data_dir", "machine"} & facts.keys()
