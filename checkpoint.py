@@ -292,7 +292,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         row = {key: float(value) for key, value in logs.items()}
-        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, **row, "seconds": time.monotonic() - self.started}
         # Between epochs the model holds the averaged weights. What training goes on with are the others.
         self.averaging.on_epoch_begin(epoch)
@@ -302,7 +302,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save(self, history):
         stopping = {name: getattr(self.early_stopping, name) for name in self.STOPPING}
-        content = {f"variable {number}": np.asarray(v) for number, v in enumerate(self._variables())}
+        content = {
+            f"variable {number}": keras.ops.convert_to_numpy(v) for number, v in enumerate(self._variables())
+        }
         content |= {f"best weight {number}": w for number, w in enumerate(self.early_stopping.best_weights)}
         content |= {"early stopping": json.dumps(stopping), "history": json.dumps(history)}
         with files.whole(self.path) as unfinished:

@@ -199,6 +199,7 @@ def over_all_devices(model):
         return _compiled_copy(model)
     import tensorflow as tf
 
+    tf.get_logger().setLevel("WARNING")  # it would report every gradient that is added up
     with tf.distribute.MirroredStrategy(_tensorflow_devices()).scope():
         spread = _compiled_copy(model)
     _synchronise(spread, True)

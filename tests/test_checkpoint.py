@@ -169,8 +169,8 @@ def training(folder, samples, epochs, stop_after=None):
     keras.utils.set_random_seed(1)
     alphabet = Alphabet.from_labels(sample.label for sample in samples)
 
-    def encode(sample):
-        return utils.encode_single_sample(sample, alphabet, 64, 16, 5)
+    def encode(sample, load):
+        return utils.encode_single_sample(sample, alphabet, 64, 16, 5, load)
 
     model = load_build_model()(64, 16, 5, alphabet.number_of_classes, 4, 0.2)
     optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)

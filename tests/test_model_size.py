@@ -87,8 +87,8 @@ def test_narrow_long_and_large_images_train_and_read(size, tmp_path):
     model = load_build_model()(width, height, 2, alphabet.number_of_classes, step_width, 0.1)
     model.compile("adam")
 
-    def encode(sample):
-        return utils.encode_single_sample(sample, alphabet, width, height, 2)
+    def encode(sample, load):
+        return utils.encode_single_sample(sample, alphabet, width, height, 2, load)
 
     data = utils.get_data(samples, encode, 5, seed=0, augmentation=1.0)
     losses = model.fit(data, steps_per_epoch=1, epochs=8, shuffle=False, verbose=0).history["loss"]
