@@ -128,6 +128,15 @@ def test_splits_are_disjoint_complete_and_of_the_shares_asked_for(samples):
     assert sorted(sample.path for split in splits for sample in split) == [sample.path for sample in samples]
 
 
+def test_split_does_not_depend_on_the_names_of_the_files(samples):
+    renamed = [
+        sample._replace(path=Path("elsewhere", f"{number}.png"))
+        for number, sample in enumerate(samples[::-1])
+    ]
+    for split, again in zip(utils.split_data(samples, 5), utils.split_data(renamed, 5), strict=True):
+        assert [sample.digest for sample in split] == [sample.digest for sample in again]
+
+
 def test_split_depends_on_the_seed_and_not_on_the_order_of_files(samples):
     assert utils.split_data(samples, 1) == utils.split_data(samples[::-1], 1)
     assert utils.split_data(samples, 1) != utils.split_data(samples, 2)
