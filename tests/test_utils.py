@@ -129,9 +129,9 @@ def test_splits_are_disjoint_complete_and_of_the_shares_asked_for(samples):
 
 
 def test_split_does_not_depend_on_the_names_of_the_files(samples):
+    names = [f"{number:02}.png" for number in range(len(samples), 0, -1)]
     renamed = [
-        sample._replace(path=Path("elsewhere", f"{number}.png"))
-        for number, sample in enumerate(samples[::-1])
+        sample._replace(path=sample.path.with_name(name)) for sample, name in zip(samples, names, strict=True)
     ]
     for split, again in zip(utils.split_data(samples, 5), utils.split_data(renamed, 5), strict=True):
         assert [sample.digest for sample in split] == [sample.digest for sample in again]
