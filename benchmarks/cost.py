@@ -32,9 +32,16 @@ from tools.notebook import code_version, default_parameters, load_build_model, r
 STEPS, ROUNDS = 20, 5
 
 
-def load(data_dir, parameters):
-    """Prepares a folder's images as the notebook does: the arguments of the model, and a data set."""
-    samples, _ = utils.find_images(data_dir)
+def load(samples, parameters):
+    """Prepares images as the notebook does.
+
+    Args:
+        samples: a list of `utils.Sample`s.
+        parameters: the notebook's parameters.
+
+    Returns:
+        A tuple of the arguments of the model but for dropout, and a function that makes a data set.
+    """
     labels = [sample.label for sample in samples]
     alphabet, longest = Alphabet.from_labels(labels), max(map(len, labels))
     width, height, _ = model_size.choose_size(samples)
@@ -46,8 +53,8 @@ def load(data_dir, parameters):
         longest_label=longest,
     )
     shape = (width, height, longest, alphabet.number_of_classes, model_size.choose_step_width(samples, width))
-    data = utils.get_data(samples, encode, parameters["batch_size"], 1, 0, parameters["augmentation"])
-    return shape, data
+    batch_size, augmentation = parameters["batch_size"], parameters["augmentation"]
+    return shape, lambda: utils.get_data(samples, encode, batch_size, 1, 0, augmentation)
 
 
 def beginnings(model):
@@ -146,8 +153,11 @@ def matrix_product_rate():
 def measure_steps(data_dir):
     """Times the parts of a training step, and counts its arithmetic."""
     parameters = default_parameters()
-    arguments, data = load(data_dir, parameters)
-    batches = list(data.take(STEPS))
+    samples, _ = utils.find_images(data_dir)
+    arguments, new_data = load(samples, parameters)
+    data = new_data()
+    # A whole epoch: from then on, images are decoded.
+    batches = list(data.take(-(-len(samples) // parameters["batch_size"])))[:STEPS]
     build_model = load_build_model()
     model = build_model(*arguments, parameters["dropout"])
     steps = {name: step_of(part, own_loss=part is model) for name, part in beginnings(model).items()}

@@ -60,34 +60,19 @@ def link(drawn, count):
 def work(folder):
     """Checks, feeds and trains on the images of a folder, in this process; returns the figures."""
     started = time.monotonic()
-    import functools
-
     import keras
 
     import cache
     import metrics
-    import model_size
     import utils
-    from alphabet import Alphabet
+    from benchmarks.cost import load
     from tools.notebook import default_parameters, load_build_model
 
     started_checking = time.monotonic()
     samples, _ = utils.find_images(folder, remember=True)
     figures = {"seconds to check all again": time.monotonic() - started_checking}
     parameters = default_parameters()
-    labels = [sample.label for sample in samples]
-    alphabet, longest = Alphabet.from_labels(labels), max(map(len, labels))
-    width, height, _ = model_size.choose_size(samples)
-    encode = functools.partial(
-        utils.encode_single_sample,
-        alphabet=alphabet,
-        image_width=width,
-        image_height=height,
-        longest_label=longest,
-    )
-
-    def data():
-        return utils.get_data(samples, encode, parameters["batch_size"], 1, 0, parameters["augmentation"])
+    shape, data = load(samples, parameters)
 
     class Clock(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -102,10 +87,7 @@ def work(folder):
         def on_epoch_end(self, epoch, logs=None):
             self.blocks.append(time.monotonic() - self.begun)
 
-    step_width = model_size.choose_step_width(samples, width)
-    model = load_build_model()(
-        width, height, longest, alphabet.number_of_classes, step_width, parameters["dropout"]
-    )
+    model = load_build_model()(*shape, parameters["dropout"])
     optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0, use_ema=True)
     model.compile(optimizer, metrics=[metrics.ExactMatch(), metrics.ClippedLoss()])
     images = STEPS * parameters["batch_size"]
@@ -125,7 +107,7 @@ def work(folder):
         del iterator
     peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     figures["peak memory in GB"] = int(peak[1]) * 1024 / 1e9
-    figures["kept in a file"] = cache.in_file(len(samples), width, height)
+    figures["kept in a file"] = cache.in_file(len(samples), *shape[:2])
     return figures
 
 
