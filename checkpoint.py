@@ -79,11 +79,10 @@ def open_run(runs_dir, name, numbered, parameters, model, splits):
         "model configuration": hashlib.sha256(model.to_json().encode()).hexdigest()[:16],
         **{f"{split} images": fingerprint(samples) for split, samples in splits.items()},
     }
-    # What hosts may differ in: where their images are, and what machines they are.
     facts = {**identity, **environment(), "first weights": _digest(model.get_weights())}
-    distribution.compare(
-        {name: facts[name] for name in facts if name not in ("parameter data_dir", "machine")}
-    )
+    for may_differ in ("parameter data_dir", "parameter start_from", "machine"):
+        facts.pop(may_differ, None)
+    distribution.compare(facts)
     if distribution.host() == 0:
         folder, message = _find_folder(runs_dir, name, numbered, identity)
     else:
@@ -302,9 +301,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save(self, history):
         stopping = {name: getattr(self.early_stopping, name) for name in self.STOPPING}
-        content = {
-            f"variable {number}": keras.ops.convert_to_numpy(v) for number, v in enumerate(self._variables())
-        }
+        variables = map(keras.ops.convert_to_numpy, self._variables())
+        content = {f"variable {number}": variable for number, variable in enumerate(variables)}
         content |= {f"best weight {number}": w for number, w in enumerate(self.early_stopping.best_weights)}
         content |= {"early stopping": json.dumps(stopping), "history": json.dumps(history)}
         with files.whole(self.path) as unfinished:

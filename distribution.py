@@ -55,6 +55,8 @@ def connect(batch_size):
 
         tf.config.set_visible_devices([], "GPU")  # TensorFlow feeds, and no more
     count = devices()
+    if count % hosts():
+        raise ValueError(f"Expected as many devices on each of {hosts()} hosts. Found {count} in all.")
     if batch_size % count:
         raise ValueError(
             f"Expected a batch_size that {count} devices can share equally. Received: {batch_size}"
@@ -281,7 +283,8 @@ def _add_up_before_clipping(optimizer, replicas):
         return apply(mean, trainable_variables)
 
     optimizer.apply = apply_to_mean
-    optimizer.global_clipnorm /= replicas
+    if optimizer.global_clipnorm is not None:
+        optimizer.global_clipnorm /= replicas
 
 
 def fill_up(order, repeat):
