@@ -139,10 +139,15 @@ def weights_of(run_dir):
     return arrays
 
 
-def user_environment(**variables):
+def user_environment(measured=False, **variables):
     """The environment of a user: no `OCR_…` but those given, and nothing that tells a kernel of pytest.
 
     Kernels that think they run under pytest leave the terminal alone.
+
+    Args:
+        measured: whether the lines that the process takes are counted, which costs it time.
+        **variables: the variables that are set.
     """
-    kept = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST" and not k.startswith("OCR_")}
+    dropped = {"PYTEST_CURRENT_TEST"} | (set() if measured else {"COVERAGE_PROCESS_CONFIG"})
+    kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("OCR_")}
     return kept | variables

@@ -17,6 +17,7 @@ def hosts_of(number, port=None):
     address = f"127.0.0.1:{port or free_port()}"
     return [
         user_environment(
+            True,
             KERAS_BACKEND="jax",
             KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
             KERAS_DISTRIBUTION_NUM_PROCESSES=str(number),

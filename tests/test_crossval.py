@@ -34,7 +34,7 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     command = [sys.executable, "-m", "tools.crossval", f"~/{image_folder.name}", "--folds", "2"]
 
     def run(*options):
-        environment = user_environment(**TINY, HOME=str(image_folder.parent), OCR_SEED="5")
+        environment = user_environment(True, **TINY, HOME=str(image_folder.parent), OCR_SEED="5")
         done = [*command, *options]
         return subprocess.run(done, cwd=project, env=environment, capture_output=True, text=True)
 

@@ -39,7 +39,7 @@ def assert_same_training(one, other):
 
 
 def test_two_devices_of_tensorflow_train_as_one_does(tmp_path):
-    environment = user_environment(PYTHONPATH=str(PROJECT))
+    environment = user_environment(True, PYTHONPATH=str(PROJECT))
     one = train(50, tmp_path / "one.npz", [environment])
     two = train(50, tmp_path / "two.npz", [environment], cpus=2)
     assert_same_training(one, two)
@@ -47,7 +47,7 @@ def test_two_devices_of_tensorflow_train_as_one_does(tmp_path):
 
 
 def test_two_devices_and_two_hosts_of_jax_train_as_one_does(tmp_path):
-    environment = user_environment(PYTHONPATH=str(PROJECT), KERAS_BACKEND="jax")
+    environment = user_environment(True, PYTHONPATH=str(PROJECT), KERAS_BACKEND="jax")
     one = train(20, tmp_path / "one.npz", [environment])
     devices = environment | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     assert_same_training(one, train(20, tmp_path / "devices.npz", [devices]))

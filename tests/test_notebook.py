@@ -153,7 +153,7 @@ def test_one_epoch_is_enough_to_finish_with_a_warning(project, image_folder):
 
 
 def test_killed_run_goes_on_and_ends_with_the_weights_of_one_that_never_was_killed(project, image_folder):
-    variables = TWO_EPOCHS | {"OCR_EPOCHS": "20", "OCR_PATIENCE": "20", "OCR_DATA_DIR": str(image_folder)}
+    variables = TWO_EPOCHS | {"OCR_EPOCHS": "8", "OCR_PATIENCE": "20", "OCR_DATA_DIR": str(image_folder)}
     code, output = run("ipython", project, project, **variables)
     assert code == 0, output
     whole = (project / "runs" / "tiny run").rename(project / "runs" / "whole")
@@ -170,11 +170,11 @@ def test_killed_run_goes_on_and_ends_with_the_weights_of_one_that_never_was_kill
     code, output = run("ipython", project, project, **variables)
     assert code == 0, output
     assert "goes on with the unfinished run" in output
-    epochs = [int(number) for number in re.findall(r"(?m)^epoch +(\d+)/20", output)]
-    assert epochs == list(range(len(rows) + 1, 21)) or epochs == list(range(len(rows) + 2, 21))
+    epochs = [int(number) for number in re.findall(r"(?m)^epoch +(\d+)/8", output)]
+    assert epochs == list(range(len(rows) + 1, 9)) or epochs == list(range(len(rows) + 2, 9))
     rows_in_the_end = (run_dir / "history.csv").read_text().splitlines()[1:]
     assert rows_in_the_end[: len(rows)] == rows
-    assert [int(row.split(",")[0]) for row in rows_in_the_end] == list(range(1, 21))
+    assert [int(row.split(",")[0]) for row in rows_in_the_end] == list(range(1, 9))
     expected, found = weights_of(whole), weights_of(run_dir)
     assert expected.keys() == found.keys()
     for name, array in expected.items():

@@ -39,8 +39,8 @@ def test_page_of_nothing_is_empty(model):
 
 def start(*arguments):
     command = [sys.executable, "-m", "tools.page", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=PROJECT, env=user_environment(), stdout=pipe, stderr=pipe, text=True)
+    pipe, environment = subprocess.PIPE, user_environment(True)
+    return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_command_serves_a_page_that_reads(saved, shipped, tmp_path):
