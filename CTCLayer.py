@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from alphabet import BLANK
+from snippet_ocr.alphabet import BLANK
 
 
 @keras.saving.register_keras_serializable(package="ocr")

@@ -9,13 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-import cache
-import distribution
-import images
-from alphabet import BLANK
-from augmentation import augment
-from labels import LABELS_FILE, key_of, label_of, read_labels_file, steps_needed
-from terminal import printable
+from snippet_ocr import images
+from snippet_ocr.alphabet import BLANK
+from snippet_ocr.terminal import printable
+from training import cache, distribution
+from training.augmentation import augment
+from training.labels import LABELS_FILE, key_of, label_of, read_labels_file, steps_needed
 
 RARE = 10
 """A character seen fewer times than this is marked as rare in the summary."""

@@ -23,11 +23,11 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-import metrics
-from alphabet import Alphabet
 from benchmarks.clock import Clock
 from CTCLayer import CTCLayer
+from snippet_ocr.alphabet import Alphabet
 from SquareRootScheduler import SquareRootScheduler
+from training import metrics
 
 WIDTH, HEIGHT, BATCH = 200, 50, 16
 

@@ -13,10 +13,10 @@ training of each system, for as long as it takes to see the main ratios.
 import argparse
 import sys
 
-import configuration
 from benchmarks import cost, speed
 from benchmarks.study import RESULTS, use_defaults
 from tools.notebook import PROJECT
+from training import configuration
 
 BEGIN, END = "<!-- benchmarks.bench writes from here … -->", "<!-- … to here -->"
 SEEDS, LIMIT = (1, 2, 3), 1200

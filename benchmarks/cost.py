@@ -20,14 +20,11 @@ import keras
 import tensorflow as tf
 from keras import layers, ops
 
-import checkpoint
-import configuration
-import metrics
-import model_size
 import utils
-from alphabet import Alphabet
 from benchmarks.study import record, use_defaults
+from snippet_ocr.alphabet import Alphabet
 from tools.notebook import code_version, default_parameters, load_build_model, run_notebook
+from training import checkpoint, configuration, metrics, model_size
 
 STEPS, ROUNDS = 20, 5
 

@@ -14,11 +14,10 @@ import sys
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
-import configuration
-import plots
 import utils
 from benchmarks.study import SEED, measure_on
 from tools.notebook import PROJECT
+from training import configuration, plots
 
 COUNTS = (50, 100, 200, 400)
 

@@ -80,7 +80,15 @@ def measure(model, count):
         folder, out = Path(temporary, "images"), Path(temporary, "readings.csv")
         folder.mkdir()
         fill(folder, count)
-        command = [sys.executable, "reader.py", os.fspath(model), os.fspath(folder), "--out", os.fspath(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "snippet_ocr",
+            os.fspath(model),
+            os.fspath(folder),
+            "--out",
+            os.fspath(out),
+        ]
         first_seconds, first_memory, _ = read(command, out, until=count // 2)
         kept = rows_in(out)
         seconds, memory, errors = read([*command, "--resume"], out)

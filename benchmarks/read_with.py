@@ -25,8 +25,8 @@ WARM_UP = 10
 
 def reader(model, top="1", pattern=None):
     """This project's `Reader`, with a model in Keras or in ONNX."""
-    from constraints import combine
-    from reader import Reader
+    from snippet_ocr.constraints import combine
+    from snippet_ocr.reader import Reader
 
     opened = Reader.load(model)
     constraint = combine(opened.alphabet, opened.time_steps, pattern=pattern)
@@ -40,7 +40,7 @@ def predict_loop(model):
     import keras
     import numpy as np
 
-    from images import prepare_image
+    from snippet_ocr.images import prepare_image
 
     with zipfile.ZipFile(model) as archive:
         characters = json.loads(archive.read("reader.json"))["alphabet"]

@@ -26,14 +26,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-import checkpoint
-import configuration
-import metrics
 import utils
 from benchmarks.speed import PLATES_PYTHON, write_split
 from benchmarks.study import record, use_defaults
-from reader import Reader
+from snippet_ocr.reader import Reader
 from tools.notebook import PROJECT
+from training import checkpoint, configuration, metrics
 
 KERAS, ONNX, TOP, PATTERN, LOOP, PLATES, TESSERACT = (
     "Reader on Keras",

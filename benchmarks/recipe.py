@@ -17,10 +17,9 @@ import sys
 
 import keras
 
-import checkpoint
-import configuration
 import utils
 from benchmarks.study import MILESTONES, measure, read
+from training import checkpoint, configuration
 
 EPOCHS = 15
 SEEDS = (1, 2)

@@ -19,12 +19,11 @@ import string
 import sys
 import tempfile
 
-import checkpoint
-import configuration
 import utils
 from benchmarks.study import SEED, measure, measure_on
 from benchmarks.suspect_labels import corrupt
 from tools.make_captchas import ALPHABET, make_captchas
+from training import checkpoint, configuration
 
 SMALL = string.digits + string.ascii_lowercase
 IMAGES, BATCH_SIZE, EPOCHS = 674, 16, 40

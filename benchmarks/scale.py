@@ -62,11 +62,10 @@ def work(folder):
     started = time.monotonic()
     import keras
 
-    import cache
-    import metrics
     import utils
     from benchmarks.cost import load
     from tools.notebook import default_parameters, load_build_model
+    from training import cache, metrics
 
     started_checking = time.monotonic()
     samples, _ = utils.find_images(folder, remember=True)

@@ -20,12 +20,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-import checkpoint
-import plots
 import utils
 from benchmarks.clock import read_curve
 from benchmarks.study import record
 from tools.notebook import PROJECT, code_version, run_notebook
+from training import checkpoint, plots
 
 MILESTONES = (0.9, 0.95, 0.99)
 BATCH = 16
@@ -129,7 +128,7 @@ def source_version():
     """A short name for the code of the other systems: 8 hexadecimal digits."""
     benchmarks = ("baselines.py", "clock.py", "fast_plate_ocr_baseline.py", "requirements-fast-plate-ocr.txt")
     files = [PROJECT / "benchmarks" / name for name in benchmarks]
-    files += [PROJECT / f"{name}.py" for name in ("CTCLayer", "metrics", "SquareRootScheduler")]
+    files += [PROJECT / f"{name}.py" for name in ("CTCLayer", "training/metrics", "SquareRootScheduler")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 

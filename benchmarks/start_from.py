@@ -15,13 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import checkpoint
 from benchmarks.study import RESULTS, use_defaults
-from labels import label_of
-from metrics import score
-from reader import Reader
+from snippet_ocr.reader import Reader
 from tools.make_captchas import ALPHABET, make_captchas
 from tools.notebook import run_notebook
+from training import checkpoint
+from training.labels import label_of
+from training.metrics import score
 
 NEW_CHARACTERS = "ak"
 

@@ -8,10 +8,9 @@ import os
 import tempfile
 from pathlib import Path
 
-import checkpoint
-import metrics
-from reader import Reader
+from snippet_ocr.reader import Reader
 from tools.notebook import PROJECT, code_version, run_notebook
+from training import checkpoint, metrics
 
 SEED = 42
 RESULTS = PROJECT / "benchmarks" / "results"

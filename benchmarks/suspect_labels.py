@@ -16,12 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import checkpoint
-import configuration
 import utils
 from benchmarks.study import RESULTS, link_images, use_defaults
-from metrics import wilson_interval
 from tools import crossval
+from training import checkpoint, configuration
+from training.metrics import wilson_interval
 
 SHARE = 0.02
 SEED = 42

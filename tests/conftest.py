@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reader import Reader
+from snippet_ocr.reader import Reader
 
 PROJECT = Path(__file__).absolute().parent.parent
 TINY = {
@@ -91,6 +91,8 @@ def project(tmp_path):
     copy.mkdir()
     for path in [*PROJECT.glob("*.py"), PROJECT / "ocr.ipynb"]:
         shutil.copy(path, copy)
+    for package in ("snippet_ocr", "training"):
+        shutil.copytree(PROJECT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 

@@ -1,5 +1,5 @@
 """What several tests take as an example."""
 
-from alphabet import Alphabet
+from snippet_ocr.alphabet import Alphabet
 
 ALPHABET = Alphabet("abcdé ")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alphabet import BLANK, Alphabet
+from snippet_ocr.alphabet import BLANK, Alphabet
 
 
 def test_alphabet_is_sorted_and_does_not_depend_on_the_order_of_labels():

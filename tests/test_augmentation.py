@@ -1,7 +1,7 @@
 import numpy as np
 
-from augmentation import augment
-from images import prepare_image
+from snippet_ocr.images import prepare_image
+from training.augmentation import augment
 
 
 def test_augmentation_of_strength_0_changes_nothing(shipped):

@@ -15,7 +15,7 @@ SCRIPT = textwrap.dedent(
     import sys
     import keras, numpy as np
     from CTCLayer import CTCLayer
-    from metrics import ExactMatch
+    from training.metrics import ExactMatch
 
     data = np.load(sys.argv[1])
     logits, label = data["logits"], data["label"]

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import images
 import utils
-from alphabet import Alphabet
 from damage import damaged, encoded, small_files
-from labels import label_of
+from snippet_ocr import images
+from snippet_ocr.alphabet import Alphabet
+from training.labels import label_of
 
 FILES = small_files()
 

@@ -11,7 +11,6 @@ import onnx
 import onnxruntime
 import pytest
 
-import metrics
 import utils
 from benchmarks import (
     baselines,
@@ -28,6 +27,7 @@ from benchmarks import (
     suspect_labels,
 )
 from tools.notebook import NOTEBOOK, PROJECT, load_build_model
+from training import metrics
 
 CHANGES = {
     **{case: recipe.SPLIT + changes for case, (_, changes) in (recipe.ABLATION | recipe.CANDIDATES).items()},

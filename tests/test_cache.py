@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-import cache
-import images
-import terminal
 from conftest import full_disk
+from snippet_ocr import images, terminal
+from training import cache
 
 OLD = time.time() - 3600
 

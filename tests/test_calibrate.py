@@ -3,7 +3,7 @@ import json
 import pytest
 
 from examples import ALPHABET
-from reader import Reader
+from snippet_ocr.reader import Reader
 from tools import calibrate
 
 TRAINED = {"images": "a set", "parameters": {"epochs": 40, "seed": 1, "fold": 0}}

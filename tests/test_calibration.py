@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-import calibration
-from decoding import greedy_decode
 from examples import ALPHABET
-from reader import Reader
+from snippet_ocr.decoding import greedy_decode
+from snippet_ocr.reader import Reader
+from training import calibration
 
 
 class Sample(NamedTuple):

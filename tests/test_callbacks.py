@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from callbacks import EarlyStopping, Progress
+from training.callbacks import EarlyStopping, Progress
 
 
 class Log(keras.callbacks.Callback):

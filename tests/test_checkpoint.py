@@ -11,14 +11,14 @@ import keras
 import numpy as np
 import pytest
 
-import checkpoint
 import utils
-from alphabet import Alphabet
-from callbacks import EarlyStopping
-from checkpoint import Checkpoint, open_run
 from conftest import PROJECT
-from metrics import ClippedLoss, ExactMatch
+from snippet_ocr.alphabet import Alphabet
 from tools.notebook import load_build_model
+from training import checkpoint
+from training.callbacks import EarlyStopping
+from training.checkpoint import Checkpoint, open_run
+from training.metrics import ClippedLoss, ExactMatch
 
 PARAMETERS = {"epochs": 4, "learning_rate": 0.01}
 
@@ -249,8 +249,8 @@ def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     script = textwrap.dedent(
         """
         import sys, keras, numpy as np
-        from callbacks import EarlyStopping
-        from checkpoint import Checkpoint
+        from training.callbacks import EarlyStopping
+        from training.checkpoint import Checkpoint
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1_000_000)])
         model.compile(keras.optimizers.Adam(use_ema=True), loss="mse")
         averaging, stopping = keras.callbacks.SwapEMAWeights(swap_on_epoch=True), EarlyStopping(99)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
-import command_line
 from conftest import PROJECT, full_disk
 from examples import ALPHABET
-from reader import Reader
+from snippet_ocr import command_line
+from snippet_ocr.reader import Reader
 from tools import export
 
 
@@ -45,7 +45,7 @@ def test_command_prints_a_line_for_each_image_of_files_and_folders(saved, shippe
     (folder / "below").mkdir(parents=True)
     shutil.copy(shipped[1], folder / "b.PNG")
     shutil.copy(shipped[2], folder / "below" / "c.png")
-    command = [sys.executable, PROJECT / "reader.py", saved, shipped[0], folder]
+    command = [sys.executable, "-m", "snippet_ocr", saved, shipped[0], folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == [
@@ -127,7 +127,7 @@ def test_command_without_model_or_images_says_so_in_a_line(saved, tmp_path, run)
 
 
 def test_command_whose_output_nobody_reads_ends_quietly(saved, shipped):
-    command = [sys.executable, str(PROJECT / "reader.py"), str(saved), *map(str, shipped[:300])]
+    command = [sys.executable, "-m", "snippet_ocr", str(saved), *map(str, shipped[:300])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     errors = process.stderr.read()
@@ -205,7 +205,7 @@ def test_folders_read_by_xargs_and_killed_are_read_once_each(model, saved, shipp
             (images / name / f"{number:04}.png").symlink_to(shipped[number % 100])
     script = (
         f"find '{images}' -mindepth 1 -maxdepth 1 -type d -print0 | "
-        f"xargs -0 -P 2 -I{{}} '{sys.executable}' reader.py '{reader}' {{}} --out {{}}.csv --resume"
+        f"xargs -0 -P 2 -I{{}} '{sys.executable}' -m snippet_ocr '{reader}' {{}} --out {{}}.csv --resume"
     )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     first = subprocess.Popen(["sh", "-c", script], cwd=PROJECT, start_new_session=True, **quiet)
@@ -268,7 +268,7 @@ def test_full_disk_ends_the_reading_with_a_line_and_resume_goes_on(
 
 
 def test_full_disk_behind_stdout_is_told_in_a_line(saved, shipped):
-    command = [sys.executable, PROJECT / "reader.py", saved, *shipped[:9]]
+    command = [sys.executable, "-m", "snippet_ocr", saved, *shipped[:9]]
     with open("/dev/full", "w") as out:
         done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1

@@ -4,8 +4,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-import configuration
 from tools.notebook import NOTEBOOK
+from training import configuration
 
 
 def defaults():

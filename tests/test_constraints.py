@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from alphabet import Alphabet
-from constraints import Constraint
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.constraints import Constraint
 
 ALPHABET = Alphabet("019-Aab")
 

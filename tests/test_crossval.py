@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import PROJECT, user_environment
-from reader import Reader
+from snippet_ocr.reader import Reader
 from tools import calibrate, crossval
 
 TINY = {"OCR_EPOCHS": "1", "OCR_LEAST_BATCHES": "1", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20"}

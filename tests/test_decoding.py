@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from alphabet import Alphabet
-from constraints import Constraint
-from decoding import (
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.constraints import Constraint
+from snippet_ocr.decoding import (
     beam_search,
     character_probabilities,
     character_steps,

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import distribution
 import utils
-from alphabet import Alphabet
 from conftest import PROJECT, TINY, user_environment
 from hosts import free_port, hosts_of, start
-from reader import Reader
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.reader import Reader
+from training import distribution
 
 TRAIN = [sys.executable, str(PROJECT / "tests" / "train_on_devices.py")]
 

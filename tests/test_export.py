@@ -8,12 +8,12 @@ import onnx
 import pytest
 from keras import layers
 
-import images
-from alphabet import Alphabet
-from archive import DESCRIPTION, OnnxModel
 from conftest import PROJECT
-from decoding import greedy_decode, log_softmax
-from reader import Reader
+from snippet_ocr import images
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.archive import DESCRIPTION, OnnxModel
+from snippet_ocr.decoding import greedy_decode, log_softmax
+from snippet_ocr.reader import Reader
 from tools import export
 from tools.notebook import load_build_model
 
@@ -144,7 +144,7 @@ def test_onnx_needs_neither_keras_nor_tensorflow(exported, shipped, tmp_path):
     subprocess.run([*install, "onnxruntime", "numpy", "pillow"], check=True)
     listed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
     assert "tensorflow" not in listed and "keras" not in listed
-    command = [python, PROJECT / "reader.py", exported, *shipped[:3]]
+    command = [python, "-m", "snippet_ocr", exported, *shipped[:3]]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     texts = [line.split("\t")[1] for line in done.stdout.splitlines()]
     assert texts == [reading.text for reading in Reader.load(exported).read(shipped[:3])]

@@ -1,7 +1,7 @@
 import pytest
 
-import files
 from conftest import full_disk
+from snippet_ocr import files
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-import images
+from snippet_ocr import images
 
 GREY = np.tile(np.linspace(0, 255, 20).astype("uint8"), (10, 1))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from labels import key_of, label_of, read_labels_file, steps_needed
+from training.labels import key_of, label_of, read_labels_file, steps_needed
 
 
 def labels_in(folder):

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-import images
 from conftest import PROJECT
+from snippet_ocr import images
 from tools.make_captchas import draw_texts, main, make_captchas
 
 

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-import metrics
-from alphabet import Alphabet
-from decoding import log_softmax, text_log_probabilities
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.decoding import log_softmax, text_log_probabilities
+from training import metrics
 
 LABELS = ["abc", "aab", "ccc", "b"]
 TEXTS = ["abc", "ab", "cbc", "bb"]

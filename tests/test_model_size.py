@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import model_size
 import utils
-from alphabet import Alphabet
-from labels import steps_needed
-from reader import Reader
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.reader import Reader
 from tools.notebook import load_build_model
+from training import model_size
+from training.labels import steps_needed
 
 
 def samples_of(sizes, label="12345"):

@@ -79,5 +79,5 @@ def test_reading_and_exporting_reach_nobody(run, saved, shipped, tmp_path):
     onnx = tmp_path / "reader.onnx"
     assert run([sys.executable, "-m", "tools.export", saved, "--to", "onnx", "--out", onnx]) <= HERE
     for reader in (saved, onnx):
-        assert run([sys.executable, "reader.py", reader, shipped[0]]) <= HERE
-    assert run([sys.executable, "reader.py", "--info", onnx]) == set()
+        assert run([sys.executable, "-m", "snippet_ocr", reader, shipped[0]]) <= HERE
+    assert run([sys.executable, "-m", "snippet_ocr", "--info", onnx]) == set()

@@ -18,10 +18,10 @@ import papermill
 import pytest
 from PIL import Image
 
-from configuration import PARAMETERS
 from conftest import TINY, user_environment, weights_of
-from reader import Reader
+from snippet_ocr.reader import Reader
 from tools.notebook import NOTEBOOK, clean
+from training.configuration import PARAMETERS
 
 BIN = Path(sys.executable).parent
 WAYS = {

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import images
-from alphabet import Alphabet
 from conftest import PROJECT
-from decoding import greedy_decode, log_softmax, text_log_probabilities
+from snippet_ocr import images
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.decoding import greedy_decode, log_softmax, text_log_probabilities
 
 PAGE = (PROJECT / "docs" / "other_languages.md").read_text(encoding="utf-8")
 IMAGE = PROJECT / "captcha_images" / "2285e.png"

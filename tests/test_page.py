@@ -8,7 +8,7 @@ from PIL import Image
 
 from conftest import PROJECT, user_environment
 from examples import ALPHABET
-from reader import Reader
+from snippet_ocr.reader import Reader
 from tools import page
 
 

@@ -5,10 +5,9 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-import calibration
-import plots
 from examples import ALPHABET
-from reader import Reader, Reading
+from snippet_ocr.reader import Reader, Reading
+from training import calibration, plots
 
 PREPARED = np.random.default_rng(0).normal(size=(6, 200, 50, 1)).astype("float32")
 LABELS = ["abc", "abd", "b", "日本", "", "x"]

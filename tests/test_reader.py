@@ -4,13 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-import archive
-import images
-from archive import DESCRIPTION
 from conftest import full_disk
-from constraints import Constraint
 from examples import ALPHABET
-from reader import Reader, Reading
+from snippet_ocr import archive, images
+from snippet_ocr.archive import DESCRIPTION
+from snippet_ocr.constraints import Constraint
+from snippet_ocr.reader import Reader, Reading
 
 
 def test_loaded_reader_reads_bit_for_bit_what_was_saved(model, saved, shipped):

@@ -3,8 +3,8 @@ import io
 
 import pytest
 
-import results
-from reader import Reading
+from snippet_ocr import results
+from snippet_ocr.reader import Reading
 
 NAMES = ['a "b", c.png', "d\ne.png", "gü.png", "h.png"]
 READING = Reading("2b", 0.51239, (Reading("2d", 0.25),))

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from keras import layers
 from onnx import TensorProto, helper
 
-import safety
-from archive import DESCRIPTION
 from damage import damaged
 from examples import ALPHABET
-from reader import Reader
+from snippet_ocr import safety
+from snippet_ocr.archive import DESCRIPTION
+from snippet_ocr.reader import Reader
 from tools.export import build_onnx
 
 

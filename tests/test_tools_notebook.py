@@ -2,8 +2,8 @@ import keras
 import nbformat
 import pytest
 
-import configuration
 from tools import notebook
+from training import configuration
 
 
 @pytest.fixture

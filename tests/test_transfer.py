@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from alphabet import Alphabet
-from reader import Reader
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.reader import Reader
 from tools.notebook import load_build_model
-from transfer import copy_weights
+from training.transfer import copy_weights
 
 OLD = Alphabet("bdf")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import utils
-from alphabet import Alphabet
+from snippet_ocr.alphabet import Alphabet
 
 WIDTH, HEIGHT = 100, 25
 

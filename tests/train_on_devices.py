@@ -11,11 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import distribution
-import metrics
 import utils
-from alphabet import Alphabet
+from snippet_ocr.alphabet import Alphabet
 from tools.notebook import PROJECT, load_build_model
+from training import distribution, metrics
 
 
 class Losses(keras.callbacks.Callback):

@@ -13,9 +13,9 @@ import json
 import sys
 from pathlib import Path
 
-import calibration
-from reader import Reader
+from snippet_ocr.reader import Reader
 from tools.crossval import SUMMARY
+from training import calibration
 
 OF_THE_SPLIT = (
     *("data_dir", "run_name", "seed", "fold", "folds"),

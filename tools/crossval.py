@@ -23,17 +23,12 @@ from typing import NamedTuple
 
 from papermill.exceptions import PapermillExecutionError
 
-import calibration
-import checkpoint
-import configuration
-import metrics
-import model_size
-import plots
 import utils
-from images import prepare_image
-from reader import Reader, Reading
-from terminal import printable
+from snippet_ocr.images import prepare_image
+from snippet_ocr.reader import Reader, Reading
+from snippet_ocr.terminal import printable
 from tools.notebook import PROJECT, code_version, default_parameters, run_notebook
+from training import calibration, checkpoint, configuration, metrics, model_size, plots
 
 VALIDATION_IMAGES = 40
 """The images of each fold for early stopping; a tenth of fewer than 400, a hundredth of more than 4,000."""

@@ -22,10 +22,10 @@ import onnx
 from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
-import images
-from archive import DESCRIPTION, OnnxModel
-from decoding import greedy_decode, log_softmax
-from reader import Reader
+from snippet_ocr import images
+from snippet_ocr.archive import DESCRIPTION, OnnxModel
+from snippet_ocr.decoding import greedy_decode, log_softmax
+from snippet_ocr.reader import Reader
 from tools.notebook import PROJECT
 
 SHIPPED = PROJECT / "captcha_images"

@@ -12,16 +12,17 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import papermill
 
-PROJECT = Path(__file__).absolute().parent.parent
+from training.configuration import PROJECT
+
 NOTEBOOK = PROJECT / "ocr.ipynb"
 TRAINING_MODULES = (
-    *("alphabet", "augmentation", "cache", "callbacks", "CTCLayer", "distribution", "images"),
-    *("labels", "metrics", "model_size", "SquareRootScheduler", "utils"),
+    *("snippet_ocr/alphabet", "training/augmentation", "training/cache", "training/callbacks", "CTCLayer"),
+    *("training/distribution", "snippet_ocr/images", "training/labels", "training/metrics"),
+    *("training/model_size", "SquareRootScheduler", "utils"),
 )
 """The modules that a training's outcome depends on."""
 

@@ -13,10 +13,10 @@ import os
 import sys
 from pathlib import Path
 
-import plots
-import results
-from reader import Reader
-from terminal import printable
+from snippet_ocr import results
+from snippet_ocr.reader import Reader
+from snippet_ocr.terminal import printable
+from training import plots
 
 LOOPBACK = "127.0.0.1"
 TOP = 3

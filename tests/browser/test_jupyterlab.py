@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from conftest import PROJECT, TINY, screenshot, user_environment
-from reader import Reader
+from snippet_ocr.reader import Reader
 
 TOKEN = "a-token-for-this-test-only"
 MINUTES = 60_000  # milliseconds

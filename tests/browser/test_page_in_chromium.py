@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT, screenshot, user_environment
-from reader import Reader
+from snippet_ocr.reader import Reader
 
 MINUTE = 60_000  # milliseconds
 

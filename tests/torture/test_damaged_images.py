@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import images
 import utils
 from damage import damaged, small_files
-from reader import Reader
+from snippet_ocr import images
+from snippet_ocr.reader import Reader
 
 IMAGES, AT_ONCE = 100_000, 2_000
 LONGEST = 1.0

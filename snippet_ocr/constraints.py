@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alphabet import BLANK
-from decoding import log_softmax, search
+from snippet_ocr.alphabet import BLANK
+from snippet_ocr.decoding import log_softmax, search
 
 NOWHERE = -1
 """The state after a character that is not allowed."""

@@ -6,7 +6,7 @@ import time
 
 import keras
 
-from terminal import report
+from snippet_ocr.terminal import report
 
 TAKE_OFF_DUE = 15
 """The epoch by which a validation image should have been read: with the defaults it is the third to fifth."""

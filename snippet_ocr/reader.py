@@ -1,18 +1,17 @@
 """A saved reader: image in, text and confidence out.
 
-    python reader.py MODEL IMAGE_OR_FOLDER… [--csv | --json]
+    python -m snippet_ocr MODEL IMAGE_OR_FOLDER… [--csv | --json]
 
 prints a line for each image: its file, its text and the confidence. What may
 be read can be narrowed down: `--length 4-6`, `--pattern AA-999`, `--words FILE`.
 
-    python reader.py --info MODEL
+    python -m snippet_ocr --info MODEL
 
 prints what the reader is and where it comes from.
 """
 
 import itertools
 import math
-import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,12 +19,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-import archive
-import images
-import terminal
-from alphabet import Alphabet
-from constraints import Constraint
-from decoding import character_probabilities, greedy_decode, log_softmax, search, text_log_probabilities
+from snippet_ocr import archive, images, terminal
+from snippet_ocr.alphabet import Alphabet
+from snippet_ocr.constraints import Constraint
+from snippet_ocr.decoding import (
+    character_probabilities,
+    greedy_decode,
+    log_softmax,
+    search,
+    text_log_probabilities,
+)
 
 
 class Reading(NamedTuple):
@@ -276,9 +279,3 @@ def _in_threads(function, items, threads):
 
 def _is_number(value, least, most):
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-
-if __name__ == "__main__":
-    import command_line
-
-    sys.exit(command_line.main())

@@ -8,10 +8,9 @@ import re
 import sys
 from pathlib import Path
 
-import images
-import results
-from constraints import combine
-from reader import Reader
+from snippet_ocr import images, results
+from snippet_ocr.constraints import combine
+from snippet_ocr.reader import Reader
 
 
 def parse_lengths(text):

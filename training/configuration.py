@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-PROJECT = Path(__file__).absolute().parent
+PROJECT = Path(__file__).absolute().parent.parent
 """The project's folder. Relative paths in parameters are taken from it."""
 
 PREFIX = "OCR_"

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from terminal import printable
+from snippet_ocr.terminal import printable
 
 NEEDS_REVIEW = "needs review"
 """What is written beside a reading that is not sure enough."""

@@ -12,11 +12,11 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-import calibration
-import files
-from alphabet import BLANK
-from decoding import character_steps
-from terminal import in_kernel
+from snippet_ocr import files
+from snippet_ocr.alphabet import BLANK
+from snippet_ocr.decoding import character_steps
+from snippet_ocr.terminal import in_kernel
+from training import calibration
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 COLUMNS = 4

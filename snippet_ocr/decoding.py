@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from alphabet import BLANK
+from snippet_ocr.alphabet import BLANK
 
 NEGLIGIBLE = np.log(1e-9)
 """Log-probabilities below this are as good as none."""

@@ -7,8 +7,8 @@ from keras import ops
 from rapidfuzz.distance import Levenshtein
 from scipy.stats import binomtest
 
-from alphabet import BLANK
 from CTCLayer import ctc_losses, has_text
+from snippet_ocr.alphabet import BLANK
 
 MOST_LOSS = 3.0
 """What one image adds to `ClippedLoss` at most: the loss of a text of 5 % probability."""

@@ -17,10 +17,10 @@ import filelock
 import keras
 import numpy as np
 
-import distribution
-import files
-from configuration import PROJECT
-from terminal import printable
+from snippet_ocr import files
+from snippet_ocr.terminal import printable
+from training import distribution
+from training.configuration import PROJECT
 
 CHECKPOINT = "checkpoint.npz"
 """The file from which a killed training goes on."""

@@ -5,8 +5,7 @@ import os
 import zipfile
 from pathlib import Path
 
-import files
-import safety
+from snippet_ocr import files, safety
 
 DESCRIPTION = "reader.json"
 """The member of a Keras archive, and the entry of an ONNX file's metadata, that describes the reader."""

@@ -1,6 +1,6 @@
 """Going on from a reader that exists already."""
 
-from alphabet import BLANK
+from snippet_ocr.alphabet import BLANK
 
 HEAD = "logits"
 """The layer whose outputs are the classes; all others know nothing of the alphabet."""

@@ -7,8 +7,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.stats import beta
 
-from decoding import greedy_decode, log_softmax, text_log_probabilities
-from terminal import progress
+from snippet_ocr.decoding import greedy_decode, log_softmax, text_log_probabilities
+from snippet_ocr.terminal import progress
 
 TEMPERATURES = (0.5, 5.0)
 """The bounds of the temperature."""

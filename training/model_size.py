@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from labels import steps_needed
+from training.labels import steps_needed
 
 NARROW_STEP, WIDE_STEP = 4, 8
 """Pixels of the image's width that can make one time step."""

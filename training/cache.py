@@ -13,10 +13,9 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import PIL
 
-import files
-import images
-from configuration import PROJECT
-from terminal import printable, progress
+from snippet_ocr import files, images
+from snippet_ocr.terminal import printable, progress
+from training.configuration import PROJECT
 
 FOLDER = PROJECT / ".cache"
 """Where all this is kept. It may be deleted between two runs."""
