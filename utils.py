@@ -12,15 +12,15 @@ import tensorflow as tf
 from snippet_ocr import images
 from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import printable
-from training import cache, distribution
+from training import devices, pixels
 from training.augmentation import augment
-from training.labels import LABELS_FILE, key_of, label_of, read_labels_file, steps_needed
+from training.labels import LABELS_FILE, key_of, label_from_name, read_labels_file, steps_needed
 
-RARE = 10
+MIN_CHARACTER_COUNT = 10
 """A character seen fewer times than this is marked as rare in the summary."""
 
 
-MOST_LISTED = 100
+MAX_LISTED = 100
 """The files left out that the summary lists one by one at most."""
 
 
@@ -47,7 +47,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def find_images(data_dir, time_steps=None, drop_copy_number=True, remember=False):
+def find_images(data_dir, time_steps=None, drop_copy_number=True):
     """Finds the labelled images of a folder and checks each.
 
     The labels are the files' names, or, if the folder holds a `labels.csv`,
@@ -57,9 +57,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True, remember=False
         data_dir: the folder; its subfolders are searched too, but for hidden ones.
         time_steps: the steps of the model; longer labels are rejected. None
             accepts every length.
-        drop_copy_number: as in `labels.label_of`.
-        remember: whether to remember what the files hold, so that next time
-            only those that are new or changed are opened; see `cache`.
+        drop_copy_number: as in `labels.label_from_name`.
 
     Returns:
         A tuple of two lists: the usable images as `Sample`s, in the order of
@@ -80,7 +78,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True, remember=False
         if path == data_dir / LABELS_FILE:
             continue
         if listed is None:
-            label = label_of(path.name, drop_copy_number)
+            label = label_from_name(path.name, drop_copy_number)
         else:
             label, _ = listed.pop(key_of(data_dir, path), (None, None))
         reason = _reason_against(path, label, time_steps)
@@ -89,7 +87,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True, remember=False
         else:
             rejected.append(Rejected(path, reason))
     samples = []
-    findings = cache.look_into_all(data_dir, [path for path, _ in labelled], remember)
+    findings = pixels.inspect_images([path for path, _ in labelled])
     for (path, label), finding in zip(labelled, findings, strict=True):
         if isinstance(finding, str):
             rejected.append(Rejected(path, finding))
@@ -173,8 +171,10 @@ def describe(samples, rejected):
     sizes = Counter("{}×{}".format(*sample.size) for sample in samples)
     lengths = Counter(len(sample.label) for sample in samples)
     characters = Counter("".join(sample.label for sample in samples))
-    rare = [character for character in sorted(characters) if characters[character] < RARE]
-    shortened = [s for s in samples if label_of(s.path.name, False) != s.label == label_of(s.path.name)]
+    rare = [character for character in sorted(characters) if characters[character] < MIN_CHARACTER_COUNT]
+    shortened = [
+        s for s in samples if label_from_name(s.path.name, False) != s.label == label_from_name(s.path.name)
+    ]
     lines = [
         f"images: {len(samples)}",
         f"sizes: {_counts(sizes.most_common(5), len(sizes))}",
@@ -182,7 +182,7 @@ def describe(samples, rejected):
         f"characters: {len(characters)} different: {_counts(sorted(characters.items()))}",
     ]
     if rare:
-        lines.append(f"rare characters, seen fewer than {RARE} times: {' '.join(rare)}")
+        lines.append(f"rare characters, seen fewer than {MIN_CHARACTER_COUNT} times: {' '.join(rare)}")
     if shortened:
         example = shortened[0]
         lines.append(
@@ -190,9 +190,9 @@ def describe(samples, rejected):
             f"for example {example.path.name} is read as {example.label!r}"
         )
     lines.append(f"left out: {len(rejected)}")
-    lines += [f"  {printable(path.name)} {reason}" for path, reason in rejected[:MOST_LISTED]]
-    if len(rejected) > MOST_LISTED:
-        lines.append(f"  and {len(rejected) - MOST_LISTED} more")
+    lines += [f"  {printable(path.name)} {reason}" for path, reason in rejected[:MAX_LISTED]]
+    if len(rejected) > MAX_LISTED:
+        lines.append(f"  and {len(rejected) - MAX_LISTED} more")
     return "\n".join(lines)
 
 
@@ -275,30 +275,28 @@ def describe_splits(training, validation, test):
     )
 
 
-def encode_single_sample(sample, alphabet, image_width, image_height, longest_label, load=images.load_fitted):
-    """Turns one labelled image into what the model is fed.
+def encode_single_sample(sample, alphabet, image_width, image_height, max_label_length):
+    """Turns one labelled image into arrays.
 
     Args:
         sample: a `Sample`.
         alphabet: the `Alphabet` of the labels.
         image_width: the model's image width, in pixels.
         image_height: the model's image height, in pixels.
-        longest_label: the length that labels are padded to.
-        load: the function that opens and fits an image, from its path, width
-            and height.
+        max_label_length: the length that labels are padded to.
 
     Returns:
-        A dictionary of `"image"`, float32 of shape `(image_width, image_height, 1)`,
-        and `"label"`, int32 of shape `(longest_label,)`, padded with 0.
+        A dictionary of `"image"`, uint8 of shape `(image_height, image_width)`,
+        and `"label"`, int32 of shape `(max_label_length,)`, padded with 0.
     """
     return {
-        "image": images.normalise(load(sample.path, image_width, image_height)),
-        "label": alphabet.encode_batch([sample.label], longest_label)[0],
+        "image": images.load_fitted(sample.path, image_width, image_height),
+        "label": alphabet.encode_batch([sample.label], max_label_length)[0],
     }
 
 
 def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation=0.0):
-    """Feeds images to the model, each decoded when first needed, and kept; see `cache.Pixels`.
+    """Feeds images to the model, each decoded when first needed, and kept; see `pixels.encode_all`.
 
     Without a seed the set gives the images once, in their order: for
     validation and test. With a seed it goes on for ever, epoch after epoch,
@@ -314,8 +312,8 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
 
     Args:
         samples: the list of `Sample`s.
-        encode: `encode_single_sample` with its other arguments bound but for
-            `load`, or a function like it.
+        encode: `encode_single_sample` with its other arguments bound, or a
+            function like it.
         batch_size: the images of a batch, of all devices together; the last of
             an epoch may be smaller.
         seed: the seed of order and augmentation, or None.
@@ -324,32 +322,33 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
 
     Returns:
         A `tf.data.Dataset` of `({"image": (batch, image_width, image_height, 1),
-        "label": (batch, longest_label)}, label)`.
+        "label": (batch, max_label_length)}, label)`.
     """
-    pixels = cache.Pixels([sample.path for sample in samples])
-    shapes = {key: array.shape for key, array in encode(samples[0], load=pixels.load).items()}
+    stored, labels = pixels.encode_all(
+        samples, encode
+    )  # (samples, height, width), (samples, max_label_length)
+    height, width = stored.shape[1:]
 
     def read(chosen):
-        encoded = [encode(samples[number], load=pixels.load) for number in chosen]
-        image, label = (np.stack([one[key] for one in encoded]) for key in ("image", "label"))
-        label[chosen < 0] = BLANK  # what only fills up the batch has an empty label
+        image = np.stack([images.normalise(stored[number]) for number in chosen])
+        label = np.where(chosen[:, None] < 0, BLANK, labels[chosen])  # padding rows have an empty label
         return image, label
 
     def batches_of_epoch(epoch):
         order = tf.range(len(samples))
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, [tf.constant(seed, tf.int64), epoch])
-        order = distribution.fill_up(order, repeat=seed is not None)
+        order = devices.pad_order(order, repeat=seed is not None)
         batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
         return batches.enumerate().map(lambda step, chosen: (epoch, step, chosen))
 
     def feed(epoch, step, chosen):
-        chosen = distribution.own_share(chosen)
+        chosen = devices.local_share(chosen)
         image, label = tf.numpy_function(read, [chosen], [tf.float32, tf.int32])
-        image.set_shape((None, *shapes["image"]))
-        label.set_shape((None, *shapes["label"]))
+        image.set_shape((None, width, height, 1))
+        label.set_shape((None, labels.shape[1]))
         if augmentation:
-            part = step * distribution.hosts() + distribution.host()
+            part = step * devices.hosts() + devices.host()
             batch_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), part)
             image = augment(image, batch_seed, augmentation)
         return {"image": image, "label": label}, label

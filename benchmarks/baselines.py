@@ -49,19 +49,19 @@ BASELINES = {
 """What this notebook's first versions did, and https://keras.io/examples/vision/captcha_ocr/."""
 
 
-def build_model(baseline, longest_label, number_of_classes):
+def build_model(baseline, max_label_length, number_of_classes):
     """Builds the training model of a baseline.
 
     Args:
         baseline: a `Baseline`.
-        longest_label: the length that labels are padded to.
+        max_label_length: the length that labels are padded to.
         number_of_classes: the characters and the blank.
 
     Returns:
         A `keras.Model` from image and label to logits, with the CTC loss inside.
     """
     image = keras.Input((WIDTH, HEIGHT, 1), name="image")
-    label = keras.Input((longest_label,), dtype="int32", name="label")
+    label = keras.Input((max_label_length,), dtype="int32", name="label")
     x = image
     for filters in (32, 64):
         x = layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer="he_normal")(x)

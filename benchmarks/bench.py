@@ -15,8 +15,7 @@ import sys
 
 from benchmarks import cost, speed
 from benchmarks.study import RESULTS, use_defaults
-from tools.notebook import PROJECT
-from training import configuration
+from training import PROJECT, parameters
 
 BEGIN, END = "<!-- benchmarks.bench writes from here … -->", "<!-- … to here -->"
 SEEDS, LIMIT = (1, 2, 3), 1200
@@ -73,7 +72,7 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true", help="the main ratios, in ten minutes")
     options = parser.parse_args(arguments)
     use_defaults()
-    data_dir = configuration.resolve(options.data)
+    data_dir = parameters.resolve(options.data)
     if options.quick:
         print(speed.table([speed.train(system, data_dir, 1, limit) for system, limit in QUICK.items()]))
         return 0

@@ -23,34 +23,35 @@ from keras import layers, ops
 import utils
 from benchmarks.study import record, use_defaults
 from snippet_ocr.alphabet import Alphabet
-from tools.notebook import code_version, default_parameters, load_build_model, run_notebook
-from training import checkpoint, configuration, metrics, model_size
+from tools.notebook import code_version, load_build_model, run_notebook
+from training import image_size, metrics, parameters, runs
+from training.parameters import defaults
 
 STEPS, ROUNDS = 20, 5
 
 
-def load(samples, parameters):
+def load(samples, settings):
     """Prepares images as the notebook does.
 
     Args:
         samples: a list of `utils.Sample`s.
-        parameters: the notebook's parameters.
+        settings: the notebook's parameters.
 
     Returns:
         A tuple of the arguments of the model but for dropout, and a function that makes a data set.
     """
     labels = [sample.label for sample in samples]
     alphabet, longest = Alphabet.from_labels(labels), max(map(len, labels))
-    width, height, _ = model_size.choose_size(samples)
+    width, height, _ = image_size.choose_size(samples)
     encode = functools.partial(
         utils.encode_single_sample,
         alphabet=alphabet,
         image_width=width,
         image_height=height,
-        longest_label=longest,
+        max_label_length=longest,
     )
-    shape = (width, height, longest, alphabet.number_of_classes, model_size.choose_step_width(samples, width))
-    batch_size, augmentation = parameters["batch_size"], parameters["augmentation"]
+    shape = (width, height, longest, alphabet.number_of_classes, image_size.choose_step_width(samples, width))
+    batch_size, augmentation = settings["batch_size"], settings["augmentation"]
     return shape, lambda: utils.get_data(samples, encode, batch_size, 1, 0, augmentation)
 
 
@@ -149,25 +150,23 @@ def matrix_product_rate():
 
 def measure_steps(data_dir):
     """Times the parts of a training step, and counts its arithmetic."""
-    parameters = default_parameters()
+    settings = defaults()
     samples, _ = utils.find_images(data_dir)
-    arguments, new_data = load(samples, parameters)
+    arguments, new_data = load(samples, settings)
     data = new_data()
     # A whole epoch: from then on, images are decoded.
-    batches = list(data.take(-(-len(samples) // parameters["batch_size"])))[:STEPS]
+    batches = list(data.take(-(-len(samples) // settings["batch_size"])))[:STEPS]
     build_model = load_build_model()
-    model = build_model(*arguments, parameters["dropout"])
+    model = build_model(*arguments, settings["dropout"])
     steps = {name: step_of(part, own_loss=part is model) for name, part in beginnings(model).items()}
-    whole = build_model(*arguments, parameters["dropout"])
+    whole = build_model(*arguments, settings["dropout"])
     steps["whole step"] = step_of(whole, True, [metrics.ExactMatch(), metrics.ClippedLoss()])
     times = milliseconds_per_image(steps, batches)
     arithmetic = operations(model)
     rate = matrix_product_rate()
     return {
         "milliseconds": {
-            "data (beside the training)": statistics.median(
-                data_milliseconds(data, parameters["batch_size"])
-            ),
+            "data (beside the training)": statistics.median(data_milliseconds(data, settings["batch_size"])),
             "convolutions": times["convolutions"],
             "GRUs": times["GRUs"] - times["convolutions"],
             "CTC": times["CTC"] - times["GRUs"],
@@ -199,7 +198,7 @@ def measure_run(data_dir):
     name = f"cost-{time.time_ns()}"
     started = time.time()
     run_dir = run_notebook({"data_dir": str(data_dir), "run_name": name, "epochs": 2}, CHANGES)
-    finished = json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))
+    finished = json.loads((run_dir / runs.FINISHED).read_text(encoding="utf-8"))
     return {
         "images": sum(score["images"] for score in finished["scores"].values()),
         "seconds to the first step": float((run_dir / "first_step").read_text()) - started,
@@ -210,7 +209,7 @@ def measure_run(data_dir):
 def train(data_dir):
     """Measures, unless that is recorded; returns the row."""
     samples, _ = utils.find_images(data_dir)
-    images = f"{data_dir.name} {checkpoint.fingerprint(samples)}"
+    images = f"{data_dir.name} {runs.fingerprint(samples)}"
     identity = {"data": images, "code": code_version()}
     return record("cost", identity, lambda: {**measure_steps(data_dir), **measure_run(data_dir)})
 
@@ -243,7 +242,7 @@ def main(arguments=None):
     parser.add_argument("data", metavar="DATA", nargs="?", default="captcha_images")
     options = parser.parse_args(arguments)
     use_defaults()
-    print(table(train(configuration.resolve(options.data))))
+    print(table(train(parameters.resolve(options.data))))
     return 0
 
 

@@ -16,8 +16,7 @@ from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 import utils
 from benchmarks.study import SEED, measure_on
-from tools.notebook import PROJECT
-from training import configuration, plots
+from training import PROJECT, parameters, plots
 
 COUNTS = (50, 100, 200, 400)
 
@@ -48,7 +47,7 @@ def main(arguments=None):
     )
     parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
     options = parser.parse_args(arguments)
-    data_dir = configuration.resolve(options.data)
+    data_dir = parameters.resolve(options.data)
     samples, _ = utils.find_images(data_dir)
     training, validation, test = utils.split_data(samples, SEED, test_share=0.2)
     given = training + validation

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from benchmarks.study import record
-from tools.notebook import PROJECT
+from training import PROJECT
 
 BROKEN = 1000
 """Every so many-th image is none."""

@@ -30,8 +30,7 @@ import utils
 from benchmarks.speed import PLATES_PYTHON, write_split
 from benchmarks.study import record, use_defaults
 from snippet_ocr.reader import Reader
-from tools.notebook import PROJECT
-from training import checkpoint, configuration, metrics
+from training import PROJECT, metrics, runs
 
 KERAS, ONNX, TOP, PATTERN, LOOP, PLATES, TESSERACT = (
     "Reader on Keras",
@@ -73,9 +72,9 @@ def splits_of(reader):
         ValueError: if the images are not those of the training any more.
     """
     parameters = reader.provenance["parameters"]
-    data_dir = configuration.resolve(parameters["data_dir"])
+    data_dir = parameters.resolve(parameters["data_dir"])
     samples, _ = utils.find_images(data_dir, reader.time_steps, parameters["drop_copy_number"])
-    if checkpoint.fingerprint(samples) != reader.provenance["images"]:
+    if runs.fingerprint(samples) != reader.provenance["images"]:
         raise ValueError(f"Expected the images that the reader was trained on in {data_dir}. Found others.")
     names = ("seed", "validation_share", "test_share", "fold", "folds")
     split = utils.split_data(samples, **{name: parameters[name] for name in names})
@@ -174,7 +173,7 @@ def measure_all(model):
             LOOP: (sys.executable, "predict_loop", [model]),
         }
         if INSTALLED[PLATES]():
-            split = checkpoint.fingerprint(splits["training"])
+            split = runs.fingerprint(splits["training"])
             systems[PLATES] = (PLATES_PYTHON, "plates", train_plates(folder, split))
         if INSTALLED[TESSERACT]():
             systems[TESSERACT] = (sys.executable, "tesseract", [reader.alphabet.characters])

@@ -19,7 +19,7 @@ import keras
 
 import utils
 from benchmarks.study import MILESTONES, measure, read
-from training import checkpoint, configuration
+from training import parameters, runs
 
 EPOCHS = 15
 SEEDS = (1, 2)
@@ -58,7 +58,7 @@ ABLATION = {
         {},
         [(SCHEDULER, f"LearningRateScheduler(lambda epoch, rate: learning_rate * {WARMING})")],
     ),
-    "steps of 8 pixels": ({}, [("model_size.choose_step_width(samples, width, known)", "8")]),
+    "steps of 8 pixels": ({}, [("image_size.choose_step_width(samples, width, known)", "8")]),
 }
 """Without one ingredient each: parameters, and changes of the notebook's code."""
 
@@ -150,7 +150,7 @@ def train(data_dir, case, parameters, changes, seed):
         "seed": seed,
         **parameters,
     }
-    images = f"{data_dir.name} {checkpoint.fingerprint(samples)}"
+    images = f"{data_dir.name} {runs.fingerprint(samples)}"
     return measure("recipe", {"case": case, "seed": seed}, images, parameters, SPLIT + changes)
 
 
@@ -195,7 +195,7 @@ def main(arguments=None):
     if options.cases == "recorded":
         print_recorded()
         return 0
-    data_dir = configuration.resolve(options.data)
+    data_dir = parameters.resolve(options.data)
     cases = ABLATION if options.cases == "ablation" else {BASE: ABLATION[BASE], **CANDIDATES}
     rows = [
         train(data_dir, case, parameters, changes, seed)

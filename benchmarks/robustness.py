@@ -23,7 +23,7 @@ import utils
 from benchmarks.study import SEED, measure, measure_on
 from benchmarks.suspect_labels import corrupt
 from tools.make_captchas import ALPHABET, make_captchas
-from training import checkpoint, configuration
+from training import parameters, runs
 
 SMALL = string.digits + string.ascii_lowercase
 IMAGES, BATCH_SIZE, EPOCHS = 674, 16, 40
@@ -58,13 +58,13 @@ def train_kind(kind, drawn):
 
 def test_score(run_dir):
     """What the run's `metrics.json` says of the test split."""
-    return {"test": json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))["scores"]["test"]}
+    return {"test": json.loads((run_dir / runs.FINISHED).read_text(encoding="utf-8"))["scores"]["test"]}
 
 
 def train_seeds(data_dir):
     """Trains for 8 epochs from ten seeds; returns the rows."""
     samples, _ = utils.find_images(data_dir)
-    images = f"{data_dir.name} {checkpoint.fingerprint(samples)}"
+    images = f"{data_dir.name} {runs.fingerprint(samples)}"
     parameters = {"data_dir": str(data_dir), "epochs": 8}
     return [measure("robustness", {"seed": s}, images, {**parameters, "seed": s}) for s in range(10)]
 
@@ -102,7 +102,7 @@ def main(arguments=None):
     elif options.study == "labels":
         print("| best epoch by validation | exact match on correct labels | best epoch | epochs | seconds |")
         print("| --- | --- | --- | --- | --- |")
-        for row in train_wrong_labels(configuration.resolve(options.data)):
+        for row in train_wrong_labels(parameters.resolve(options.data)):
             print(
                 f"| {row['best epoch by']} | {row['test']['right']} of {row['test']['images']} "
                 f"| {row['best epoch']} | {row['epochs']} | {row['seconds']:.0f} |"
@@ -110,7 +110,7 @@ def main(arguments=None):
     else:
         print("| seed | take-off epoch | exact match of the best epoch |")
         print("| --- | --- | --- |")
-        for row in train_seeds(configuration.resolve(options.data)):
+        for row in train_seeds(parameters.resolve(options.data)):
             print(f"| {row['seed']} | {row['take-off epoch']} | {row['validation exact match']:.1%} |")
     return 0
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from benchmarks.study import record, use_defaults
 from tools.make_captchas import make_captchas
-from tools.notebook import PROJECT, code_version
+from tools.notebook import code_version
+from training import PROJECT
 
 ROUNDS, BLOCKS, STEPS = 2, 3, 100
 
@@ -64,14 +65,15 @@ def work(folder):
 
     import utils
     from benchmarks.cost import load
-    from tools.notebook import default_parameters, load_build_model
-    from training import cache, metrics
+    from tools.notebook import load_build_model
+    from training import metrics, pixels
+    from training.parameters import defaults
 
     started_checking = time.monotonic()
     samples, _ = utils.find_images(folder, remember=True)
     figures = {"seconds to check all again": time.monotonic() - started_checking}
-    parameters = default_parameters()
-    shape, data = load(samples, parameters)
+    settings = defaults()
+    shape, data = load(samples, settings)
 
     class Clock(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -86,10 +88,10 @@ def work(folder):
         def on_epoch_end(self, epoch, logs=None):
             self.blocks.append(time.monotonic() - self.begun)
 
-    model = load_build_model()(*shape, parameters["dropout"])
+    model = load_build_model()(*shape, settings["dropout"])
     optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0, use_ema=True)
     model.compile(optimizer, metrics=[metrics.ExactMatch(), metrics.ClippedLoss()])
-    images = STEPS * parameters["batch_size"]
+    images = STEPS * settings["batch_size"]
     trained = data()
     for epoch in ("the first epoch", "a later one"):  # the same batches again, which are decoded by now
         clock = Clock()
@@ -106,7 +108,7 @@ def work(folder):
         del iterator
     peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     figures["peak memory in GB"] = int(peak[1]) * 1024 / 1e9
-    figures["kept in a file"] = cache.in_file(len(samples), *shape[:2])
+    figures["kept in a file"] = pixels.in_file(len(samples), *shape[:2])
     return figures
 
 
@@ -115,7 +117,7 @@ def measure(folder):
     rounds = []
     for _ in range(ROUNDS):
         check = (
-            "import sys, time, cache, shutil, utils; shutil.rmtree(cache.FOLDER, ignore_errors=True); "
+            "import sys, time, cache, shutil, utils; shutil.rmtree(pixels.FOLDER, ignore_errors=True); "
             "start = time.monotonic(); utils.find_images(sys.argv[1], remember=True); "
             "print(time.monotonic() - start)"
         )

@@ -23,8 +23,9 @@ from matplotlib.ticker import PercentFormatter
 import utils
 from benchmarks.clock import read_curve
 from benchmarks.study import record
-from tools.notebook import PROJECT, code_version, run_notebook
-from training import checkpoint, plots
+from snippet_ocr import files
+from tools.notebook import code_version, run_notebook
+from training import PROJECT, plots, runs
 
 MILESTONES = (0.9, 0.95, 0.99)
 BATCH = 16
@@ -51,7 +52,7 @@ def write_split(folder, samples):
             name = f"{split}/{number:06}{sample.path.suffix}"
             os.symlink(sample.path, folder / name)
             rows.append({"image_path": name, "plate_text": sample.label})
-        checkpoint.write_csv(folder / f"{split}.csv", rows)
+        files.write_csv(folder / f"{split}.csv", rows)
 
 
 def shares(count):
@@ -108,7 +109,7 @@ def train(system, data_dir, seed, limit):
         "system": system,
         "seed": seed,
         "limit": limit,
-        "images": f"{data_dir.name} {checkpoint.fingerprint(samples)}",
+        "images": f"{data_dir.name} {runs.fingerprint(samples)}",
         "code": code_version() if system == NOTEBOOK else source_version(),
     }
 

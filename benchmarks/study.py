@@ -8,9 +8,10 @@ import os
 import tempfile
 from pathlib import Path
 
+from snippet_ocr import files
 from snippet_ocr.reader import Reader
-from tools.notebook import PROJECT, code_version, run_notebook
-from training import checkpoint, metrics
+from tools.notebook import code_version, run_notebook
+from training import PROJECT, metrics, runs
 
 SEED = 42
 RESULTS = PROJECT / "benchmarks" / "results"
@@ -30,7 +31,7 @@ def measure(study, case, images, parameters, changes=(), finish=None):
     Args:
         study: the name of the study; its rows are in `benchmarks/results/<study>.jsonl`.
         case: a dictionary that tells this training from others of the study.
-        images: what the training is given, a text such as `checkpoint.fingerprint` returns.
+        images: what the training is given, a text such as `runs.fingerprint` returns.
         parameters: the notebook's parameters that are not its defaults.
         changes: what is changed in the notebook's code, as in `run_notebook`.
         finish: a function of the run's folder that returns more figures, a dictionary.
@@ -47,7 +48,7 @@ def measure(study, case, images, parameters, changes=(), finish=None):
         name = f"{study}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
         print(f"{study}: {', '.join(f'{key} {value}' for key, value in case.items())}", flush=True)
         run_dir = PROJECT / "runs" / name
-        if not (run_dir / checkpoint.FINISHED).exists():
+        if not (run_dir / runs.FINISHED).exists():
             run_notebook({**parameters, "run_name": name}, changes)
         return {**figures(run_dir), **(finish(run_dir) if finish else {})}
 
@@ -68,7 +69,7 @@ def record(study, identity, measured):
     for row in read(study):
         if all(row.get(name) == value for name, value in identity.items()):
             return row
-    row = {**identity, **measured(), **checkpoint.environment(), "date": str(datetime.date.today())}
+    row = {**identity, **measured(), **runs.environment(), "date": str(datetime.date.today())}
     with (RESULTS / f"{study}.jsonl").open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row, ensure_ascii=False) + "\n")
     return row
@@ -89,7 +90,7 @@ def link_images(folder, paths, labels):
     for name, path in zip(names, paths, strict=True):
         os.symlink(path, folder / name)
     rows = [{"file": name, "text": label} for name, label in zip(names, labels, strict=True)]
-    checkpoint.write_csv(folder / "labels.csv", rows)
+    files.write_csv(folder / "labels.csv", rows)
     return names
 
 
@@ -114,7 +115,7 @@ def measure_on(study, case, samples, test, name, changes=()):
         link_images(Path(folder), [s.path for s in samples], [s.label for s in samples])
         # The notebook's own test split is as small as can be: the images held back are the test.
         parameters = {"data_dir": folder, "test_share": 0.01, "seed": SEED}
-        images = f"{name} {checkpoint.fingerprint(samples)}"
+        images = f"{name} {runs.fingerprint(samples)}"
         return measure(study, case, images, parameters, changes, finish=score_test)
 
 
@@ -139,7 +140,7 @@ def figures(run_dir):
     """
     with (run_dir / "history.csv").open(encoding="utf-8", newline="") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    finished = json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))
+    finished = json.loads((run_dir / runs.FINISHED).read_text(encoding="utf-8"))
     best = history[finished["run"]["best_epoch"] - 1]
     seconds = 0
     reached = {}

@@ -19,7 +19,7 @@ from pathlib import Path
 import utils
 from benchmarks.study import RESULTS, link_images, use_defaults
 from tools import crossval
-from training import checkpoint, configuration
+from training import parameters, runs
 from training.metrics import wilson_interval
 
 SHARE = 0.02
@@ -58,7 +58,7 @@ def main(arguments=None):
     parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
     options = parser.parse_args(arguments)
     use_defaults()
-    data_dir = configuration.resolve(options.data)
+    data_dir = parameters.resolve(options.data)
     samples, _ = utils.find_images(data_dir)
     labels, wrong = corrupt(samples, SHARE, SEED)
     with tempfile.TemporaryDirectory() as parent:
@@ -71,7 +71,7 @@ def main(arguments=None):
     ranked = [(row["log_odds"], row["file"] in wrong_files) for row in suspects]
     found = sum(is_wrong for _, is_wrong in ranked)
     row = {
-        "images": f"{data_dir.name} {checkpoint.fingerprint(samples)}",
+        "images": f"{data_dir.name} {runs.fingerprint(samples)}",
         "labels": len(samples),
         "wrong": len(wrong),
         "suspects": len(suspects),
@@ -83,7 +83,7 @@ def main(arguments=None):
         "ranked by log odds": ranked,
         "right": validated.summary["right"],
         "seconds": validated.summary["seconds"],
-        **checkpoint.environment(),
+        **runs.environment(),
     }
     with (RESULTS / "suspect_labels.jsonl").open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row, ensure_ascii=False) + "\n")

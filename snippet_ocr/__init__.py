@@ -1,0 +1,6 @@
+"""Reads short text in images with a trained reader; needs neither Keras nor TensorFlow."""
+
+from snippet_ocr.reader import Reader, Reading
+
+__version__ = "1.0.0"
+__all__ = ["Reader", "Reading", "__version__"]

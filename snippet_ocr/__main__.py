@@ -1,7 +1,7 @@
-"""`python -m snippet_ocr`: the command line."""
+"""`python -m snippet_ocr`: the command `snippet-ocr` from a clone, without installing."""
 
 import sys
 
-from snippet_ocr.command_line import main
+from snippet_ocr.cli import main
 
 sys.exit(main())

@@ -12,7 +12,7 @@ import numpy as np
 from snippet_ocr.alphabet import BLANK
 from snippet_ocr.decoding import log_softmax, search
 
-NOWHERE = -1
+NO_STATE = -1
 """The state after a character that is not allowed."""
 
 KINDS = {"A": str.isalpha, "9": str.isdecimal, "?": lambda character: True}
@@ -22,7 +22,7 @@ POSITIONS = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]|.", re.DOTALL)
 """One position of a pattern: an escaped character, a set, or a sign."""
 
 
-class Tree(NamedTuple):
+class Trie(NamedTuple):
     """The beginnings of the texts of a list, each with the one before it; number 0 is the empty text.
 
     Attributes:
@@ -52,13 +52,13 @@ class Constraint:
 
     Args:
         following: integers of shape `(states, classes)`: the state that a
-            character leads to, `NOWHERE` if it is not allowed there.
+            character leads to, `NO_STATE` if it is not allowed there.
         accepts: booleans of shape `(states,)`: whether the text may end there.
 
     Attributes:
-        least_characters: the fewest characters from each state to an end;
+        min_characters: the fewest characters from each state to an end;
             infinity where there is none.
-        tree: the `Tree` of the texts, if each state is reached by one text
+        tree: the `Trie` of the texts, if each state is reached by one text
             alone, as it is with words; None otherwise.
 
     Example:
@@ -70,26 +70,26 @@ class Constraint:
 
     def __init__(self, following, accepts):
         self.following = np.array(following, dtype="int32")
-        self.following[:, BLANK] = NOWHERE
+        self.following[:, BLANK] = NO_STATE
         self.accepts = np.array(accepts, dtype=bool)
         least = np.where(self.accepts, 0.0, np.inf)
         for _ in range(len(least)):
-            after = np.where(self.following == NOWHERE, np.inf, least[self.following])
+            after = np.where(self.following == NO_STATE, np.inf, least[self.following])
             shorter = np.minimum(least, 1 + after.min(axis=1))
             if np.array_equal(shorter, least):
                 break
             least = shorter
-        self.least_characters = least
-        self.tree = self._tree()
+        self.min_characters = least
+        self.trie = self._trie()
 
-    def _tree(self):
-        states, characters = np.nonzero(self.following != NOWHERE)
+    def _trie(self):
+        states, characters = np.nonzero(self.following != NO_STATE)
         targets = self.following[states, characters]
         if len(set(targets.tolist())) < len(targets) or 0 in targets:
             return None
         parents, last = np.zeros((2, len(self.accepts)), dtype=int)
         parents[targets], last[targets] = states, characters
-        return Tree(parents, last, np.flatnonzero(self.accepts))
+        return Trie(parents, last, np.flatnonzero(self.accepts))
 
     @classmethod
     def length(cls, alphabet, least=0, most=None):
@@ -112,7 +112,7 @@ class Constraint:
             )
         last = least if most is None else most
         following = np.repeat(np.arange(1, last + 2)[:, None], alphabet.number_of_classes, axis=1)
-        following[last] = last if most is None else NOWHERE
+        following[last] = last if most is None else NO_STATE
         return cls(following, np.arange(last + 1) >= least)
 
     @classmethod
@@ -135,7 +135,7 @@ class Constraint:
                 the alphabet may stand at one of its positions.
         """
         positions = _parse(pattern)
-        following = np.full((len(positions) + 1, alphabet.number_of_classes), NOWHERE)
+        following = np.full((len(positions) + 1, alphabet.number_of_classes), NO_STATE)
         for place, (written, fits) in enumerate(positions):
             allowed = [character for character in alphabet.characters if fits(character)]
             if not allowed:
@@ -177,7 +177,7 @@ class Constraint:
             raise ValueError(
                 f"Expected words of characters that the reader knows: {alphabet.characters!r}. Found none."
             )
-        following = np.full((len(trie), alphabet.number_of_classes), NOWHERE)
+        following = np.full((len(trie), alphabet.number_of_classes), NO_STATE)
         for state, branches in enumerate(trie):
             following[state, list(branches)] = list(branches.values())
         return cls(following, [state in ends for state in range(len(trie))])
@@ -188,8 +188,8 @@ class Constraint:
         for mine, its in pairs:  # it grows while we go through it
             row = []
             for target in zip(self.following[mine].tolist(), other.following[its].tolist(), strict=True):
-                if NOWHERE in target:
-                    row.append(NOWHERE)
+                if NO_STATE in target:
+                    row.append(NO_STATE)
                     continue
                 if target not in states:
                     states[target] = len(pairs)
@@ -203,7 +203,7 @@ class Constraint:
         state = 0
         for character in classes:
             state = self.following[state, character]
-            if state == NOWHERE:
+            if state == NO_STATE:
                 return False
         return bool(self.accepts[state])
 

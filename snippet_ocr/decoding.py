@@ -7,7 +7,7 @@ from snippet_ocr.alphabet import BLANK
 NEGLIGIBLE = np.log(1e-9)
 """Log-probabilities below this are as good as none."""
 
-BEAM_WIDTH, WIDEST = 8, 10_000
+BEAM_WIDTH, MAX_BEAM_WIDTH = 8, 10_000
 """The beginnings of texts that a beam search keeps: as a rule, and if it finds nothing otherwise."""
 
 
@@ -194,7 +194,7 @@ def beam_search(log_probabilities, constraint, width=16):
         # Only after a blank is an equal neighbour a new character.
         longer[np.arange(len(texts)), last] = in_blank + emitted[last]
         target = constraint.following[state]
-        longer[(target < 0) | (constraint.least_characters[target] > left)] = -np.inf
+        longer[(target < 0) | (constraint.min_characters[target] > left)] = -np.inf
         stay_blank, stay_character = total + emitted[BLANK], in_character + emitted[last]
         # A longer text may be one that is kept already.
         place = {text: number for number, text in enumerate(texts)}
@@ -205,7 +205,7 @@ def beam_search(log_probabilities, constraint, width=16):
                 stay_character[number] = np.logaddexp(stay_character[number], gained)
                 longer[parent, text[-1]] = -np.inf
         stay = np.logaddexp(stay_blank, stay_character)
-        stay[constraint.least_characters[state] > left] = -np.inf
+        stay[constraint.min_characters[state] > left] = -np.inf
         scores = np.concatenate([stay, longer.ravel()])
         kept = np.argsort(-scores, kind="stable")[:width]
         kept = kept[scores[kept] > -np.inf]
@@ -219,14 +219,14 @@ def beam_search(log_probabilities, constraint, width=16):
         state = np.concatenate([state[old], target[parents, added]])
         last = np.concatenate([last[old], added])
     allowed = [text for text, number in zip(texts, state, strict=True) if constraint.accepts[number]]
-    if not allowed and width < WIDEST:
-        return beam_search(log_probabilities, constraint, min(8 * width, WIDEST))[:width]
+    if not allowed and width < MAX_BEAM_WIDTH:
+        return beam_search(log_probabilities, constraint, min(8 * width, MAX_BEAM_WIDTH))[:width]
     rows = np.broadcast_to(log_probabilities, (len(allowed), steps, classes))
     found = zip(allowed, text_log_probabilities(rows, allowed).tolist(), strict=True)
     return sorted(((text, p) for text, p in found if p > -np.inf), key=lambda one: -one[1])
 
 
-def tree_search(log_probabilities, tree, top=1):
+def trie_search(log_probabilities, tree, top=1):
     """Reads by comparing all texts of a list.
 
     One forward pass of CTC over all beginnings of the texts together. Unlike a
@@ -235,7 +235,7 @@ def tree_search(log_probabilities, tree, top=1):
     Args:
         log_probabilities: floats of shape `(steps, classes)`, each row a
             log-softmax.
-        tree: a `Tree` of the texts.
+        tree: a `Trie` of the texts.
         top: the texts to return at most, 1 or more.
 
     Returns:
@@ -276,6 +276,6 @@ def search(log_probabilities, constraint, top=1):
     Returns:
         As `beam_search`.
     """
-    if constraint.tree is not None:
-        return tree_search(log_probabilities, constraint.tree, top)
+    if constraint.trie is not None:
+        return trie_search(log_probabilities, constraint.trie, top)
     return beam_search(log_probabilities, constraint, max(BEAM_WIDTH, 2 * top))[:top]

@@ -20,13 +20,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 """Pillow's names of the formats that are opened, whatever a file's ending says."""
 
-LARGEST_IMAGE = 20_000_000
+MAX_PIXELS = 20_000_000
 """Pixels. A snippet of text has thousands; more than this is a mistake or an attack."""
 
-LARGEST_FILE = 100_000_000
+MAX_FILE_BYTES = 100_000_000
 """Bytes, for the same reason: more than the largest image takes unpacked."""
 
-MOST_SCANS = 100
+MAX_SCANS = 100
 """Passes over a progressive JPEG. Cameras and programs write about ten; each one costs its time anew."""
 
 START_OF_SCAN = b"\xff\xda"
@@ -54,8 +54,8 @@ def read_file(path):
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("is not a regular file")
-        if found.st_size > LARGEST_FILE:
-            raise ValueError(f"is too large: {found.st_size:,} bytes, at most {LARGEST_FILE:,} allowed")
+        if found.st_size > MAX_FILE_BYTES:
+            raise ValueError(f"is too large: {found.st_size:,} bytes, at most {MAX_FILE_BYTES:,} allowed")
         return Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from error
@@ -79,7 +79,7 @@ def load_image(source):
 
     Raises:
         ValueError: if the source is not a whole, readable image of at most
-            `LARGEST_IMAGE` pixels and `LARGEST_FILE` bytes. The message is the
+            `MAX_PIXELS` pixels and `MAX_FILE_BYTES` bytes. The message is the
             reason, without the path: the caller knows which file it was.
     """
     if isinstance(source, np.ndarray):
@@ -96,8 +96,8 @@ def load_image(source):
     except Exception as error:  # Pillow's readers raise many kinds on damaged headers.
         raise ValueError(f"is a damaged image: {error}") from error
     _check_size(*image.size)
-    if image.format == "JPEG" and content.count(START_OF_SCAN) > MOST_SCANS:
-        raise ValueError(f"has more than {MOST_SCANS} scans, which no program writes")
+    if image.format == "JPEG" and content.count(START_OF_SCAN) > MAX_SCANS:
+        raise ValueError(f"has more than {MAX_SCANS} scans, which no program writes")
     if image.mode == "F":
         raise ValueError("has floating-point pixels, whose black and white are unknown")
     try:
@@ -120,8 +120,8 @@ def _image_from_array(pixels):
 def _check_size(width, height):
     if width * height == 0:
         raise ValueError(f"has no pixels ({width}×{height})")
-    if width * height > LARGEST_IMAGE:
-        raise ValueError(f"is too large: {width}×{height} pixels, at most {LARGEST_IMAGE:,} allowed")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"is too large: {width}×{height} pixels, at most {MAX_PIXELS:,} allowed")
 
 
 def _flatten(image):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snippet_ocr import archive, images, terminal
+from snippet_ocr import images, model_file, terminal
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.constraints import Constraint
 from snippet_ocr.decoding import (
@@ -99,11 +99,11 @@ class Reader:
         Raises:
             ValueError: if the file is not there or is not a reader.
         """
-        model, description = archive.load(path)
+        model, description = model_file.load(path)
         try:
             alphabet = Alphabet(description["alphabet"])
         except (KeyError, TypeError) as error:
-            raise archive.no_reader(path, f"{archive.DESCRIPTION} names no alphabet") from error
+            raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} names no alphabet") from error
         if model.output_shape[-1] != alphabet.number_of_classes:
             raise ValueError(
                 f"Expected a model with {alphabet.number_of_classes} classes, the blank and the alphabet "
@@ -111,12 +111,12 @@ class Reader:
             )
         temperature, threshold = description.get("temperature", 1.0), description.get("threshold")
         if not _is_number(temperature, 0.01, 100) or not (threshold is None or _is_number(threshold, 0, 1)):
-            raise archive.no_reader(
-                path, f"{archive.DESCRIPTION} has temperature {temperature!r} and threshold {threshold!r}"
+            raise model_file.not_a_reader(
+                path, f"{model_file.DESCRIPTION} has temperature {temperature!r} and threshold {threshold!r}"
             )
         return cls(model, alphabet, description.get("provenance"), temperature, threshold)
 
-    def describe(self):
+    def metadata(self):
         """All that reading needs besides the model, and where the reader comes from.
 
         Returns:
@@ -139,7 +139,7 @@ class Reader:
         Args:
             path: the file to write; its name ends in `.keras`.
         """
-        archive.save(self.model, self.describe(), path)
+        model_file.save(self.model, self.metadata(), path)
 
     def read(self, sources, constraint=None, top=1, characters=False, progress=False):
         """Reads images.

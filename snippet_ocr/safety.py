@@ -24,16 +24,16 @@ MEMBERS = {
 }
 """What a Keras archive of a reader consists of, and the most bytes that each may have, unpacked."""
 
-LARGEST_ONNX = 500_000_000
+MAX_ONNX_BYTES = 500_000_000
 """Bytes."""
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError, RuntimeError)
 """What zipfile raises on damaged archives."""
 
-MOST_VALUES = 2**28
+MAX_VALUES = 2**28
 """The most values that a layer may give for one image: 1 GB of them."""
 
-LARGEST_NUMBER = 2**16
+MAX_DIMENSION = 2**16
 """Of filters, units, and the sizes of kernels."""
 
 INITIALIZERS = (
@@ -115,7 +115,7 @@ def declared_shapes(config):
             _check_build(layer, shape)
             of_layer, shape = LAYERS[layer["class_name"]](layer["config"], shape)
             weights += of_layer
-            if min(shape) < 1 or math.prod(shape) > MOST_VALUES:
+            if min(shape) < 1 or math.prod(shape) > MAX_VALUES:
                 raise ValueError(f"the layer {layer['name']!r:.50} gives values of the absurd shape {shape}")
         if len(shape) != 2:
             raise ValueError(f"expected logits of shape (steps, classes); found {shape}")
@@ -150,8 +150,8 @@ def _check_build(node, shape):
 
 
 def _number(value):
-    if type(value) is not int or not 1 <= value <= LARGEST_NUMBER:
-        raise ValueError(f"expected a whole number from 1 to {LARGEST_NUMBER:,}; found {value!r:.50}")
+    if type(value) is not int or not 1 <= value <= MAX_DIMENSION:
+        raise ValueError(f"expected a whole number from 1 to {MAX_DIMENSION:,}; found {value!r:.50}")
     return value
 
 
@@ -163,7 +163,7 @@ def _same(config, shape):
     return [], shape
 
 
-def _slid(config, shape, window):
+def _window_output_size(config, shape, window):
     """The shape of what a window gives that slides over the first two axes."""
     if config["padding"] not in ("same", "valid") or config["data_format"] != "channels_last":
         raise ValueError("expected the padding same or valid, and channels last")
@@ -180,11 +180,11 @@ def _convolution(config, shape):
         raise ValueError("expected a convolution without groups and dilation")
     kernel, filters = tuple(map(_number, config["kernel_size"])), _number(config["filters"])
     biases = [(filters,)] if config["use_bias"] else []
-    return [(*kernel, shape[-1], filters), *biases], (*_slid(config, shape, kernel), filters)
+    return [(*kernel, shape[-1], filters), *biases], (*_window_output_size(config, shape, kernel), filters)
 
 
 def _pooling(config, shape):
-    return [], (*_slid(config, shape, tuple(map(_number, config["pool_size"]))), shape[-1])
+    return [], (*_window_output_size(config, shape, tuple(map(_number, config["pool_size"]))), shape[-1])
 
 
 def _batch_normalisation(config, shape):
@@ -324,8 +324,8 @@ def check_onnx(path):
             message is the reason, without the path.
     """
     size = os.path.getsize(path)
-    if size > LARGEST_ONNX:
-        raise ValueError(f"it has {size:,} bytes; at most {LARGEST_ONNX:,} are allowed")
+    if size > MAX_ONNX_BYTES:
+        raise ValueError(f"it has {size:,} bytes; at most {MAX_ONNX_BYTES:,} are allowed")
     content = Path(path).read_bytes()
     model = _onnx_message("Model")()
     try:
@@ -349,7 +349,7 @@ def check_onnx(path):
             raise ValueError(f"the weights {tensor.name!r:.80} are not stored in it, or not as declared")
     for value in model.graph.input:
         sizes = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        if len(sizes) != 4 or math.prod(sizes[1:]) > MOST_VALUES or max(sizes) > LARGEST_NUMBER:
+        if len(sizes) != 4 or math.prod(sizes[1:]) > MAX_VALUES or max(sizes) > MAX_DIMENSION:
             raise ValueError(f"it takes images of the absurd shape {sizes}")
     return content
 

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-FIRST, OFTEN = 2.0, 10.0
+PROGRESS_DELAY, PROGRESS_INTERVAL = 2.0, 10.0
 """Seconds after which progress is first reported, and between two reports."""
 
 
@@ -44,14 +44,14 @@ def progress(items, total, what):
         The items.
     """
     started = time.monotonic()
-    due = started + FIRST
+    due = started + PROGRESS_DELAY
     for count, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
         if now >= due and count < total:
             left = (now - started) / count * (total - count)
             report(f"{count:,} of {total:,} {what}, {left:.0f} s left")
-            due = now + OFTEN
+            due = now + PROGRESS_INTERVAL
 
 
 def printable(path):

@@ -16,7 +16,7 @@ from snippet_ocr.reader import Reader
 PROJECT = Path(__file__).absolute().parent.parent
 TINY = {
     "OCR_BATCH_SIZE": "8",
-    "OCR_LEAST_BATCHES": "15",
+    "OCR_MIN_STEPS_PER_EPOCH": "15",
     "OCR_IMAGE_WIDTH": "80",
     "OCR_IMAGE_HEIGHT": "20",
 }

@@ -20,7 +20,7 @@ import utils
 from damage import damaged, encoded, small_files
 from snippet_ocr import images
 from snippet_ocr.alphabet import Alphabet
-from training.labels import label_of
+from training.labels import label_from_name
 
 FILES = small_files()
 
@@ -147,7 +147,7 @@ def test_any_name_gives_its_label_or_a_reason(name):
         utils.describe(samples, rejected).encode()
         assert (found.keys() | reasons.keys()) == {"good.png", file}
         if file in found:
-            assert found[file] == label_of(file) == unicodedata.normalize("NFC", found[file])
+            assert found[file] == label_from_name(file) == unicodedata.normalize("NFC", found[file])
 
 
 def test_label_of_two_hundred_characters_and_five_thousand_different_ones_are_no_trouble(tmp_path):

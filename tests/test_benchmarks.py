@@ -26,8 +26,9 @@ from benchmarks import (
     study,
     suspect_labels,
 )
-from tools.notebook import NOTEBOOK, PROJECT, load_build_model
-from training import metrics
+from tools.notebook import load_build_model
+from training import PROJECT, metrics
+from training.parameters import NOTEBOOK
 
 CHANGES = {
     **{case: recipe.SPLIT + changes for case, (_, changes) in (recipe.ABLATION | recipe.CANDIDATES).items()},

@@ -56,20 +56,20 @@ def test_both_constraints_hold_together():
 
 
 def test_least_characters_are_those_to_the_nearest_end():
-    assert list(Constraint.pattern(ALPHABET, "A-9").least_characters) == [3, 2, 1, 0]
-    assert list(Constraint.length(ALPHABET, 2).least_characters) == [2, 1, 0]
+    assert list(Constraint.pattern(ALPHABET, "A-9").min_characters) == [3, 2, 1, 0]
+    assert list(Constraint.length(ALPHABET, 2).min_characters) == [2, 1, 0]
     nothing = Constraint.pattern(ALPHABET, "A") & Constraint.length(ALPHABET, 2)
-    assert nothing.least_characters[0] == float("inf")
+    assert nothing.min_characters[0] == float("inf")
 
 
 def test_only_what_is_reached_by_one_text_is_a_tree():
     words = Constraint.words(ALPHABET, ["ab", "a", "b0"])
-    assert {words.tree.text(end) for end in words.tree.ends} == {
+    assert {words.trie.text(end) for end in words.trie.ends} == {
         tuple(ALPHABET.encode(word)) for word in ("ab", "a", "b0")
     }
-    assert (words & Constraint.length(ALPHABET)).tree is not None
-    assert Constraint.pattern(ALPHABET, "A9").tree is None
-    assert Constraint.length(ALPHABET).tree is None
+    assert (words & Constraint.length(ALPHABET)).trie is not None
+    assert Constraint.pattern(ALPHABET, "A9").trie is None
+    assert Constraint.length(ALPHABET).trie is None
 
 
 @pytest.mark.parametrize("pattern", ["[ab", "a\\", "[]", "[z-a]", "x", "é"])

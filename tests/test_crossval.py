@@ -14,7 +14,7 @@ from conftest import PROJECT, user_environment
 from snippet_ocr.reader import Reader
 from tools import calibrate, crossval
 
-TINY = {"OCR_EPOCHS": "1", "OCR_LEAST_BATCHES": "1", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20"}
+TINY = {"OCR_EPOCHS": "1", "OCR_MIN_STEPS_PER_EPOCH": "1", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20"}
 
 
 def reading(label, text, confidence, file=""):
@@ -107,9 +107,9 @@ def test_suspect_labels_are_those_that_are_far_less_probable_than_the_reading_th
 
 
 def test_cross_validation_starts_from_no_reader(image_folder, monkeypatch, capsys):
-    monkeypatch.setenv("OCR_START_FROM", "reader.keras")
+    monkeypatch.setenv("OCR_BASE_READER", "reader.keras")
     assert crossval.main([str(image_folder)]) == 1
-    assert "Expected no OCR_START_FROM" in capsys.readouterr().err
+    assert "Expected no OCR_BASE_READER" in capsys.readouterr().err
 
 
 def test_summary_tells_folds_lengths_characters_and_confusions(tmp_path):

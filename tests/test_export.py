@@ -11,8 +11,8 @@ from keras import layers
 from conftest import PROJECT
 from snippet_ocr import images
 from snippet_ocr.alphabet import Alphabet
-from snippet_ocr.archive import DESCRIPTION, OnnxModel
 from snippet_ocr.decoding import greedy_decode, log_softmax
+from snippet_ocr.model_file import DESCRIPTION, OnnxModel
 from snippet_ocr.reader import Reader
 from tools import export
 from tools.notebook import load_build_model

@@ -1,6 +1,6 @@
 import pytest
 
-from training.labels import key_of, label_of, read_labels_file, steps_needed
+from training.labels import key_of, label_from_name, read_labels_file, steps_needed
 
 
 def labels_in(folder):
@@ -22,8 +22,8 @@ def labels_in(folder):
     ],
 )
 def test_label_is_the_name_without_ending_and_copy_number(name, label, label_with_copy_number):
-    assert label_of(name) == label
-    assert label_of(name, drop_copy_number=False) == label_with_copy_number
+    assert label_from_name(name) == label
+    assert label_from_name(name, drop_copy_number=False) == label_with_copy_number
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from PIL import Image
 
 from conftest import TINY, user_environment, weights_of
 from snippet_ocr.reader import Reader
-from tools.notebook import NOTEBOOK, clean
-from training.configuration import PARAMETERS
+from tools.notebook import clean
+from training.parameters import NOTEBOOK, PARAMETERS
 
 BIN = Path(sys.executable).parent
 WAYS = {
@@ -31,7 +31,7 @@ WAYS = {
 }
 FIGURES = {
     *("images", "augmented", "schedule", "learning_curves"),
-    *("test_readings", "confusions", "reliability", "character_places"),
+    *("test_readings", "confusions", "reliability", "character_positions"),
 }
 TWO_EPOCHS = TINY | {"OCR_EPOCHS": "2", "OCR_RUN_NAME": "tiny run", "OCR_SEED": "7"}
 
@@ -236,7 +236,7 @@ def test_new_run_can_start_from_a_reader_with_a_grown_alphabet(project, image_fo
     for shade in range(5):
         Image.fromarray(pixels - shade).save(image_folder / f"ÄZ_{shade}.png")
     variables |= {
-        "OCR_START_FROM": "runs/tiny run/reader.keras",
+        "OCR_BASE_READER": "runs/tiny run/reader.keras",
         "OCR_IMAGE_WIDTH": "0",
         "OCR_IMAGE_HEIGHT": "0",
     }

@@ -131,7 +131,7 @@ class Spelling:
 
 
 def test_character_places_shows_each_character_above_its_surest_step(shipped):
-    figure = plots.character_places(Spelling(), shipped[:3])
+    figure = plots.character_positions(Spelling(), shipped[:3])
     for above, below in zip(figure.axes[:3], figure.axes[3:], strict=True):
         assert above.get_title().startswith("ab ")
         placed = [(text.get_position()[0], text.get_text()[-1]) for text in below.texts]

@@ -6,9 +6,9 @@ import pytest
 
 from conftest import full_disk
 from examples import ALPHABET
-from snippet_ocr import archive, images
-from snippet_ocr.archive import DESCRIPTION
+from snippet_ocr import images, model_file
 from snippet_ocr.constraints import Constraint
+from snippet_ocr.model_file import DESCRIPTION
 from snippet_ocr.reader import Reader, Reading
 
 
@@ -111,7 +111,7 @@ def test_temperature_and_threshold_travel_with_the_file_and_temper_confidence_al
 @pytest.mark.parametrize("changed", [{"temperature": 0}, {"temperature": "2"}, {"threshold": 1.5}])
 def test_impossible_temperature_or_threshold_is_refused(model, tmp_path, changed):
     path = tmp_path / "reader.keras"
-    archive.save(model, {"alphabet": ALPHABET.characters, **changed}, path)
+    model_file.save(model, {"alphabet": ALPHABET.characters, **changed}, path)
     with pytest.raises(ValueError, match=r"reader\.keras is none.*temperature"):
         Reader.load(path)
 
@@ -170,6 +170,6 @@ def test_reading_that_takes_long_reports_how_far_it_is(saved, shipped, monkeypat
     expected = [reading.text for reading in reader.read(shipped[:4])]
     assert [reading.text for reading in reader.read(shipped[:4], progress=True)] == expected
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr("terminal.FIRST", 0.0)
+    monkeypatch.setattr("terminal.PROGRESS_DELAY", 0.0)
     assert [reading.text for reading in reader.read(shipped[:4], progress=True)] == expected
     assert capsys.readouterr().out.startswith("1 of 4 images read, ")

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from damage import damaged
 from examples import ALPHABET
 from snippet_ocr import safety
-from snippet_ocr.archive import DESCRIPTION
+from snippet_ocr.model_file import DESCRIPTION
 from snippet_ocr.reader import Reader
 from tools.export import build_onnx
 
@@ -353,7 +353,7 @@ def test_onnx_that_is_none_or_cut_off_is_refused(written, tmp_path):
 
 
 def test_onnx_larger_than_any_reader_is_refused(written, tmp_path, monkeypatch):
-    monkeypatch.setattr(safety, "LARGEST_ONNX", 1000)
+    monkeypatch.setattr(safety, "MAX_ONNX_BYTES", 1000)
     (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
     refused(tmp_path / "crafted.onnx", "at most 1,000 are allowed")
 

@@ -11,16 +11,16 @@ from conftest import PROJECT
 
 MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
 WITHOUT_KERAS = [
-    *("alphabet", "archive", "cache", "calibration", "command_line", "constraints", "decoding"),
+    *("alphabet", "archive", "cache", "calibration", "cli", "constraints", "decoding"),
     *("files", "images", "reader", "results", "safety"),
 ]
 FLOORS = [
     {"alphabet", "files", "images", "terminal", "configuration", "labels", "augmentation"},
     {"cache", "safety", "SquareRootScheduler"},
-    {"archive", "decoding", "transfer", "model_size", "results", "CTCLayer"},
+    {"archive", "decoding", "transfer", "image_size", "results", "CTCLayer"},
     {"calibration", "constraints", "distribution"},
     {"reader", "utils", "metrics", "plots", "callbacks"},
-    {"checkpoint", "command_line"},
+    {"checkpoint", "cli"},
 ]
 
 

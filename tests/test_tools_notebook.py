@@ -3,7 +3,6 @@ import nbformat
 import pytest
 
 from tools import notebook
-from training import configuration
 
 
 @pytest.fixture
@@ -21,9 +20,9 @@ def test_change_that_does_not_fit_exactly_once_is_refused(before):
 
 
 def test_default_parameters_are_all_that_may_be_set_and_within_their_bounds():
-    parameters = notebook.default_parameters()
-    assert list(parameters) == list(configuration.PARAMETERS)
-    assert configuration.validate(parameters) == parameters
+    parameters = notebook.defaults()
+    assert list(parameters) == list(parameters.PARAMETERS)
+    assert parameters.validate(parameters) == parameters
 
 
 def test_change_is_what_runs_and_the_notebook_stays_as_it_is(elsewhere):

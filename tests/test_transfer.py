@@ -50,7 +50,7 @@ def test_same_alphabet_reads_bit_for_bit_the_same(reader):
 
 
 def test_reader_of_another_network_is_refused(reader):
-    with pytest.raises(ValueError, match="start_from.*another image height"):
+    with pytest.raises(ValueError, match="base_reader.*another image height"):
         copy_weights(reader, network(OLD, height=32)[0], OLD)
 
 
@@ -58,5 +58,5 @@ def test_reader_that_cannot_learn_is_refused():
     class InOnnx:
         input_shape, output_shape = (None, 64, 16, 1), (None, 16, 4)
 
-    with pytest.raises(ValueError, match=r"Expected start_from to be a \.keras file"):
+    with pytest.raises(ValueError, match=r"Expected base_reader to be a \.keras file"):
         copy_weights(Reader(InOnnx(), OLD), network(OLD)[0], OLD)

@@ -32,7 +32,7 @@ def encoder(samples):
         alphabet=Alphabet.from_labels(sample.label for sample in samples),
         image_width=WIDTH,
         image_height=HEIGHT,
-        longest_label=7,
+        max_label_length=7,
     )
 
 

@@ -4,7 +4,7 @@
 
 cuts the images into folds and runs the notebook once for each, with that fold
 as the test split and 40 other images for early stopping to watch. Other
-parameters come from the environment, as ever: `OCR_EPOCHS=20`. Finished folds
+settings come from the environment, as ever: `OCR_EPOCHS=20`. Finished folds
 are kept in runs/ and not run again. All readings together give the score, the
 confusions, a picture of every wrong reading, and a list of suspect labels.
 `python -m tools.calibrate` gives the temperature and the threshold that fit them
@@ -24,11 +24,12 @@ from typing import NamedTuple
 from papermill.exceptions import PapermillExecutionError
 
 import utils
+from snippet_ocr import files
 from snippet_ocr.images import prepare_image
 from snippet_ocr.reader import Reader, Reading
 from snippet_ocr.terminal import printable
-from tools.notebook import PROJECT, code_version, default_parameters, run_notebook
-from training import calibration, checkpoint, configuration, metrics, model_size, plots
+from tools.notebook import code_version, run_notebook
+from training import PROJECT, calibration, image_size, metrics, parameters, plots, runs
 
 VALIDATION_IMAGES = 40
 """The images of each fold for early stopping; a tenth of fewer than 400, a hundredth of more than 4,000."""
@@ -73,28 +74,28 @@ def cross_validate(data_dir, folds=5, seed=None):
         ValueError: if there are too few images, or a parameter is out of bounds.
     """
     data_dir = data_dir.absolute()
-    parameters = configuration.from_environment()
-    if parameters.get("start_from"):
+    settings = parameters.from_environment()
+    if settings.get("base_reader"):
         raise ValueError(
-            "Expected no OCR_START_FROM in cross-validation: that reader may have been trained on the very "
-            f"images that are to be unseen. Received: {parameters['start_from']}"
+            "Expected no OCR_BASE_READER in cross-validation: that reader may have been trained on the very "
+            f"images that are to be unseen. Received: {settings['base_reader']}"
         )
-    seed = parameters.get("seed", 42) if seed is None else seed
-    samples = find_images(data_dir, parameters)
+    seed = settings.get("seed", 42) if seed is None else seed
+    samples = find_images(data_dir, settings)
     if not 2 <= folds <= len(samples):
         raise ValueError(f"Expected from 2 to {len(samples)} folds, as many as images. Received: {folds}")
     validation_images = min(VALIDATION_IMAGES, len(samples) // 10)
-    parameters |= {"data_dir": str(data_dir), "seed": seed, "folds": folds}
-    parameters["validation_share"] = max(0.01, validation_images / len(samples))
-    name = f"crossval-{data_dir.name}-{_key(samples, parameters)}"
+    settings |= {"data_dir": str(data_dir), "seed": seed, "folds": folds}
+    settings["validation_share"] = max(0.01, validation_images / len(samples))
+    name = f"crossval-{data_dir.name}-{_key(samples, settings)}"
     runs = []
     for fold in range(1, folds + 1):
         run_dir = PROJECT / "runs" / f"{name}-fold-{fold}"
-        if (run_dir / checkpoint.FINISHED).exists():
+        if (run_dir / runs.FINISHED).exists():
             print(f"fold {fold} of {folds} is finished: {run_dir}")
         else:
             print(f"fold {fold} of {folds}", flush=True)
-            run_notebook({**parameters, "fold": fold, "run_name": run_dir.name})
+            run_notebook({**settings, "fold": fold, "run_name": run_dir.name})
         runs.append(run_dir)
     by_name = {printable(sample.path.relative_to(data_dir)): sample for sample in samples}
     readings, observed = [], []
@@ -104,7 +105,7 @@ def cross_validate(data_dir, folds=5, seed=None):
         readings += rows
     assert len({row["file"] for row in readings}) == len(readings) == _images_of(runs[0])
     observations = calibration.join(observed)
-    fitted = calibration.fit(observations, {**default_parameters(), **parameters}["target_precision"])
+    fitted = calibration.fit(observations, {**parameters.defaults(), **settings}["target_precision"])
     for row, confidence in zip(readings, observations.confidences(fitted["temperature"]), strict=True):
         row["confidence"] = float(confidence)  # of all folds by one temperature
     summary = {
@@ -120,19 +121,19 @@ def cross_validate(data_dir, folds=5, seed=None):
     return CrossValidation(folder, paths, readings, summary, observations)
 
 
-def find_images(data_dir, parameters):
+def find_images(data_dir, settings):
     """Finds the images that a run of the notebook uses.
 
     Args:
         data_dir: the `Path` of the folder of labelled images.
-        parameters: the notebook's parameters that are not its defaults.
+        settings: the notebook's settings that are not its defaults.
 
     Returns:
         A list of `utils.Sample`s.
     """
-    parameters = {**default_parameters(), **parameters}
-    most_steps = model_size.most_steps(parameters["image_width"])
-    return utils.find_images(data_dir, most_steps, parameters["drop_copy_number"], remember=True)[0]
+    settings = {**parameters.defaults(), **settings}
+    max_time_steps = image_size.max_time_steps(settings["image_width"])
+    return utils.find_images(data_dir, max_time_steps, settings["drop_copy_number"])[0]
 
 
 def _observe(run_dir, rows, by_name):
@@ -147,16 +148,16 @@ def _observe(run_dir, rows, by_name):
 
 def _finished(run_dir):
     """What a finished run says of itself."""
-    return json.loads((run_dir / checkpoint.FINISHED).read_text(encoding="utf-8"))
+    return json.loads((run_dir / runs.FINISHED).read_text(encoding="utf-8"))
 
 
-def _key(samples, parameters):
-    """Changes with the images, the parameters and the code, so that finished folds are of this very kind."""
+def _key(samples, settings):
+    """Changes with the images, the settings and the code, so that finished folds are of this very kind."""
     no_training = ("data_dir", "run_name", "target_precision")
-    settings = {name: value for name, value in parameters.items() if name not in no_training}
-    return hashlib.sha256(
-        repr((checkpoint.fingerprint(samples), settings, code_version())).encode()
-    ).hexdigest()[:8]
+    settings = {name: value for name, value in settings.items() if name not in no_training}
+    return hashlib.sha256(repr((runs.fingerprint(samples), settings, code_version())).encode()).hexdigest()[
+        :8
+    ]
 
 
 def _readings(fold, run_dir):
@@ -198,7 +199,7 @@ def _summary(readings, runs):
         "characters": {c: {"seen": seen[c], "misread": misread[c]} for c in sorted(seen)},
         "confusions": [[*pair, count] for pair, count in confusions.most_common()],
         "wrong": [row for row in readings if not row["right"]],
-        "environment": checkpoint.environment(),
+        "environment": runs.environment(),
     }
 
 
@@ -238,9 +239,7 @@ def describe(summary):
     worst = sorted(summary["characters"].items(), key=lambda item: -item[1]["misread"] / item[1]["seen"])
     misread = [f"{c} {n['misread']} of {n['seen']}" for c, n in worst if n["misread"]]
     lines.append(f"misread characters: {', '.join(misread) or 'none'}")
-    pairs = [
-        f"{label or plots.NOTHING}→{text or plots.NOTHING} {n}" for label, text, n in summary["confusions"]
-    ]
+    pairs = [f"{label or plots.EMPTY}→{text or plots.EMPTY} {n}" for label, text, n in summary["confusions"]]
     lines.append(f"read as another: {', '.join(pairs) or 'none'}")
     lines.append(f"training took {summary['seconds']:.0f} s in all")
     return "\n".join(lines)
@@ -277,9 +276,9 @@ def main(arguments=None):
         print(error, file=sys.stderr)
         return 1
     suspects, fitted = suspect_labels(readings), summary["calibration"]
-    checkpoint.write_json(folder / SUMMARY, summary)
-    checkpoint.write_csv(folder / "readings.csv", readings)
-    checkpoint.write_csv(folder / "suspect_labels.csv", suspects, list(readings[0]))
+    files.write_json(folder / SUMMARY, summary)
+    files.write_csv(folder / "readings.csv", readings)
+    files.write_csv(folder / "suspect_labels.csv", suspects, list(readings[0]))
     wrong = [(path, row) for path, row in zip(paths, readings, strict=True) if not row["right"]]
     draw(folder, wrong, "wrong_readings")
     confusions = Counter({(label, text): count for label, text, count in summary["confusions"]})

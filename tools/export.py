@@ -23,10 +23,10 @@ from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
 from snippet_ocr import images
-from snippet_ocr.archive import DESCRIPTION, OnnxModel
 from snippet_ocr.decoding import greedy_decode, log_softmax
+from snippet_ocr.model_file import DESCRIPTION, OnnxModel
 from snippet_ocr.reader import Reader
-from tools.notebook import PROJECT
+from training import PROJECT
 
 SHIPPED = PROJECT / "captcha_images"
 OPSET, IR_VERSION = 18, 9
@@ -240,38 +240,10 @@ def build_onnx(model, description):
     return written
 
 
-class SavedModel:
-    """A reading model in TensorFlow's own format."""
-
-    def __init__(self, path):
-        import tensorflow as tf
-
-        self._loaded = tf.saved_model.load(path)  # it owns the weights
-
-    def predict_on_batch(self, prepared):
-        """Reads a batch: from images to the log-probabilities of each step."""
-        return self._loaded.serve(prepared).numpy()
-
-
 def write_onnx(reader, path):
     """Writes the reader as an ONNX file; returns it as its runtime loads it."""
-    path.write_bytes(build_onnx(reader.model, reader.describe()).SerializeToString())
+    path.write_bytes(build_onnx(reader.model, reader.metadata()).SerializeToString())
     return OnnxModel(path)
-
-
-def write_savedmodel(reader, path):
-    """Writes the reader as a SavedModel, a folder; returns it as TensorFlow loads it."""
-    log_probabilities = layers.Activation("log_softmax", name="log_probabilities")(reader.model.output)
-    keras.Model(reader.model.inputs[0], log_probabilities).export(
-        path, format="tf_saved_model", verbose=False
-    )
-    extra = path / "assets.extra"
-    extra.mkdir()
-    (extra / DESCRIPTION).write_text(json.dumps(reader.describe(), ensure_ascii=False), encoding="utf-8")
-    return SavedModel(str(path))
-
-
-FORMATS = {"onnx": (".onnx", write_onnx), "savedmodel": ("", write_savedmodel)}
 
 
 def compare(model, exported, prepared):
@@ -302,12 +274,11 @@ def compare(model, exported, prepared):
     return difference
 
 
-def export(reader, form, path, prepared):
+def export(reader, path, prepared):
     """Exports a reader, if the result reads as the reader does.
 
     Args:
         reader: the `Reader`.
-        form: `"onnx"` or `"savedmodel"`.
         path: the file or folder to write, which is not there yet.
         prepared: the images to compare on, as in `compare`.
 
@@ -322,10 +293,9 @@ def export(reader, form, path, prepared):
         raise ValueError("Expected a reader of Keras, a .keras file, to export.")
     if path.exists():
         raise ValueError(f"Expected nothing at {path} yet. Delete it, or say --out.")
-    _, write = FORMATS[form]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         unfinished = Path(folder, path.name)
-        difference = compare(reader.model, write(reader, unfinished), prepared)
+        difference = compare(reader.model, write_onnx(reader, unfinished), prepared)
         os.rename(unfinished, path)
     return difference
 
@@ -347,18 +317,16 @@ def main(arguments=None):
     """Runs the command line and returns the exit code."""
     parser = argparse.ArgumentParser(prog="export", description="Exports a reader for other programs.")
     parser.add_argument("model", metavar="MODEL", type=Path, help="a saved reader, runs/…/reader.keras")
-    parser.add_argument("--to", choices=FORMATS, required=True, help="the format")
     parser.add_argument("--out", type=Path, help="what to write; beside MODEL if it is not said")
     parser.add_argument(
         "--images", type=Path, default=SHIPPED, help="a folder of images to compare on; captcha_images"
     )
     options = parser.parse_args(arguments)
-    ending, _ = FORMATS[options.to]
-    out = (options.out or options.model.with_suffix(ending)).absolute()
+    out = (options.out or options.model.with_suffix(".onnx")).absolute()
     try:
         reader = Reader.load(options.model)
         prepared = prepare(images.find_files([options.images]), reader)
-        difference = export(reader, options.to, out, prepared)
+        difference = export(reader, out, prepared)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

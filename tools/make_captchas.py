@@ -15,7 +15,7 @@ from pathlib import Path
 from captcha.image import ImageCaptcha
 from tqdm import tqdm
 
-from snippet_ocr.command_line import parse_lengths
+from snippet_ocr.cli import parse_lengths
 
 ALPHABET = "2345678bcdefgmnpwxy"
 """Small letters and digits without those that are easily taken for one another."""

@@ -16,28 +16,17 @@ import sys
 import nbformat
 import papermill
 
-from training.configuration import PROJECT
+from training import PROJECT
+from training.parameters import NOTEBOOK
 
-NOTEBOOK = PROJECT / "ocr.ipynb"
 TRAINING_MODULES = (
-    *("snippet_ocr/alphabet", "training/augmentation", "training/cache", "training/callbacks", "CTCLayer"),
-    *("training/distribution", "snippet_ocr/images", "training/labels", "training/metrics"),
-    *("training/model_size", "SquareRootScheduler", "utils"),
+    *("snippet_ocr/alphabet", "snippet_ocr/images", "training/augmentation", "training/callbacks"),
+    *("training/devices", "training/image_size", "training/labels", "training/metrics", "training/pixels"),
+    *("CTCLayer", "SquareRootScheduler", "utils"),
 )
 """The modules that a training's outcome depends on."""
 
 TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
-
-
-def default_parameters():
-    """The notebook's parameters as they stand in its cell that is tagged `parameters`: a dictionary.
-
-    (papermill's own inspection takes what follows the last one for a part of it.)
-    """
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    assignments = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
 
 
 def load_build_model():

@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from snippet_ocr import results
+from snippet_ocr import output
 from snippet_ocr.reader import Reader
 from snippet_ocr.terminal import printable
 from training import plots
@@ -45,10 +45,10 @@ def read(reader, sources):
             continue
         first = source if first is None else first
         remarks = [
-            f"or {other.text or plots.NOTHING} ({other.confidence:.2%})" for other in reading.alternatives
+            f"or {other.text or plots.EMPTY} ({other.confidence:.2%})" for other in reading.alternatives
         ]
         if reader.threshold is not None and reading.confidence < reader.threshold:
-            remarks.insert(0, results.NEEDS_REVIEW)
+            remarks.insert(0, output.NEEDS_REVIEW)
         rows.append([number, name, reading.text, f"{reading.confidence:.1%}", ", ".join(remarks)])
     return rows, first
 
@@ -71,7 +71,7 @@ def build(reader, name):
 
     def draw(source):
         try:
-            return plots.character_places(reader, [source], INCHES, TOP)
+            return plots.character_positions(reader, [source], INCHES, TOP)
         except ValueError:  # its row says why
             return None
 

@@ -13,10 +13,10 @@ from snippet_ocr.terminal import progress
 TEMPERATURES = (0.5, 5.0)
 """The bounds of the temperature."""
 
-SPREAD = 0.25
+PRIOR_STD = 0.25
 """The standard deviation of the temperature's logarithm, as long as nothing is known of the readings."""
 
-SURE = 0.95
+CONFIDENCE_LEVEL = 0.95
 """How sure the promise of a threshold is."""
 
 BINS = 10
@@ -99,7 +99,7 @@ def fit_temperature(observations):
     a little towards each other, as Platt does ("Probabilistic Outputs for
     Support Vector Machines", 1999): a hundred right readings of a hundred do
     not mean certainty. And the temperature's logarithm is expected within
-    `SPREAD` of 0: a single wrong reading does not double it.
+    `PRIOR_STD` of 0: a single wrong reading does not double it.
 
     Args:
         observations: `Observations`.
@@ -114,7 +114,7 @@ def fit_temperature(observations):
     def log_loss(logarithm):
         confidences = np.clip(observations.confidences(math.exp(logarithm)), 1e-12, 1 - 1e-12)
         losses = -wanted * np.log(confidences) - (1 - wanted) * np.log1p(-confidences)
-        return losses.sum() + (logarithm / SPREAD) ** 2 / 2  # a normal distribution, before any reading
+        return losses.sum() + (logarithm / PRIOR_STD) ** 2 / 2  # a normal distribution, before any reading
 
     bounds = [math.log(temperature) for temperature in TEMPERATURES]
     return float(math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))
@@ -173,7 +173,7 @@ def lower_bound(right, readings):
     Returns:
         A float from 0 to 1.
     """
-    return float(beta.ppf(1 - SURE, right, readings - right + 1)) if right else 0.0
+    return float(beta.ppf(1 - CONFIDENCE_LEVEL, right, readings - right + 1)) if right else 0.0
 
 
 def readings_needed(target, wrong=0):
@@ -320,7 +320,7 @@ def describe(fitted):
         )
     return (
         f"{first}; threshold {fitted['threshold']:.2%}\nOf the readings that reach it, "
-        f"at least {target:.1%} are right: of this we are {SURE:.0%} sure."
+        f"at least {target:.1%} are right: of this we are {CONFIDENCE_LEVEL:.0%} sure."
     )
 
 

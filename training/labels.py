@@ -10,7 +10,7 @@ from pathlib import Path
 LABELS_FILE = "labels.csv"
 
 
-def label_of(name, drop_copy_number=True):
+def label_from_name(name, drop_copy_number=True):
     """The label in a file's name: the name without its ending.
 
     Args:

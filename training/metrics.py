@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from CTCLayer import ctc_losses, has_text
 from snippet_ocr.alphabet import BLANK
 
-MOST_LOSS = 3.0
+MAX_LOSS = 3.0
 """What one image adds to `ClippedLoss` at most: the loss of a text of 5 % probability."""
 
 
@@ -70,7 +70,7 @@ class ClippedLoss(keras.metrics.Mean):
         super().__init__(name=name, dtype=dtype)
 
     def update_state(self, label, logits, sample_weight=None):
-        losses = ops.minimum(ctc_losses(label, logits), MOST_LOSS)
+        losses = ops.minimum(ctc_losses(label, logits), MAX_LOSS)
         super().update_state(losses, _weights(label, sample_weight))
 
     def get_config(self):

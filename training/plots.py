@@ -20,10 +20,10 @@ from training import calibration
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 COLUMNS = 4
-MOST_PAIRS = 30
+MAX_PAIRS = 30
 """The pairs of characters that a confusion matrix shows at most."""
 
-NOTHING = "∅"
+EMPTY = "∅"
 """Stands in the confusion matrix for a character that is not there."""
 
 
@@ -37,7 +37,7 @@ def show(figure, path=None):
     picture = io.BytesIO()
     figure.savefig(picture, format="png")  # once: a figure that is drawn again may be laid out anew
     if path is not None:
-        with files.whole(path) as unfinished:
+        with files.atomic_write(path) as unfinished:
             unfinished.write_bytes(picture.getvalue())
     if in_kernel():
         display(Image(picture.getvalue()))
@@ -45,7 +45,7 @@ def show(figure, path=None):
 
 def save(figure, path):
     """Saves a figure as a PNG, which is whole or not there."""
-    with files.whole(path) as unfinished:
+    with files.atomic_write(path) as unfinished:
         figure.savefig(unfinished)
 
 
@@ -58,14 +58,16 @@ def save_all(folder, **figures):
 def _grid(prepared, captions):
     """Draws images in rows of four, a caption above each; returns the figure and its axes."""
     rows = max(1, -(-len(prepared) // COLUMNS))
-    width, height = prepared[0].shape[:2] if len(prepared) else (4, 1)
+    first = prepared[0] if len(prepared) else np.zeros((1, 4))
+    height, width = first.shape if first.ndim == 2 else first.shape[1::-1]
     figure = Figure(figsize=(10, rows * (2.4 * height / width + 0.45)), dpi=100, layout="constrained")
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axis in axes[len(prepared) :]:
         axis.set_visible(False)
     for axis, image, caption in zip(axes, prepared, captions, strict=False):
-        # The model sees ink as positive and the width first; people do not.
-        axis.imshow(image[:, :, 0].T, cmap="gray_r", aspect="equal")
+        # A model's input has the width first and dark pixels positive: (width, height, 1).
+        shown = image if image.ndim == 2 else -image[:, :, 0].T
+        axis.imshow(shown, cmap="gray", aspect="equal")
         axis.set_title(caption, fontsize=11, family="monospace", parse_math=False)
         axis.set(xticks=[], yticks=[])
     return figure, axes
@@ -96,7 +98,7 @@ def result_grid(prepared, labels, readings):
         A matplotlib `Figure`.
     """
     captions = [
-        f"{reading.text or NOTHING} {reading.confidence:.0%}"
+        f"{reading.text or EMPTY} {reading.confidence:.0%}"
         + ("" if reading.text == label else f"\n✗ label {label}")
         for label, reading in zip(labels, readings, strict=True)
     ]
@@ -167,7 +169,7 @@ def confusion_matrix(confusions):
     Returns:
         A matplotlib `Figure` of those characters that were confused.
     """
-    shown = dict(confusions.most_common(MOST_PAIRS))
+    shown = dict(confusions.most_common(MAX_PAIRS))
     expected = sorted({pair[0] for pair in shown})
     read = sorted({pair[1] for pair in shown})
     counts = np.array([[confusions[row, column] for column in read] for row in expected])
@@ -184,10 +186,8 @@ def confusion_matrix(confusions):
     axis.imshow(counts, cmap="Blues", vmin=0, vmax=counts.max() * 1.5)
     for row, column in np.argwhere(counts):
         axis.text(column, row, counts[row, column], ha="center", va="center")
-    axis.set_xticks(range(len(read)), [character or NOTHING for character in read], family="monospace")
-    axis.set_yticks(
-        range(len(expected)), [character or NOTHING for character in expected], family="monospace"
-    )
+    axis.set_xticks(range(len(read)), [character or EMPTY for character in read], family="monospace")
+    axis.set_yticks(range(len(expected)), [character or EMPTY for character in expected], family="monospace")
     axis.set(xlabel="read", ylabel="label", title=title)
     return figure
 
@@ -241,7 +241,7 @@ def reliability(observations, temperature, threshold=None):
     return figure
 
 
-def character_places(reader, sources, inches=3.4, top=1):
+def character_positions(reader, sources, inches=3.4, top=1):
     """Draws where in images each character is read.
 
     Args:
@@ -264,7 +264,7 @@ def character_places(reader, sources, inches=3.4, top=1):
         # Each step stands under the pixels that it stands for.
         extent = (-0.5, len(row) - 0.5, image.shape[1], 0)
         above.imshow(image[:, :, 0].T, cmap="gray_r", aspect="auto", extent=extent)
-        caption = f"{reading.text or NOTHING} {reading.confidence:.0%}"
+        caption = f"{reading.text or EMPTY} {reading.confidence:.0%}"
         above.set_title(caption, fontsize=11, family="monospace", parse_math=False)
         above.set(xticks=[], yticks=[])
         classes = reader.alphabet.encode(reading.text)

@@ -75,7 +75,7 @@ def test_every_damaged_image_is_read_or_refused_with_a_reason(saved, tmp_path, a
 
 @pytest.mark.parametrize("how", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
 def test_noise_as_large_as_is_allowed_opens_quickly(how):
-    side = int(images.LARGEST_IMAGE**0.5)
+    side = int(images.MAX_PIXELS**0.5)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype="uint8")
     stored = io.BytesIO()
     Image.fromarray(noise).save(stored, how, **({"progressive": True} if how == "JPEG" else {"method": 0}))

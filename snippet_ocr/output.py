@@ -12,7 +12,7 @@ from snippet_ocr.terminal import printable
 NEEDS_REVIEW = "needs review"
 """What is written beside a reading that is not sure enough."""
 
-END = "\r\n"
+ROW_END = "\r\n"
 """The end of a CSV row; a newline in a file's name is another one."""
 
 
@@ -59,7 +59,7 @@ def write_lines(readings, layout, out):
 
 def write_csv(readings, layout, out, header=True):
     """Writes the readings as CSV."""
-    writer = csv.DictWriter(out, layout.columns, restval="", lineterminator=END)
+    writer = csv.DictWriter(out, layout.columns, restval="", lineterminator=ROW_END)
     if header:
         writer.writeheader()
     for path, reading in readings:
@@ -74,7 +74,7 @@ def write_json(readings, layout, out):
     out.write("\n]\n")
 
 
-def read_files(path, layout):
+def finished_files(path, layout):
     """Reads which files a CSV of readings holds already, and cuts off a row that a kill left unfinished.
 
     Args:
@@ -89,7 +89,7 @@ def read_files(path, layout):
         ValueError: if the file is not such a CSV.
     """
     content = path.read_bytes()
-    whole = content[: content.rfind(END.encode()) + len(END) if END.encode() in content else 0]
+    whole = content[: content.rfind(ROW_END.encode()) + len(ROW_END) if ROW_END.encode() in content else 0]
     try:
         header, *rows = list(csv.reader(io.StringIO(whole.decode(), newline=""))) or [None]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -104,7 +104,7 @@ def read_files(path, layout):
     return {row[0] for row in rows} if whole else None
 
 
-def left_to_read(files, out, resume, layout):
+def remaining_files(files, out, resume, layout):
     """Finds what is left of the files, if a reading is gone on with.
 
     Args:
@@ -127,7 +127,7 @@ def left_to_read(files, out, resume, layout):
         return True, files
     if not resume:
         raise ValueError(f"Expected nothing at {out} yet. --resume goes on with it.")
-    done = read_files(out, layout)
+    done = finished_files(out, layout)
     left = [file for file in files if done is None or printable(file) not in done]
     print(f"{len(files) - len(left)} of {len(files)} images are read already", file=sys.stderr)
     return done is None, left

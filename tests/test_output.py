@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from snippet_ocr import results
+from snippet_ocr import output
 from snippet_ocr.reader import Reading
 
 NAMES = ['a "b", c.png', "d\ne.png", "gü.png", "h.png"]
@@ -12,14 +12,14 @@ READING = Reading("2b", 0.51239, (Reading("2d", 0.25),))
 
 def written(top):
     out = io.StringIO(newline="")
-    results.write_csv([(name, READING) for name in NAMES], results.Layout(top), out)
+    output.write_csv([(name, READING) for name in NAMES], output.Layout(top), out)
     return out.getvalue()
 
 
 def test_csv_is_what_another_reader_of_csv_understands():
     rows = list(csv.DictReader(io.StringIO(written(2), newline="")))
     assert [row["file"] for row in rows] == NAMES
-    assert [rows[0][name] for name in results.Layout(2).columns[1:]] == ["2b", "0.5124", "2d", "0.25"]
+    assert [rows[0][name] for name in output.Layout(2).columns[1:]] == ["2b", "0.5124", "2d", "0.25"]
 
 
 def test_file_cut_off_at_any_byte_keeps_its_whole_rows_and_nothing_else(tmp_path):
@@ -29,7 +29,7 @@ def test_file_cut_off_at_any_byte_keeps_its_whole_rows_and_nothing_else(tmp_path
         path.write_bytes(whole[:length])
         kept = [end for end in ends if end <= length]
         expected = set(NAMES[: len(kept) - 1]) if kept else None
-        assert results.read_files(path, results.Layout(2)) == expected
+        assert output.finished_files(path, output.Layout(2)) == expected
         assert path.read_bytes() == whole[: max(kept, default=0)]
 
 
@@ -46,5 +46,5 @@ def test_file_of_another_kind_is_refused_and_left_as_it_is(content, tmp_path):
     path = tmp_path / "readings.csv"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="Expected a CSV of readings to go on with"):
-        results.read_files(path, results.Layout())
+        output.finished_files(path, output.Layout())
     assert path.read_bytes() == content

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import full_disk
 from snippet_ocr import images, terminal
-from training import cache
+from training import pixels
 
 OLD = time.time() - 3600
 
@@ -17,7 +17,7 @@ OLD = time.time() - 3600
 def memory(tmp_path, monkeypatch):
     """The folder of what is remembered."""
     monkeypatch.setattr(cache, "FOLDER", tmp_path / "memory")
-    return cache.FOLDER
+    return pixels.FOLDER
 
 
 @pytest.fixture
@@ -32,22 +32,22 @@ def folder(image_folder):
 @pytest.fixture
 def looked_into(monkeypatch):
     """The names of the files that are looked into, in any order."""
-    names, real = [], cache.look_into
+    names, real = [], pixels.inspect_image
 
-    def look_into(path):
+    def inspect_image(path):
         names.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(cache, "look_into", look_into)
+    monkeypatch.setattr(cache, "inspect_image", inspect_image)
     return names
 
 
 def look(folder):
-    return cache.look_into_all(folder, sorted(folder.iterdir()), remember=True)
+    return pixels.inspect_images(folder, sorted(folder.iterdir()), remember=True)
 
 
 def test_second_start_finds_the_same_and_opens_no_file(folder, looked_into):
-    expected = [cache.look_into(path) for path in sorted(folder.iterdir())]
+    expected = [pixels.inspect_image(path) for path in sorted(folder.iterdir())]
     looked_into.clear()
     assert look(folder) == expected
     assert len(looked_into) == 31
@@ -69,7 +69,7 @@ def test_only_what_is_new_or_changed_is_looked_into_again(folder, looked_into):
     (folder / "new.png").write_bytes(content)
     findings = dict(zip(sorted(folder.iterdir()), look(folder), strict=True))
     assert sorted(looked_into) == sorted([second.name, third.name, fourth.name, "new.png"])
-    assert findings == {path: cache.look_into(path) for path in folder.iterdir()}
+    assert findings == {path: pixels.inspect_image(path) for path in folder.iterdir()}
 
 
 def test_file_that_has_just_been_written_is_looked_into_again(folder, looked_into):
@@ -98,7 +98,7 @@ def test_where_nothing_can_be_remembered_all_is_looked_into(folder, memory, look
 
 
 def test_nothing_is_remembered_unasked(folder, memory):
-    cache.look_into_all(folder, sorted(folder.iterdir()))
+    pixels.inspect_images(folder, sorted(folder.iterdir()))
     assert not memory.exists()
 
 
@@ -112,7 +112,7 @@ def test_pixels_are_those_of_the_image_at_first_and_later(shipped, monkeypatch, 
         return real(path, *size)
 
     monkeypatch.setattr(images, "load_fitted", load_fitted)
-    pixels = cache.Pixels(shipped[:20], memory=room)
+    pixels = pixels.Pixels(shipped[:20], memory=room)
     wanted = random.Random(0).choices(shipped[:20], k=300)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda path: pixels.load(path, 80, 24), wanted))
@@ -128,7 +128,7 @@ def test_pixels_are_those_of_the_image_at_first_and_later(shipped, monkeypatch, 
 
 def test_image_that_vanished_is_named(tmp_path, image_folder):
     paths = sorted(image_folder.iterdir())
-    pixels = cache.Pixels(paths)
+    pixels = pixels.Pixels(paths)
     pixels.load(paths[0], 80, 24)
     paths[0].unlink()
     paths[1].unlink()
@@ -138,7 +138,7 @@ def test_image_that_vanished_is_named(tmp_path, image_folder):
 
 
 def test_full_disk_is_named(shipped, memory):
-    pixels = cache.Pixels(shipped[:10], memory=0)
+    pixels = pixels.Pixels(shipped[:10], memory=0)
     pixels.load(shipped[0], 200, 50)
     with full_disk(20_000), pytest.raises(OSError, match="memory"):
         for path in shipped[:10]:

@@ -16,7 +16,7 @@ from conftest import PROJECT, TINY, user_environment
 from hosts import free_port, hosts_of, start
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.reader import Reader
-from training import distribution
+from training import devices
 
 TRAIN = [sys.executable, str(PROJECT / "tests" / "train_on_devices.py")]
 
@@ -88,7 +88,7 @@ def test_notebook_that_was_killed_on_one_device_goes_on_with_two(project, image_
 
 def connect(environment, wait=3):
     """Lets a host connect that does not wait for long; returns what it printed."""
-    code = f"import distribution; distribution.PATIENCE = {wait}; print(distribution.connect(16))"
+    code = f"from training import devices; devices.CONNECT_TIMEOUT = {wait}; print(devices.connect(16))"
     started = time.monotonic()
     output, _ = start([sys.executable, "-c", code], environment).communicate(timeout=100)
     assert time.monotonic() - started < 60
@@ -115,7 +115,11 @@ def test_wrong_address_is_an_error():
 def test_hosts_that_were_told_different_numbers_do_not_wait_for_each_other():
     port = free_port()
     first = start(
-        [sys.executable, "-c", "import distribution; distribution.PATIENCE = 12; distribution.connect(16)"],
+        [
+            sys.executable,
+            "-c",
+            "from training import devices; devices.CONNECT_TIMEOUT = 12; devices.connect(16)",
+        ],
         hosts_of(2, port)[0],
     )
     second = connect(hosts_of(3, port)[1], wait=30)
@@ -126,9 +130,9 @@ def test_hosts_that_were_told_different_numbers_do_not_wait_for_each_other():
 
 def test_different_facts_are_an_error_on_every_host():
     code = (
-        "import distribution; distribution.connect(16); host = distribution.host(); "
-        "distribution.compare({'same': [1]}); print('the same'); "
-        "distribution.compare({'keras': '3.15', 'training images': 'abc'[host:], **{'only here': 1} * host})"
+        "from training import devices; devices.connect(16); host = devices.host(); "
+        "devices.require_same({'same': [1]}); print('the same'); "
+        "devices.require_same({'keras': '3.15', 'training images': 'abc'[host:], **{'only here': 1} * host})"
     ).replace("**{'only here': 1} * host", "**({'only here': 1} if host else {})")
     running = [start([sys.executable, "-c", code], environment) for environment in hosts_of(2)]
     for process in running:
@@ -141,9 +145,9 @@ def test_different_facts_are_an_error_on_every_host():
 
 def test_bytes_of_the_first_host_reach_all():
     code = (
-        "import distribution; distribution.connect(16); host = distribution.host(); "
-        "assert distribution.from_first(b'' if host else bytes(range(256)) * 99) == bytes(range(256)) * 99; "
-        "assert distribution.from_first(b'x' * host) == b''"
+        "from training import devices; devices.connect(16); host = devices.host(); "
+        "assert devices.broadcast(b'' if host else bytes(range(256)) * 99) == bytes(range(256)) * 99; "
+        "assert devices.broadcast(b'x' * host) == b''"
     )
     running = [start([sys.executable, "-c", code], environment) for environment in hosts_of(2)]
     for process in running:
@@ -152,21 +156,21 @@ def test_bytes_of_the_first_host_reach_all():
 
 
 def test_one_host_alone_compares_with_nobody():
-    distribution.compare({"a": 1})
-    assert distribution.from_first(b"x") == b"x"
-    assert distribution.connect(16) == "trains on one device, with tensorflow"
+    devices.require_same({"a": 1})
+    assert devices.broadcast(b"x") == b"x"
+    assert devices.connect(16) == "trains on one device, with tensorflow"
 
 
 def test_batch_that_cannot_be_divided_is_an_error(monkeypatch):
-    monkeypatch.setattr(distribution, "devices", lambda: 3)
+    monkeypatch.setattr(devices, "devices", lambda: 3)
     with pytest.raises(ValueError, match="that 3 devices can share equally. Received: 16"):
-        distribution.connect(16)
+        devices.connect(16)
 
 
 def test_several_hosts_ask_for_jax(monkeypatch):
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
     with pytest.raises(ValueError, match="Expected KERAS_BACKEND=jax for several hosts. Found tensorflow."):
-        distribution.connect(16)
+        devices.connect(16)
 
 
 @pytest.mark.parametrize(
@@ -175,23 +179,23 @@ def test_several_hosts_ask_for_jax(monkeypatch):
 )
 def test_variable_that_is_missing_or_wrong_is_an_error(monkeypatch, variable, wrong):
     given = {"JOB_ADDRESSES": "127.0.0.1:1234", "NUM_PROCESSES": "2", "PROCESS_ID": "1", variable: wrong}
-    monkeypatch.setattr(distribution.keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "jax")
     for name, value in given.items():
         if value is not None:
             monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
     with pytest.raises(
         ValueError, match="KERAS_DISTRIBUTION_PROCESS_ID, from 0 to one less than their number"
     ):
-        distribution.connect(16)
+        devices.connect(16)
 
 
 @contextlib.contextmanager
 def pretending(monkeypatch, hosts, host):
     """This process takes itself for one of several hosts, each with two devices."""
     with monkeypatch.context() as patch:
-        patch.setattr(distribution, "hosts", lambda: hosts)
-        patch.setattr(distribution, "host", lambda: host)
-        patch.setattr(distribution, "devices", lambda: 2 * hosts)
+        patch.setattr(devices, "hosts", lambda: hosts)
+        patch.setattr(devices, "host", lambda: host)
+        patch.setattr(devices, "devices", lambda: 2 * hosts)
         yield
 
 
@@ -199,7 +203,7 @@ def batches(samples, seed):
     """What is fed: a list of batches, each an array of labels and one of images."""
     alphabet = Alphabet.from_labels([sample.label for sample in samples])
     encode = functools.partial(
-        utils.encode_single_sample, alphabet=alphabet, image_width=80, image_height=20, longest_label=5
+        utils.encode_single_sample, alphabet=alphabet, image_width=80, image_height=20, max_label_length=5
     )
     data = utils.get_data(samples, encode, 8, seed).take(-(-len(samples) // 8))
     return [(label.numpy(), inputs["image"].numpy()) for inputs, label in data]
@@ -231,9 +235,9 @@ def test_shares_of_all_hosts_are_the_batch_of_one(monkeypatch, image_folder, see
 
 def test_few_images_are_repeated_until_each_device_has_one(monkeypatch):
     with pretending(monkeypatch, 4, 0):
-        assert distribution.fill_up(tf.constant([5, 6, 7]), repeat=True).numpy().tolist() == [
+        assert devices.pad_order(tf.constant([5, 6, 7]), repeat=True).numpy().tolist() == [
             *(5, 6, 7, 5, 6, 7, 5, 6)
         ]
-        assert distribution.fill_up(tf.constant([5, 6, 7]), repeat=False).numpy().tolist() == [
+        assert devices.pad_order(tf.constant([5, 6, 7]), repeat=False).numpy().tolist() == [
             *(5, 6, 7, -1, -1, -1, -1, -1)
         ]

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import PROJECT, full_disk
 from examples import ALPHABET
-from snippet_ocr import command_line
+from snippet_ocr import cli
 from snippet_ocr.reader import Reader
 from tools import export
 
@@ -32,7 +32,7 @@ def run(capfd):
 
     def run(*arguments):
         try:
-            code = command_line.main(list(map(str, arguments)))
+            code = cli.main(list(map(str, arguments)))
         except SystemExit as exit:  # argparse found a mistake
             code = exit.code
         return Done(code, *capfd.readouterr())

@@ -57,7 +57,7 @@ def save(model, description, path):
         description: a dictionary that JSON can hold.
         path: the file to write; its name ends in `.keras`.
     """
-    with files.whole(Path(path)) as unfinished:
+    with files.atomic_write(Path(path)) as unfinished:
         model.save(unfinished)
         with zipfile.ZipFile(unfinished, "a") as archive:
             archive.writestr(DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
@@ -81,15 +81,15 @@ def load(path):
         found = "That is a folder." if path.is_dir() else "There is no such file."
         raise ValueError(f"Expected a saved reader at {path}. {found}")
     if path.suffix not in LOADERS:  # Keras takes the ending for the format, and some formats hold code
-        raise no_reader(path, f"its name ends in none of {', '.join(LOADERS)}")
+        raise not_a_reader(path, f"its name ends in none of {', '.join(LOADERS)}")
     model, text = LOADERS[path.suffix](path)
     try:
         return model, json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise no_reader(path, error) from error
+        raise not_a_reader(path, error) from error
 
 
-def no_reader(path, error):
+def not_a_reader(path, error):
     """The error of a file that is no reader."""
     return ValueError(
         f"Expected a reader that this project saved, a .keras or .onnx file with {DESCRIPTION} in it. "
@@ -103,7 +103,7 @@ def _load_keras(path):
         text = safety.check_keras(path)
         import keras  # here, so that reading from ONNX lives without Keras
     except ValueError as error:
-        raise no_reader(path, error) from error
+        raise not_a_reader(path, error) from error
     except ImportError as error:
         raise ValueError(
             f"Expected Keras and TensorFlow, to read with {path}. Without them, export it to ONNX."
@@ -123,7 +123,7 @@ def _load_onnx(path):
     except ImportError as error:
         raise ValueError(f"Expected onnxruntime, to read with {path}: pip install onnxruntime") from error
     except Exception as error:  # onnxruntime raises many kinds.
-        raise no_reader(path, error) from error
+        raise not_a_reader(path, error) from error
     return model, model.description
 
 

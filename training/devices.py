@@ -10,26 +10,20 @@ The batch is that of all devices together, and is divided among them: its size, 
 dropout, the course of the training stay those of a single device.
 """
 
-import contextlib
 import json
 import os
 import socket
-import time
 
 import keras
 import numpy as np
 
 from CTCLayer import CTCLayer
+from snippet_ocr.terminal import report
 
 VARIABLES = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
 
-PATIENCE = 60
+CONNECT_TIMEOUT = 60
 """Seconds that hosts wait for each other at the start."""
-
-SHORT = 5
-"""Seconds that one answer may take."""
-
-GREETING = b"ocr"
 
 
 def connect(batch_size):
@@ -49,7 +43,7 @@ def connect(batch_size):
     """
     given = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     if given:
-        _find_each_other(given)
+        _connect_hosts(given)
     if keras.backend.backend() == "jax":
         import tensorflow as tf
 
@@ -68,8 +62,8 @@ def connect(batch_size):
     return f"trains on {count} devices{where}, with {keras.backend.backend()}: {share}"
 
 
-def _find_each_other(given):
-    """Connects the hosts; raises a `ValueError` if that cannot be, in a bounded time."""
+def _connect_hosts(given):
+    """Connects the hosts through JAX, within `CONNECT_TIMEOUT` seconds."""
     if keras.backend.backend() != "jax":
         raise ValueError(f"Expected KERAS_BACKEND=jax for several hosts. Found {keras.backend.backend()}.")
     import jax
@@ -86,64 +80,24 @@ def _find_each_other(given):
             f"Expected {VARIABLES[0]} (such as 10.0.0.1:1234, the first host), {VARIABLES[1]} and "
             f"{VARIABLES[2]}, from 0 to one less than their number. Received: {given}"
         ) from error
-    deadline = time.monotonic() + PATIENCE
-    # They meet before JAX connects them. Where JAX cannot, it ends the process, with a trace of its own code.
     try:
+        socket.getaddrinfo(name, port)
         if number == 0:
-            _receive(port, count, deadline)
-        else:
-            _visit(name, port, count, number, deadline)
+            socket.create_server(("", port)).close()
     except OSError as error:
         raise ValueError(
-            f"Expected {count} hosts to meet at {address}. Host {number} found: {error}. "
-            f"{VARIABLES[0]} is the address of host 0 and a free port of it, which the others can reach."
+            f"Expected {VARIABLES[0]} to be the address of host 0 and a free port on it. "
+            f"Host {number} cannot use {address}: {error}"
         ) from error
+    # Where a host is missing, JAX ends the process with a trace of its own code. This line explains it.
+    report(
+        f"host {number} of {count} connects to {name}:{port}. If this process ends within {CONNECT_TIMEOUT} s, "
+        f"a host is missing, the address is wrong or not reachable, or the hosts disagree on {VARIABLES[1]}."
+    )
     # `keras.distribution.initialize` does the same, but waits for five minutes.
-    jax.distributed.initialize(f"{name}:{port}", count, number, initialization_timeout=PATIENCE)
-    # Now that all are here: a first exchange waits for half a minute, later ones for as long as it takes
-    # the slowest host to look at its images.
+    jax.distributed.initialize(f"{name}:{port}", count, number, initialization_timeout=CONNECT_TIMEOUT)
+    # The first exchange has a timeout of 30 s; later ones wait for the slowest host to check its images.
     _gather(b"")
-
-
-def _receive(port, count, deadline):
-    """Host 0 waits for the others, and then lets them all go on."""
-    guests = {}
-    with contextlib.ExitStack() as open_until_all_are_there:
-        server = open_until_all_are_there.enter_context(socket.create_server(("", port)))
-        while len(guests) < count - 1:
-            server.settimeout(max(deadline - time.monotonic(), 0.01))
-            try:
-                guest, _ = server.accept()
-            except TimeoutError:
-                missing = ", ".join(str(number) for number in range(1, count) if number not in guests)
-                raise OSError(f"after {PATIENCE} seconds, these have not come: {missing}") from None
-            open_until_all_are_there.enter_context(guest)
-            guest.settimeout(SHORT)
-            try:
-                word, number, of = guest.recv(100).split()
-                if word != GREETING or not 0 < int(number) < int(of) == count:
-                    raise ValueError("not one of these hosts")
-                guests[int(number)] = guest
-            except (OSError, ValueError):  # somebody else knocks, or a host that was told another number
-                guest.close()
-        for guest in guests.values():
-            guest.sendall(GREETING)
-
-
-def _visit(name, port, count, number, deadline):
-    """Any other host comes to host 0, and waits until it may go on."""
-    while True:
-        try:
-            with socket.create_connection((name, port), timeout=SHORT) as visit:
-                visit.sendall(b"%s %d %d" % (GREETING, number, count))
-                visit.settimeout(max(deadline - time.monotonic(), 0.01))
-                if visit.recv(100) == GREETING:
-                    return
-                raise OSError("what answers there is not host 0, or has another number of hosts")
-        except (ConnectionRefusedError, ConnectionResetError):  # host 0 may start a little later
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def hosts():
@@ -287,7 +241,7 @@ def _add_up_before_clipping(optimizer, replicas):
         optimizer.global_clipnorm /= replicas
 
 
-def fill_up(order, repeat):
+def pad_order(order, repeat):
     """Fills up the images of an epoch, so that all devices get as many.
 
     Args:
@@ -307,7 +261,7 @@ def fill_up(order, repeat):
     return tf.concat([order, tf.fill([total - images], -1)], axis=0)
 
 
-def own_share(batch):
+def local_share(batch):
     """The part of a batch that this host feeds to its devices.
 
     Args:
@@ -322,7 +276,7 @@ def own_share(batch):
     return batch[host() * share : (host() + 1) * share]
 
 
-def compare(facts):
+def require_same(facts):
     """Makes sure that all hosts train the same thing.
 
     Args:
@@ -345,7 +299,7 @@ def compare(facts):
         raise ValueError("\n".join(lines))
 
 
-def from_first(content):
+def broadcast(content):
     """Gives every host the bytes that the first one has.
 
     Args:

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from snippet_ocr import images, results
+from snippet_ocr import images, output
 from snippet_ocr.constraints import combine
 from snippet_ocr.reader import Reader
 
@@ -41,7 +41,7 @@ def parse_confidence(text):
     return confidence
 
 
-def least_confidence(wanted, reader):
+def min_confidence(wanted, reader):
     """The confidence below which a reading needs review: a float from 0 to 1, or None.
 
     Args:
@@ -62,44 +62,57 @@ def least_confidence(wanted, reader):
 
 def parse(arguments):
     """Parses the command line."""
-    parser = argparse.ArgumentParser(prog="reader.py", description="Reads the text in images.")
-    parser.add_argument("model", metavar="MODEL", help="a saved reader, runs/…/reader.keras; it comes first")
-    parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="*", help="images, or folders of images")
-    parser.add_argument(
-        "--info",
-        action="store_true",
-        help="print what the reader is and where it comes from, and read nothing",
+    parser = argparse.ArgumentParser(prog="snippet-ocr", description="Reads the text in images.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    read = commands.add_parser("read", help="read images", description="Reads the text in images.")
+    read.add_argument("model", metavar="MODEL", help="a saved reader: reader.onnx or reader.keras")
+    read.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="images, or folders of images")
+    form = read.add_mutually_exclusive_group()
+    form.add_argument(
+        "--csv",
+        dest="write",
+        action="store_const",
+        const=output.write_csv,
+        help="print CSV with a header (default: tab-separated lines)",
     )
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--csv", dest="write", action="store_const", const=results.write_csv, help="CSV")
-    shape.add_argument(
-        "--json", dest="write", action="store_const", const=results.write_json, help="write JSON"
+    form.add_argument(
+        "--json",
+        dest="write",
+        action="store_const",
+        const=output.write_json,
+        help="print a JSON array of objects",
     )
-    shape.add_argument("--out", type=Path, metavar="FILE", help="write CSV to a file, row by row")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with the file of --out: read only the rest, named as before",
+    form.add_argument("--out", type=Path, metavar="FILE", help="write CSV to a new file, row by row")
+    read.add_argument(
+        "--resume", action="store_true", help="continue the file of --out: read only the missing images"
     )
-    parser.add_argument("--top", type=parse_count, default=1, help="texts to tell of each image; 1")
-    parser.add_argument("--characters", action="store_true", help="tell the confidence of each character")
-    parser.add_argument(
+    read.add_argument(
+        "--top", type=parse_count, default=1, help="number of candidate texts per image (default: 1)"
+    )
+    read.add_argument("--characters", action="store_true", help="print the confidence of each character")
+    read.add_argument(
         "--min-confidence",
         type=parse_confidence,
         metavar="auto|NUMBER",
-        help="mark readings that are less sure as `needs review`; auto takes the reader's own threshold",
+        help="mark readings with a lower confidence as `needs review`; auto: the reader's own threshold",
     )
-    parser.add_argument("--length", type=parse_lengths, help="only texts of so many characters: 5, or 4-6")
-    parser.add_argument(
+    read.add_argument(
+        "--length", type=parse_lengths, help="only texts with this number of characters: 5 or 4-6"
+    )
+    read.add_argument(
         "--pattern",
-        help=r"only texts of a pattern: A any letter, 9 any digit, ? any sign, [a-f] one of these, \A an A",
+        help=r"only texts that match: A any letter, 9 any digit, ? any character, [a-f] one of these, \A an A",
     )
-    parser.add_argument("--words", metavar="FILE", help="only the words of a text file, one a line")
+    read.add_argument("--words", metavar="FILE", help="only words from this text file, one per line")
+    info = commands.add_parser(
+        "info",
+        help="describe a reader",
+        description="Prints what a reader reads and how it was trained, as JSON.",
+    )
+    info.add_argument("model", metavar="MODEL", help="a saved reader: reader.onnx or reader.keras")
     options = parser.parse_args(arguments)
-    if options.resume and not options.out:
-        parser.error("--resume goes on with the file of --out")
-    if bool(options.images) == options.info:
-        parser.error("expected images to read, or --info alone")
+    if options.command == "read" and options.resume and not options.out:
+        parser.error("--resume needs --out FILE")
     return options
 
 
@@ -116,15 +129,15 @@ def main(arguments=None):
         stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        files = images.find_files(options.images)
         reader = Reader.load(options.model)
-        if options.info:
-            print(json.dumps(reader.describe(), indent=2, ensure_ascii=False))
+        if options.command == "info":
+            print(json.dumps(reader.metadata(), indent=2, ensure_ascii=False))
             return 0
-        layout = results.Layout(
-            options.top, options.characters, least_confidence(options.min_confidence, reader)
+        files = images.find_files(options.images)
+        layout = output.Layout(
+            options.top, options.characters, min_confidence(options.min_confidence, reader)
         )
-        header, files = results.left_to_read(files, options.out, options.resume, layout)
+        header, files = output.remaining_files(files, options.out, options.resume, layout)
         constraint = combine(
             reader.alphabet, reader.time_steps, options.length, options.pattern, options.words
         )
@@ -134,7 +147,7 @@ def main(arguments=None):
     failed = []
 
     def good_readings():
-        for path, reading in results.with_progress(
+        for path, reading in output.with_progress(
             reader.read_each(files, constraint, options.top, options.characters), len(files)
         ):
             if isinstance(reading, ValueError):
@@ -147,9 +160,9 @@ def main(arguments=None):
         if options.out:
             # Line by line, so that a kill loses no row that was written.
             with options.out.open("a", buffering=1, encoding="utf-8", newline="") as out:
-                results.write_csv(good_readings(), layout, out, header)
+                output.write_csv(good_readings(), layout, out, header)
         else:
-            (options.write or results.write_lines)(good_readings(), layout, sys.stdout)
+            (options.write or output.write_lines)(good_readings(), layout, sys.stdout)
             sys.stdout.flush()
     except OSError as error:
         # Whoever read our output has seen enough, as in `… | head`, or the disk is full.

@@ -13,11 +13,11 @@ import pytest
 
 import utils
 from conftest import PROJECT
+from snippet_ocr import files
 from snippet_ocr.alphabet import Alphabet
 from tools.notebook import load_build_model
-from training import checkpoint
-from training.callbacks import EarlyStopping
-from training.checkpoint import Checkpoint, open_run
+from training import runs
+from training.callbacks import Checkpoint, EarlyStopping, open_run
 from training.metrics import ClippedLoss, ExactMatch
 
 PARAMETERS = {"epochs": 4, "learning_rate": 0.01}
@@ -39,7 +39,7 @@ def open_here(tmp_path, samples, name="run", numbered=False, parameters=PARAMETE
 
 
 def finish(folder):
-    checkpoint.write_json(folder / checkpoint.FINISHED, {})
+    files.write_json(folder / runs.FINISHED, {})
 
 
 def test_first_run_is_new_and_tells_what_it_runs_on(tmp_path, samples):
@@ -121,7 +121,7 @@ def test_two_processes_never_write_into_one_folder(tmp_path, samples):
         if unfinished:
             (other / "config.json").write_bytes(config)
         process = subprocess.Popen(
-            [sys.executable, "-uc", script, other / checkpoint.LOCK],
+            [sys.executable, "-uc", script, other / runs.LOCK],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -152,16 +152,16 @@ def test_config_tells_the_commit_and_whether_files_were_changed_since(tmp_path, 
             command, cwd=tmp_path, check=True, capture_output=True, text=True
         ).stdout.strip()
 
-    monkeypatch.setattr(checkpoint, "PROJECT", tmp_path)
-    assert checkpoint.commit() is None
+    monkeypatch.setattr(runs, "PROJECT", tmp_path)
+    assert runs.commit() is None
     git("init")
     (tmp_path / "file").write_text("1")
     git("add", ".")
     git("commit", "-m", "x")
     git("tag", "-a", "v1", "-m", "x")
-    assert checkpoint.environment()["commit"] == git("rev-parse", "HEAD")
+    assert runs.environment()["commit"] == git("rev-parse", "HEAD")
     (tmp_path / "file").write_text("2")
-    assert checkpoint.environment()["commit"] == git("rev-parse", "HEAD") + "-dirty"
+    assert runs.environment()["commit"] == git("rev-parse", "HEAD") + "-dirty"
 
 
 def training(folder, samples, epochs, stop_after=None):
@@ -250,7 +250,7 @@ def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
         """
         import sys, keras, numpy as np
         from training.callbacks import EarlyStopping
-        from training.checkpoint import Checkpoint
+        from training.callbacks import Checkpoint
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1_000_000)])
         model.compile(keras.optimizers.Adam(use_ema=True), loss="mse")
         averaging, stopping = keras.callbacks.SwapEMAWeights(swap_on_epoch=True), EarlyStopping(99)
@@ -287,13 +287,13 @@ def test_second_host_gets_the_checkpoint_of_the_first_and_leaves_the_runs_alone(
     tmp_path, samples, monkeypatch
 ):
     compared = []
-    monkeypatch.setattr(checkpoint.distribution, "compare", compared.append)
-    monkeypatch.setattr(checkpoint.distribution, "host", lambda: 1)
-    monkeypatch.setattr(checkpoint.distribution, "from_first", lambda content: content or b"of the first")
+    monkeypatch.setattr(runs.devices, "require_same", compared.append)
+    monkeypatch.setattr(runs.devices, "host", lambda: 1)
+    monkeypatch.setattr(runs.devices, "broadcast", lambda content: content or b"of the first")
     parameters = PARAMETERS | {"data_dir": "here"}
     folder, why = open_here(tmp_path, samples, parameters=parameters)
     assert "the first host keeps" in why and str(folder) in why
-    assert (folder / checkpoint.CHECKPOINT).read_bytes() == b"of the first"
+    assert (folder / runs.CHECKPOINT).read_bytes() == b"of the first"
     assert not (tmp_path / "runs").exists()
     (facts,) = compared
     assert {"parameter epochs", "training images", "first weights", "keras", "commit"} <= facts.keys()

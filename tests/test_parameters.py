@@ -4,8 +4,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools.notebook import NOTEBOOK
-from training import configuration
+from training import parameters
+from training.parameters import NOTEBOOK
 
 
 def defaults():
@@ -18,8 +18,8 @@ def defaults():
 
 
 def test_notebook_sets_exactly_the_parameters_in_bounds():
-    assert list(defaults()) == list(configuration.PARAMETERS)
-    assert configuration.validate(defaults()) == defaults()
+    assert list(defaults()) == list(parameters.PARAMETERS)
+    assert parameters.validate(defaults()) == defaults()
 
 
 def test_environment_sets_values_of_the_parameters_types():
@@ -30,7 +30,7 @@ def test_environment_sets_values_of_the_parameters_types():
         "OCR_DROP_COPY_NUMBER": "false",
         "PATH": "/bin",
     }
-    assert configuration.from_environment(environment) == {
+    assert parameters.from_environment(environment) == {
         "epochs": 2,
         "learning_rate": 0.001,
         "data_dir": "~/my images",
@@ -38,16 +38,16 @@ def test_environment_sets_values_of_the_parameters_types():
     }
 
 
-@pytest.mark.parametrize("name", configuration.PARAMETERS)
+@pytest.mark.parametrize("name", parameters.PARAMETERS)
 def test_every_parameter_can_be_set_from_the_environment(name):
     value = defaults()[name]
-    assert configuration.from_environment({f"OCR_{name.upper()}": str(value)}) == {name: value}
+    assert parameters.from_environment({f"OCR_{name.upper()}": str(value)}) == {name: value}
 
 
 @pytest.mark.parametrize("variable", ["OCR_EPOCH", "OCR_epochs", "OCR_BATCHSIZE"])
 def test_near_miss_is_an_error_that_suggests_and_lists_the_valid_ones(variable):
     with pytest.raises(ValueError, match=rf"(?s){variable} is not.*Did you mean OCR_\w+\?.*OCR_DATA_DIR, "):
-        configuration.from_environment({variable: "3"})
+        parameters.from_environment({variable: "3"})
 
 
 @pytest.mark.parametrize(
@@ -55,15 +55,15 @@ def test_near_miss_is_an_error_that_suggests_and_lists_the_valid_ones(variable):
 )
 def test_text_of_the_wrong_type_is_an_error_that_names_it(variable, text):
     with pytest.raises(ValueError, match=rf"{variable}: expected a .*number.*Received: '{text}'"):
-        configuration.from_environment({variable: text})
+        parameters.from_environment({variable: text})
 
 
 def test_image_size_may_be_0_for_chosen_from_the_images_but_not_tiny():
-    assert configuration.validate(defaults() | {"image_width": 0, "image_height": 32})["image_height"] == 32
+    assert parameters.validate(defaults() | {"image_width": 0, "image_height": 32})["image_height"] == 32
     with pytest.raises(
         ValueError, match="image_width: expected a whole number from 16 to 4096, or 0. Received: 3"
     ):
-        configuration.validate(defaults() | {"image_width": 3})
+        parameters.validate(defaults() | {"image_width": 3})
 
 
 def test_all_problems_are_told_at_once():
@@ -75,7 +75,7 @@ def test_all_problems_are_told_at_once():
         "learning_rate": float("nan"),
     }
     with pytest.raises(ValueError) as error:
-        configuration.validate(values)
+        parameters.validate(values)
     lines = str(error.value).splitlines()
     assert [line.split(":")[0] for line in lines] == [
         "data_dir",
@@ -100,15 +100,15 @@ def test_all_problems_are_told_at_once():
 )
 def test_values_that_do_not_fit_together_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        configuration.validate(defaults() | wrong)
+        parameters.validate(defaults() | wrong)
 
 
 def test_fold_of_several_folds_is_accepted():
-    assert configuration.validate(defaults() | {"fold": 5, "folds": 5})["fold"] == 5
+    assert parameters.validate(defaults() | {"fold": 5, "folds": 5})["fold"] == 5
 
 
 def test_relative_paths_start_at_the_project_s_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert configuration.resolve("captcha_images") == NOTEBOOK.parent / "captcha_images"
-    assert configuration.resolve("/elsewhere") == Path("/elsewhere")
-    assert configuration.resolve("~") == Path.home()
+    assert parameters.resolve("captcha_images") == NOTEBOOK.parent / "captcha_images"
+    assert parameters.resolve("/elsewhere") == Path("/elsewhere")
+    assert parameters.resolve("~") == Path.home()

@@ -10,7 +10,7 @@ import utils
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.reader import Reader
 from tools.notebook import load_build_model
-from training import model_size
+from training import image_size
 from training.labels import steps_needed
 
 
@@ -34,45 +34,45 @@ def samples_of(sizes, label="12345"):
     ],
 )
 def test_size_follows_the_images_within_bounds(sizes, label, expected):
-    width, height, reason = model_size.choose_size(samples_of(sizes, label))
+    width, height, reason = image_size.choose_size(samples_of(sizes, label))
     assert (width, height) == expected
     assert reason
 
 
 def test_size_that_is_set_is_taken_and_the_other_one_follows():
     samples = samples_of([(200, 50)] * 3)
-    assert model_size.choose_size(samples, 99, 33) == (99, 33, "as set")
-    assert model_size.choose_size(samples, 100)[:2] == (100, 25)
-    assert model_size.choose_size(samples, 0, 100)[:2] == (400, 100)
+    assert image_size.choose_size(samples, 99, 33) == (99, 33, "as set")
+    assert image_size.choose_size(samples, 100)[:2] == (100, 25)
+    assert image_size.choose_size(samples, 0, 100)[:2] == (400, 100)
 
 
 def test_chosen_size_has_a_step_for_every_label_that_was_let_through():
     longest = "ab" * 80  # 160 steps, the most of 640 pixels
     samples = samples_of([(50, 50)] * 3, longest)
-    width, _, _ = model_size.choose_size(samples)
-    assert width // model_size.choose_step_width(samples, width) >= steps_needed(longest)
+    width, _, _ = image_size.choose_size(samples)
+    assert width // image_size.choose_step_width(samples, width) >= steps_needed(longest)
 
 
 def test_size_and_steps_of_a_known_reader_are_kept():
     known = SimpleNamespace(image_width=120, image_height=30, time_steps=30)
     samples = samples_of([(200, 50)] * 3)
-    assert model_size.choose_size(samples, known=known)[:2] == (120, 30)
-    assert model_size.choose_size(samples, 120, 30, known)[:2] == (120, 30)
+    assert image_size.choose_size(samples, known=known)[:2] == (120, 30)
+    assert image_size.choose_size(samples, 120, 30, known)[:2] == (120, 30)
     with pytest.raises(
         ValueError, match="120×30. Received image_width 0 and image_height 40. Leave both at 0"
     ):
-        model_size.choose_size(samples, 0, 40, known)
-    assert model_size.choose_step_width(samples, 120, known) == 4
+        image_size.choose_size(samples, 0, 40, known)
+    assert image_size.choose_step_width(samples, 120, known) == 4
     known.time_steps = 15
-    assert model_size.choose_step_width(samples, 120, known) == 8
+    assert image_size.choose_step_width(samples, 120, known) == 8
 
 
 def test_steps_are_wide_only_where_every_character_has_eight_of_them():
     short = [utils.Sample(Path("a"), "abc", (1, 1), "")]  # 200 pixels have 25 steps of 8
     equal = [utils.Sample(Path("a"), "aac", (1, 1), "")]  # one step more, between equal neighbours
-    assert model_size.choose_step_width(short, 200) == 8
-    assert model_size.choose_step_width(short, 184) == 4
-    assert model_size.choose_step_width(short + equal, 200) == 4
+    assert image_size.choose_step_width(short, 200) == 8
+    assert image_size.choose_step_width(short, 184) == 4
+    assert image_size.choose_step_width(short + equal, 200) == 4
 
 
 @pytest.mark.parametrize("size", [(20, 60), (400, 32), (1200, 64)])
@@ -81,8 +81,8 @@ def test_narrow_long_and_large_images_train_and_read(size, tmp_path):
     for label in ("a", "b", "ab", "ba", "aa"):
         Image.fromarray(rng.integers(0, 256, size[::-1], dtype="uint8")).save(tmp_path / f"{label}.png")
     samples, _ = utils.find_images(tmp_path)
-    width, height, _ = model_size.choose_size(samples)
-    step_width = model_size.choose_step_width(samples, width)
+    width, height, _ = image_size.choose_size(samples)
+    step_width = image_size.choose_step_width(samples, width)
     alphabet = Alphabet("ab")
     model = load_build_model()(width, height, 2, alphabet.number_of_classes, step_width, 0.1)
     model.compile("adam")
