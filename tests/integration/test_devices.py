@@ -18,7 +18,7 @@ from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.reader import Reader
 from training import devices
 
-TRAIN = [sys.executable, str(PROJECT / "tests" / "train_on_devices.py")]
+TRAIN = [sys.executable, str(PROJECT / "tests" / "integration" / "train_on_devices.py")]
 
 
 def train(steps, out, environments, cpus=1):
