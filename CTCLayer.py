@@ -1,4 +1,4 @@
-"""The loss of connectionist temporal classification, as a layer of the model."""
+"""The CTC loss as a layer of the model."""
 
 import keras
 from keras import ops
@@ -8,21 +8,20 @@ from snippet_ocr.alphabet import BLANK
 
 @keras.saving.register_keras_serializable(package="ocr")
 class CTCLayer(keras.layers.Layer):
-    """Adds the CTC loss of a batch to the model and passes the logits on.
+    """Adds the CTC loss of a batch to the model and returns the logits unchanged.
 
-    CTC sums the probability of every alignment of a label to the time steps
-    and takes minus its logarithm:
+    Connectionist temporal classification (CTC) sums the probabilities of all
+    alignments of a label to the time steps:
 
     `loss(label) = -log(sum over alignments a of label: product over steps t of p(a_t | t))`
 
-    An alignment repeats characters and puts blanks between them; a blank is
-    a must between two equal neighbours. The layer adds the mean over the
-    rows of the batch that hold a label. Class 0 is the blank, and the padding
-    of labels too: the loss sees only the characters of a label, never its padding.
+    An alignment repeats characters and inserts blanks; a blank is required
+    between repeated characters. Class 0 is the blank and the padding of
+    labels. Rows without a label do not count in the mean over the batch.
 
-    A label must fit: its length plus its number of equal neighbours must not
-    exceed the time steps. No backend raises for a label that does not; the
-    loss is then a large, meaningless number. `utils.find_images` finds such
+    A label needs one step per character, and one more per character that
+    repeats the one before. With fewer steps, no backend raises an error, and
+    the loss is a large, meaningless number. `utils.find_images` rejects such
     labels before training.
 
     Source: Graves et al., "Connectionist Temporal Classification: Labelling
@@ -32,8 +31,8 @@ class CTCLayer(keras.layers.Layer):
         **kwargs: the arguments of `keras.layers.Layer`, such as `name`.
 
     Call arguments:
-        label: integers of shape `(batch, longest label)`, each row a label
-            from its first column on, padded with 0.
+        label: integers of shape `(batch, max_label_length)`, padded with 0 at
+            the end of each row.
         logits: floats of shape `(batch, steps, classes)`, before the softmax.
 
     Returns:
@@ -49,8 +48,8 @@ class CTCLayer(keras.layers.Layer):
     """
 
     def call(self, label, logits):
-        losses, counts = ctc_losses(label, logits), has_text(label)
-        # The mean, not the vector: Keras would add up the losses of the batch.
+        losses, counts = ctc_losses(label, logits), has_text(label)  # (batch,), (batch,)
+        # Keras would add up a vector of losses, so the mean is taken here.
         self.add_loss(ops.sum(losses * counts) / ops.maximum(ops.sum(counts), 1.0))
         return logits
 
@@ -59,34 +58,20 @@ class CTCLayer(keras.layers.Layer):
 
 
 def has_text(label):
-    """Which rows of a batch hold a label.
+    """Returns 1.0 for each row of labels with text and 0.0 for each padding row, of shape `(batch,)`.
 
-    Where several devices share a batch, rows without one may fill it up. They
-    are no images, and count nothing: neither for the loss nor for a metric.
-
-    Args:
-        label: as in `CTCLayer`.
-
-    Returns:
-        Floats of shape `(batch,)`: 1 for a row with text, 0 for one of padding alone.
+    Padding rows fill the last batch when several devices share it; they count
+    neither in the loss nor in a metric.
     """
     return ops.cast(ops.any(ops.not_equal(label, BLANK), axis=1), "float32")
 
 
 def ctc_losses(label, logits):
-    """The CTC loss of each label.
-
-    Args:
-        label: as in `CTCLayer`.
-        logits: as in `CTCLayer`.
-
-    Returns:
-        Floats of shape `(batch,)`, in nats.
-    """
+    """Returns the CTC loss of each label, in nats, of shape `(batch,)`; arguments as for `CTCLayer`."""
     return ops.ctc_loss(
         target=label,
         output=logits,
-        target_length=ops.sum(ops.cast(ops.not_equal(label, BLANK), "int32"), axis=1),
-        output_length=ops.full_like(label[:, 0], logits.shape[1]),
+        target_length=ops.sum(ops.cast(ops.not_equal(label, BLANK), "int32"), axis=1),  # (batch,)
+        output_length=ops.full_like(label[:, 0], logits.shape[1]),  # (batch,)
         mask_index=BLANK,
     )

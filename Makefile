@@ -1,66 +1,98 @@
-# make train   trains a reader on captcha_images/ with the notebook, as users do
-# make test    checks style and runs every test
-# make test-browser   tries the notebook in JupyterLab and the page, in a chromium that is installed
-# make torture   twenty kills of one training, two killed hosts, a hundred thousand damaged images (15 minutes)
-# make mutants   changes the code in small ways and counts the changes that no test notices
-# make crossval DATA=captcha_images   cross-validates the notebook on a folder of images
-# make bench DATA=captcha_images   measures speed beside other systems, and rewrites benchmarks/RESULTS.md (hours)
-# make bench-quick DATA=captcha_images   the main ratios, in about ten minutes
+# make train      trains a reader on captcha_images/ (OCR_DATA_DIR=~/meters make train: on your own images)
+# make test       checks the style, runs the fast tests and the notebook once (3 minutes)
+# make test-all   everything: other ways to run, devices, browser, wheel, other Pythons, documentation
+# make crossval DATA=FOLDER     cross-validates the notebook on a folder of images
+# make bench DATA=FOLDER        measures speed and compares it with other systems (hours)
+# make bench-quick DATA=FOLDER  the main ratios, in about ten minutes
 # make notebook   runs the notebook on captcha_images/ and stores its outputs in it
-# Each creates .venv and installs what it needs. PYTHON=python3.12 chooses another Python.
+# make docs       builds the documentation site into site/
+# make torture    twenty kills of one training, two killed hosts, 100,000 damaged images (15 minutes)
+# make mutants    changes the code in small ways and counts the changes that no test notices
+# Each target creates .venv and installs what it needs. PYTHON=python3.12 chooses another Python.
 
+SHELL = /bin/bash
+.SHELLFLAGS = -o pipefail -c
 PYTHON ?= python3
-BIN = .venv/bin
+VENV ?= .venv
+BIN = $(VENV)/bin
+DATA ?= captcha_images
+UV := $(shell command -v uv)
 
-.PHONY: train test test-browser torture mutants crossval bench bench-quick notebook
+# uv installs in seconds and shows its progress. pip says much; awk keeps the number of packages.
+ifdef UV
+NEW_VENV = uv venv --quiet --seed --python "$$(command -v $(PYTHON))"
+INSTALL = uv pip install --python $(BIN)/python
+else
+NEW_VENV = $(PYTHON) -m venv
+INSTALL = $(BIN)/python -m pip install --progress-bar off
+SHOW = | awk '/^Collecting/ && ++n % 25 == 0 {print n " packages found …"} /^Installing/ {print "installing …"} {fflush()}'
+endif
 
-train: .venv/installed
-	@# runipy is not there on Python 3.12 and later.
-	if [ -x $(BIN)/runipy ]; then $(BIN)/runipy ocr.ipynb; else $(BIN)/ipython ocr.ipynb; fi
+# TensorFlow writes these lines whatever its log level; nothing in them is about this project.
+NOISE = ^(WARNING: All log messages before absl|I0000 00:00:)
 
-test: .venv/installed-dev
+.PHONY: help train test test-all torture mutants crossval bench bench-quick notebook docs
+
+help:
+	@sed -n 's/^# //p' Makefile | head -11
+
+train: $(VENV)/installed
+	@$(BIN)/ipython --no-term-title ocr.ipynb 2> >(grep --line-buffered -vE '$(NOISE)' >&2)
+
+test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests/*.py --numprocesses 2 --dist worksteal \
-		--cov --cov-report term:skip-covered --cov-fail-under 95
+	$(BIN)/python -m pytest tests/*.py --numprocesses 2 --dist worksteal --cov --cov-report=
 
-test-browser: .venv/installed-dev
-	$(BIN)/python -m pytest tests/browser
+test-all: test docs
+	$(BIN)/python -m pytest tests/integration --numprocesses 2 --dist worksteal \
+		--cov --cov-append --cov-report term:skip-covered --cov-fail-under 95
 
-torture: .venv/installed-dev
+torture: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/torture --capture=no
 
 # What is not named here trains: alphabet, decoding, images, the schedule, the pure parts of metrics, splitting.
-mutants: .venv/installed-dev
-	$(BIN)/mutmut run "alphabet.*" "decoding.*" "images.*" "SquareRootScheduler.*" "metrics.x_*" "utils.x_split_data*"
+mutants: $(VENV)/installed-dev
+	$(BIN)/mutmut run "snippet_ocr.alphabet.*" "snippet_ocr.decoding.*" "snippet_ocr.images.*" \
+		"SquareRootScheduler.*" "training.metrics.x_*" "utils.x_split_data*"
 	$(BIN)/mutmut results
 	$(BIN)/python -m pytest tests/mutations
 
-DATA ?= captcha_images
-
-crossval: .venv/installed
+crossval: $(VENV)/installed
 	$(BIN)/python -m tools.crossval "$(DATA)"
 
-bench: .venv/installed .venv-fast-plate-ocr/installed
+bench: $(VENV)/installed .venv-fast-plate-ocr/installed
 	$(BIN)/python -m benchmarks.bench "$(DATA)"
 
-bench-quick: .venv/installed .venv-fast-plate-ocr/installed
+bench-quick: $(VENV)/installed .venv-fast-plate-ocr/installed
 	$(BIN)/python -m benchmarks.bench "$(DATA)" --quick
 
-notebook: .venv/installed-dev
+notebook: $(VENV)/installed-dev
 	$(BIN)/python -m tools.notebook
 
-.venv/installed: requirements.txt constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
-	touch $@
+docs: .venv-docs/installed
+	.venv-docs/bin/properdocs build --strict --quiet
 
-.venv/installed-dev: .venv/installed requirements-dev.txt requirements-page.txt
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
-	touch $@
+# runipy 0.1.5 needs tools/runipy_build, and no build environment of its own, to build on Python 3.12 and later.
+$(VENV)/installed: requirements.txt constraints.txt
+	@echo "Installing TensorFlow and about 130 other packages into $(VENV) (2.7 GB). This happens once."
+	@[ -x $(BIN)/python ] || $(NEW_VENV) $(VENV)
+	@$(INSTALL) --quiet setuptools==80.9.0 wheel
+	@PYTHONPATH="$(CURDIR)/tools/runipy_build" $(INSTALL) --quiet --no-build-isolation --no-deps runipy==0.1.5
+	@$(INSTALL) --requirement requirements.txt --constraint constraints.txt $(SHOW)
+	@touch $@
 
-# A rival of the benchmarks; it needs other versions than this project.
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-page.txt
+	@$(INSTALL) --requirement requirements-dev.txt --constraint constraints.txt $(SHOW)
+	@touch $@
+
+.venv-docs/installed: requirements-docs.txt
+	@$(NEW_VENV) .venv-docs
+	@$(subst $(VENV)/,.venv-docs/,$(INSTALL)) --quiet --requirement $<
+	@touch $@
+
+# A system that the benchmarks compare with; it needs other versions than this project.
 .venv-fast-plate-ocr/installed: benchmarks/requirements-fast-plate-ocr.txt
-	$(PYTHON) -m venv .venv-fast-plate-ocr
-	.venv-fast-plate-ocr/bin/python -m pip install --quiet --requirement $<
-	touch $@
+	@$(NEW_VENV) .venv-fast-plate-ocr
+	@$(subst $(VENV)/,.venv-fast-plate-ocr/,$(INSTALL)) --quiet --requirement $<
+	@touch $@

@@ -1,34 +1,30 @@
-"""The learning rate falls with the square root of the epoch."""
+"""A learning rate that falls with the square root of the epoch."""
 
 import math
 
 
 class SquareRootScheduler:
-    """A schedule that divides the learning rate by the square root of the epoch.
+    """Divides the learning rate by the square root of the epoch, after a linear warm-up.
 
-    A step of stochastic gradient descent that shrinks as `1 / √t` keeps the
-    average regret of convex problems falling (Zinkevich, "Online Convex
-    Programming and Generalized Infinitesimal Gradient Ascent", ICML 2003);
-    it is quick at first and never stands still. A linear warm-up can come
-    before it: the first steps of Adam are then small until its estimates of
-    the gradients' size have settled.
+    With a step size of `1 / √t`, the average regret of gradient descent on
+    convex problems goes to 0 (Zinkevich, "Online Convex Programming and
+    Generalized Infinitesimal Gradient Ascent", ICML 2003). The rate falls fast
+    at first and never reaches 0. The warm-up keeps Adam's first steps small
+    until its estimates of the gradients have settled.
 
-    With epochs counted from 0, as Keras counts them, and `w` warm-up epochs:
+    With epochs counted from 0, as in Keras, and `w` warm-up epochs:
 
     - `epoch < w`: `learning_rate * (epoch + 1) / (w + 1)`
     - `epoch >= w`: `learning_rate / √(epoch - w + 1)`
 
-    Without warm-up that is `learning_rate / √(epoch + 1)`. The first epoch
-    after the warm-up has the full learning rate.
-
     Args:
-        learning_rate: the highest learning rate, above 0.
-        warmup_epochs: the epochs of the linear warm-up, an integer of 0 or more.
+        learning_rate: the maximum learning rate, above 0. It is reached in the
+            first epoch after the warm-up.
+        warmup_epochs: the length of the warm-up, an integer of 0 or more.
 
     Call arguments:
         epoch: the epoch, an integer of 0 or more.
-        learning_rate: the optimizer's rate, which `LearningRateScheduler`
-            hands over; it is not used.
+        learning_rate: not used; `LearningRateScheduler` passes the current rate.
 
     Returns:
         The learning rate of the epoch, a float.

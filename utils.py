@@ -1,4 +1,4 @@
-"""From a folder of images named after their text to `tf.data` sets: find, check, split, feed."""
+"""From a folder of labelled images to `tf.data` sets: find, check, split, feed."""
 
 import os
 import unicodedata
@@ -14,117 +14,105 @@ from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import printable
 from training import devices, pixels
 from training.augmentation import augment
-from training.labels import LABELS_FILE, key_of, label_from_name, read_labels_file, steps_needed
+from training.labels import LABELS_FILE, file_key, label_from_name, read_labels_file, steps_needed
 
-MIN_CHARACTER_COUNT = 10
-"""A character seen fewer times than this is marked as rare in the summary."""
-
-
-MAX_LISTED = 100
-"""The files left out that the summary lists one by one at most."""
+MIN_CHARACTER_COUNT = 10  # a character that is seen fewer times is called rare
+MAX_LISTED = 100  # skipped files that the summary lists
 
 
 class Sample(NamedTuple):
-    """A labelled image that can be used.
-
-    Attributes:
-        path: its file.
-        label: its text.
-        size: its own width and height, in pixels.
-        digest: the SHA-256 of its bytes, in hexadecimal.
-    """
+    """A labelled image that can be used."""
 
     path: Path
     label: str
-    size: tuple
-    digest: str
+    size: tuple  # width and height, in pixels
+    digest: str  # SHA-256 of the file, in hexadecimal
 
 
 class Rejected(NamedTuple):
-    """A file that cannot be used, and why."""
+    """A file that cannot be used, and the reason."""
 
     path: Path
     reason: str
 
 
 def find_images(data_dir, time_steps=None, drop_copy_number=True):
-    """Finds the labelled images of a folder and checks each.
+    """Finds the labelled images of a folder and checks each of them.
 
-    The labels are the files' names, or, if the folder holds a `labels.csv`,
-    what that says.
+    The labels are the file names or, if it exists, the contents of `labels.csv`.
 
     Args:
-        data_dir: the folder; its subfolders are searched too, but for hidden ones.
-        time_steps: the steps of the model; longer labels are rejected. None
-            accepts every length.
-        drop_copy_number: as in `labels.label_from_name`.
+        data_dir: the folder; subfolders are searched too, except hidden ones.
+        time_steps: the model's time steps; a label that needs more is rejected.
+        drop_copy_number: see `labels.label_from_name`.
 
     Returns:
-        A tuple of two lists: the usable images as `Sample`s, in the order of
-        their paths, and everything else in the folder as `Rejected`.
+        A tuple of two lists: the usable images as `Sample`s, and all other
+        files as `Rejected`, sorted by path.
 
     Raises:
-        ValueError: if the folder is not there or no image of it can be used.
+        ValueError: if the folder does not exist or has no usable image.
     """
     data_dir = Path(data_dir).absolute()
     if not data_dir.is_dir():
         raise ValueError(
             f"Expected a folder of images at {data_dir}. There is no such folder. "
-            "Set data_dir, or OCR_DATA_DIR; a relative path starts at the notebook's folder."
+            "Set data_dir or OCR_DATA_DIR. A relative path starts at the notebook's folder."
         )
+    labels, rejected = _label_files(data_dir, time_steps, drop_copy_number)
+    samples = []
+    for path, result in zip(labels, pixels.inspect_images(list(labels)), strict=True):
+        if isinstance(result, str):
+            rejected.append(Rejected(path, result))
+        else:
+            width, height, digest = result
+            samples.append(Sample(path, labels[path], (width, height), digest))
+    samples, contradictions = _separate_contradictions(samples)
+    rejected = sorted(rejected + contradictions, key=lambda file: file.path)
+    if not samples:
+        raise ValueError(
+            f"Expected images ({', '.join(images.SUFFIXES)}), each named after its text, in {data_dir}. "
+            + "\n".join(["Found none that can be used.", *_listed(rejected[:10])])
+        )
+    return samples, rejected
+
+
+def _label_files(data_dir, time_steps, drop_copy_number):
+    """Returns a dictionary from paths to labels, and a list of `Rejected`; opens no image."""
     listed, problems = read_labels_file(data_dir)
-    labelled, rejected = [], []
+    labels, rejected = {}, []
     for path in _files_below(data_dir):
         if path == data_dir / LABELS_FILE:
             continue
         if listed is None:
             label = label_from_name(path.name, drop_copy_number)
         else:
-            label, _ = listed.pop(key_of(data_dir, path), (None, None))
-        reason = _reason_against(path, label, time_steps)
-        if reason is None:
-            labelled.append((path, label))
-        else:
+            label, _ = listed.pop(file_key(data_dir, path), (None, None))
+        reason = _reason_to_reject(path, label, time_steps)
+        if reason:
             rejected.append(Rejected(path, reason))
-    samples = []
-    findings = pixels.inspect_images([path for path, _ in labelled])
-    for (path, label), finding in zip(labelled, findings, strict=True):
-        if isinstance(finding, str):
-            rejected.append(Rejected(path, finding))
         else:
-            width, height, digest = finding
-            samples.append(Sample(path, label, (width, height), digest))
-    rejected.sort()
+            labels[path] = label
     for key, (_, line) in (listed or {}).items():
         problems.append((line, f"names {os.path.relpath(key, data_dir)}, which is not in the folder"))
-    rejected += [Rejected(data_dir / LABELS_FILE, f"line {line} {what}") for line, what in sorted(problems)]
-    samples, contradicting = _separate_contradictions(samples)
-    rejected += contradicting
-    if not samples:
-        reasons = "".join(f"\n  {printable(path.name)} {reason}" for path, reason in rejected[:10])
-        raise ValueError(
-            f"Expected images ({', '.join(images.SUFFIXES)}), each named after its text, in {data_dir}. "
-            f"Found {len(rejected)} files, none of which can be used.{reasons}"
-        )
-    return samples, rejected
+    for line, problem in sorted(problems):
+        rejected.append(Rejected(data_dir / LABELS_FILE, f"line {line} {problem}"))
+    return labels, rejected
 
 
 def _files_below(folder):
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        # `os.walk` goes neither into links to folders nor into folders it may not open.
-        closed = [name for name in folders if not _can_enter(os.path.join(parent, name))]
-        yield from (Path(parent, name) for name in sorted(names + closed))
+        paths = [Path(parent, name) for name in folders]
+        # `os.walk` skips links to folders, and folders without permission. Here they are listed like files.
+        skipped = [path for path in paths if path.is_symlink() or not os.access(path, os.R_OK | os.X_OK)]
+        yield from sorted([*skipped, *(Path(parent, name) for name in names)])
 
 
-def _can_enter(folder):
-    return not os.path.islink(folder) and os.access(folder, os.R_OK | os.X_OK)
-
-
-def _reason_against(path, label, time_steps):
-    """Why a file cannot be used, as far as can be told without opening it; None if it may be."""
+def _reason_to_reject(path, label, time_steps):
+    """Returns the reason why a file cannot be used, before it is opened; None if there is none."""
     if path.is_dir():
-        return "is a folder that is not entered: a link, or closed to you"
+        return "is a folder that was not searched: it is a link, or you have no permission"
     if printable(path.name) != path.name:
         return "has a name that is not UTF-8; rename it"
     if not path.name.lower().endswith(images.SUFFIXES):
@@ -132,49 +120,37 @@ def _reason_against(path, label, time_steps):
     if label is None:
         return f"is not listed in {LABELS_FILE}"
     if not label:
-        return "has an empty label: its name holds no text"
+        return "has an empty label: its name contains no text"
     if any(unicodedata.category(character) == "Cc" for character in label):
         return f"has a label with a control character: {label!r}"
     if time_steps is not None and steps_needed(label) > time_steps:
         return (
-            f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, "
-            f"the model has {time_steps}; a larger image_width gives more, unless a reader is started from"
+            f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, the model has "
+            f"{time_steps}; a larger image_width gives more, except with a base_reader"
         )
     return None
 
 
 def _separate_contradictions(samples):
-    """Takes out byte-identical images with different labels: at most one label can be right."""
-    labels = {}
+    """Separates byte-identical images with different labels: at most one of the labels can be right."""
+    names = {}  # digest → label → name of the first file
     for sample in samples:
-        labels.setdefault(sample.digest, {}).setdefault(sample.label, sample.path.name)
-    good = [sample for sample in samples if len(labels[sample.digest]) == 1]
-    contradicting = []
+        names.setdefault(sample.digest, {}).setdefault(sample.label, sample.path.name)
+    contradictions = []
     for sample in samples:
-        others = [name for label, name in labels[sample.digest].items() if label != sample.label]
-        if others:
-            reason = f"is the very picture of {others[0]}, which has another label"
-            contradicting.append(Rejected(sample.path, reason))
-    return good, contradicting
+        other = next((name for label, name in names[sample.digest].items() if label != sample.label), None)
+        if other:
+            reason = f"is byte-identical to {other}, which has a different label"
+            contradictions.append(Rejected(sample.path, reason))
+    return [sample for sample in samples if len(names[sample.digest]) == 1], contradictions
 
 
 def describe(samples, rejected):
-    """Writes the summary of a folder: what is in it and what was left out.
-
-    Args:
-        samples: the list of `Sample`s.
-        rejected: the list of `Rejected`.
-
-    Returns:
-        A string of several lines.
-    """
+    """Returns a summary of the lists that `find_images` returns, a string of several lines."""
     sizes = Counter("{}×{}".format(*sample.size) for sample in samples)
     lengths = Counter(len(sample.label) for sample in samples)
     characters = Counter("".join(sample.label for sample in samples))
     rare = [character for character in sorted(characters) if characters[character] < MIN_CHARACTER_COUNT]
-    shortened = [
-        s for s in samples if label_from_name(s.path.name, False) != s.label == label_from_name(s.path.name)
-    ]
     lines = [
         f"images: {len(samples)}",
         f"sizes: {_counts(sizes.most_common(5), len(sizes))}",
@@ -183,14 +159,14 @@ def describe(samples, rejected):
     ]
     if rare:
         lines.append(f"rare characters, seen fewer than {MIN_CHARACTER_COUNT} times: {' '.join(rare)}")
+    shortened = [
+        s for s in samples if label_from_name(s.path.name, False) != s.label == label_from_name(s.path.name)
+    ]
     if shortened:
-        example = shortened[0]
-        lines.append(
-            f"names shortened by their copy number: {len(shortened)}, "
-            f"for example {example.path.name} is read as {example.label!r}"
-        )
-    lines.append(f"left out: {len(rejected)}")
-    lines += [f"  {printable(path.name)} {reason}" for path, reason in rejected[:MAX_LISTED]]
+        subject = f"{len(shortened)} file name{'s end' if len(shortened) > 1 else ' ends'}"
+        example = f"{shortened[0].path.name} → {shortened[0].label!r}"
+        lines.append(f"{subject} in a copy number, which was removed: {example}")
+    lines += [f"skipped files: {len(rejected)}", *_listed(rejected[:MAX_LISTED])]
     if len(rejected) > MAX_LISTED:
         lines.append(f"  and {len(rejected) - MAX_LISTED} more")
     return "\n".join(lines)
@@ -201,22 +177,23 @@ def _counts(pairs, total=0):
     return ", ".join(f"{value} ({count})" for value, count in pairs) + more
 
 
-def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, folds=0):
-    """Cuts the images into training, validation and test.
+def _listed(rejected):
+    return [f"  {printable(path.name)} {reason}" for path, reason in rejected]
 
-    The cut depends on the images and the seed alone, not on their order.
-    Byte-identical images stay together, so that no test image was trained on.
-    For cross-validation, the images are cut into parts of equal size, and one
-    of them is the test split: over all folds, each image is tested once.
+
+def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, folds=0):
+    """Splits images into training, validation and test.
+
+    The split depends on the images and the seed, not on file names or order.
+    Byte-identical images are in the same split, so no test image is trained on.
 
     Args:
-        samples: the list of `Sample`s.
+        samples: a list of `Sample`s.
         seed: the seed of the shuffle, an integer of 0 or more.
-        validation_share: the share of the images that early stopping watches.
-        test_share: the share of the images that only the final score sees;
-            not used in cross-validation.
-        fold: in cross-validation, the part to test on, from 1 to `folds`.
-        folds: the number of parts, 2 or more; 0 for no cross-validation.
+        validation_share: the share of the images in the validation split.
+        test_share: the share in the test split; not used in cross-validation.
+        fold: the part to test on in cross-validation, from 1 to `folds`.
+        folds: the number of equal parts, 2 or more; 0 for no cross-validation.
 
     Returns:
         A tuple of three lists of `Sample`s: training, validation, test.
@@ -230,60 +207,50 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
     groups = list(groups.values())
     order = [groups[number] for number in np.random.default_rng(seed).permutation(len(groups))]
     splits = {"test": [], "validation": [], "training": []}
-    wanted = {
+    sizes = {
         "test": max(1, round(test_share * len(samples))),
         "validation": max(1, round(validation_share * len(samples))),
         "training": len(samples),
     }
     if folds:
         splits["test"] = [sample for group in order[fold - 1 :: folds] for sample in group]
+        sizes["test"] = 0
         order = [group for place, group in enumerate(order) if place % folds != fold - 1]
-        wanted["test"] = 0
-    for group in order:
-        name = next(name for name in splits if len(splits[name]) < wanted[name])
+    for group in order:  # fills test first, then validation, then training
+        name = next(name for name in splits if len(splits[name]) < sizes[name])
         splits[name] += group
     empty = [name for name, split in splits.items() if not split]
     if empty:
         raise ValueError(
-            f"Expected enough different images for three splits, {max(3, folds)} at the least. "
-            f"Found {len(groups)} among {len(samples)} files, "
-            f"which leaves nothing for {' and '.join(empty)}."
+            f"Expected at least {max(3, folds)} different images for three splits. "
+            f"Found {len(groups)} in {len(samples)} files; no image remains for {' and '.join(empty)}."
         )
     assert sum(map(len, splits.values())) == len(samples)
     return splits["training"], splits["validation"], splits["test"]
 
 
 def describe_splits(training, validation, test):
-    """Writes how many images each split has, and which of their characters no training image shows.
-
-    Args:
-        training, validation, test: lists of `Sample`s.
-
-    Returns:
-        A string of one line, or of two.
-    """
+    """Returns a line with the size of each split, and a warning if characters are missing in training."""
     summary = f"training {len(training)}, validation {len(validation)}, test {len(test)} images"
-    learnt = {character for sample in training for character in sample.label}
-    unknown = Counter(c for sample in validation + test for c in sorted(set(sample.label) - learnt))
+    learned = {character for sample in training for character in sample.label}
+    unknown = Counter(c for sample in validation + test for c in sorted(set(sample.label) - learned))
     if not unknown:
         return summary
     listed = ", ".join(f"{character!r} ({count})" for character, count in sorted(unknown.items()))
     return (
-        f"{summary}\nWARNING: characters that no training image shows, and in how many validation and test "
-        f"images they are: {listed}. They cannot be learnt, so those images cannot be read. More images with "
-        "them would help."
+        f"{summary}\nWARNING: characters that no training image shows, with the number of validation and "
+        f"test images that show them: {listed}. The model cannot learn them. Add images with them."
     )
 
 
 def encode_single_sample(sample, alphabet, image_width, image_height, max_label_length):
-    """Turns one labelled image into arrays.
+    """Converts a labelled image to arrays.
 
     Args:
         sample: a `Sample`.
         alphabet: the `Alphabet` of the labels.
-        image_width: the model's image width, in pixels.
-        image_height: the model's image height, in pixels.
-        max_label_length: the length that labels are padded to.
+        image_width, image_height: the model's image size, in pixels.
+        max_label_length: the length to which labels are padded.
 
     Returns:
         A dictionary of `"image"`, uint8 of shape `(image_height, image_width)`,
@@ -296,66 +263,70 @@ def encode_single_sample(sample, alphabet, image_width, image_height, max_label_
 
 
 def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation=0.0):
-    """Feeds images to the model, each decoded when first needed, and kept; see `pixels.encode_all`.
+    """Decodes all images and returns a dataset of their batches.
 
-    Without a seed the set gives the images once, in their order: for
-    validation and test. With a seed it goes on for ever, epoch after epoch,
-    each in a new order: for `fit(..., steps_per_epoch=ceil(images / batch_size))`.
-    The order and the augmentation of an epoch depend on the seed and the
-    epoch's number alone, so a training that goes on at `first_epoch` sees
-    what it would have seen.
+    Without a seed, the dataset has each image once, in order, for validation
+    and test. With a seed, it never ends and has a new order in each epoch, for
+    `fit(..., steps_per_epoch=ceil(images / batch_size))`. Order and augmentation
+    depend only on the seed and the epoch, so a training that resumes at
+    `first_epoch` gets the batches that an uninterrupted training gets.
 
-    Where several hosts train together, this one gets its share of each batch.
-    So that all devices get as many images, the last batch of an epoch may be
-    filled up: by the first images of the epoch, or, without a seed, by rows
-    with an empty label, which count nothing.
+    Each of several hosts gets its share of each batch. Devices need equal shares,
+    so the last batch of an epoch may be padded: with a seed by the first images
+    of the epoch, without one by rows with an empty label, which `CTCLayer` and
+    the metrics ignore.
 
     Args:
-        samples: the list of `Sample`s.
-        encode: `encode_single_sample` with its other arguments bound, or a
-            function like it.
-        batch_size: the images of a batch, of all devices together; the last of
+        samples: a list of `Sample`s.
+        encode: `encode_single_sample` with all arguments but the sample bound.
+        batch_size: the images in a batch, over all devices. The last batch of
             an epoch may be smaller.
         seed: the seed of order and augmentation, or None.
-        first_epoch: the epoch to begin with, counted from 0.
+        first_epoch: the first epoch, counted from 0.
         augmentation: the strength of `augment`; 0 for none. It needs a seed.
 
     Returns:
-        A `tf.data.Dataset` of `({"image": (batch, image_width, image_height, 1),
-        "label": (batch, max_label_length)}, label)`.
+        A `tf.data.Dataset` of `({"image": image, "label": label}, label)`: float32
+        of shape `(batch, width, height, 1)` and int32 of `(batch, max_label_length)`.
     """
-    stored, labels = pixels.encode_all(
-        samples, encode
-    )  # (samples, height, width), (samples, max_label_length)
+    stored, labels = pixels.encode_all(samples, encode)  # (images, height, width), (images, max_label_length)
     height, width = stored.shape[1:]
+    # Only the indices of images pass through the pipeline; the images are looked up at the end.
 
-    def read(chosen):
-        image = np.stack([images.normalise(stored[number]) for number in chosen])
-        label = np.where(chosen[:, None] < 0, BLANK, labels[chosen])  # padding rows have an empty label
-        return image, label
+    def seed_of(epoch):
+        return tf.stack([tf.constant(seed, tf.int64), epoch])  # (2,)
 
     def batches_of_epoch(epoch):
-        order = tf.range(len(samples))
+        """Returns a dataset of the batches of an epoch: (epoch, step, indices of images)."""
+        order = tf.range(len(samples))  # (images,)
         if seed is not None:
-            order = tf.random.experimental.stateless_shuffle(order, [tf.constant(seed, tf.int64), epoch])
+            order = tf.random.experimental.stateless_shuffle(order, seed_of(epoch))
         order = devices.pad_order(order, repeat=seed is not None)
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return batches.enumerate().map(lambda step, chosen: (epoch, step, chosen))
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)  # (batch,)
+        return batches.enumerate().map(lambda step, indices: (epoch, step, indices))
 
-    def feed(epoch, step, chosen):
-        chosen = devices.local_share(chosen)
-        image, label = tf.numpy_function(read, [chosen], [tf.float32, tf.int32])
-        image.set_shape((None, width, height, 1))
+    def look_up(indices):
+        """Returns NumPy arrays of the images and the labels."""
+        # Index -1 stands for a padding row. It has the pixels of the last image, but its label is blanked.
+        image = np.stack([images.normalise(stored[index]) for index in indices])  # (batch, width, height, 1)
+        label = np.where(indices[:, None] == -1, BLANK, labels[indices])  # (batch, max_label_length)
+        return image, label
+
+    def load_batch(epoch, step, indices):
+        """Returns the inputs and targets of `fit` for this host's share of a batch."""
+        indices = devices.local_share(indices)
+        image, label = tf.numpy_function(look_up, [indices], [tf.float32, tf.int32])
+        image.set_shape((None, width, height, 1))  # `numpy_function` does not know the shapes
         label.set_shape((None, labels.shape[1]))
         if augmentation:
-            part = step * devices.hosts() + devices.host()
-            batch_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), part)
-            image = augment(image, batch_seed, augmentation)
+            share = step * devices.host_count() + devices.host_index()  # unique within the epoch
+            share_seed = tf.random.fold_in(seed_of(epoch), share)  # (2,)
+            image = augment(image, share_seed, augmentation)
         return {"image": image, "label": label}, label
 
     last_epoch = first_epoch + 1 if seed is None else tf.int64.max
     epochs = tf.data.Dataset.range(first_epoch, last_epoch)
-    data = epochs.flat_map(batches_of_epoch).map(feed, num_parallel_calls=tf.data.AUTOTUNE)
+    data = epochs.flat_map(batches_of_epoch).map(load_batch, num_parallel_calls=tf.data.AUTOTUNE)
     if seed is None:
         data = data.apply(tf.data.experimental.assert_cardinality(-(-len(samples) // batch_size)))
     return data.prefetch(tf.data.AUTOTUNE)

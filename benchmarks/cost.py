@@ -1,11 +1,10 @@
-"""What one training image costs, and how far that is from what the machine can do.
+"""What one training image costs, compared with what the machine can do.
 
     python -m benchmarks.cost [DATA]
 
-times the training step of the notebook's model and of its beginnings, counts
-the arithmetic of its layers, and runs the notebook for two epochs to see how
-long it takes to start and how much memory it needs. The row is appended to
-benchmarks/results/cost.jsonl.
+times the training step of the notebook's model and its parts, counts the
+arithmetic of the layers, and runs the notebook for two epochs to measure its
+start-up time and peak memory. The row is appended to benchmarks/results/cost.jsonl.
 """
 
 import argparse
@@ -21,13 +20,23 @@ import tensorflow as tf
 from keras import layers, ops
 
 import utils
-from benchmarks.study import record, use_defaults
+from benchmarks.study import add_data_argument, markdown_table, name_images, record, use_defaults
 from snippet_ocr.alphabet import Alphabet
 from tools.notebook import code_version, load_build_model, run_notebook
 from training import image_size, metrics, parameters, runs
-from training.parameters import defaults
 
 STEPS, ROUNDS = 20, 5
+DATA = "data (in parallel with training)"
+
+CHANGES = [
+    (
+        "import utils",
+        "import utils\nfrom benchmarks.clock import FirstStep\nfrom benchmarks.memory import process_memory",
+    ),
+    ("Progress()]", "Progress(), FirstStep(run_dir / 'first_step')]"),
+    ('report(f"reader: ', '(run_dir / "peak_memory").write_text(str(process_memory()))\nreport(f"reader: '),
+]
+"""Changes to the notebook that write the time of the first step and the peak memory to the run's folder."""
 
 
 def load(samples, settings):
@@ -35,28 +44,39 @@ def load(samples, settings):
 
     Args:
         samples: a list of `utils.Sample`s.
-        settings: the notebook's parameters.
+        settings: a dictionary of the notebook's settings.
 
     Returns:
-        A tuple of the arguments of the model but for dropout, and a function that makes a data set.
+        A tuple of the arguments of `build_model` up to `dropout`, and a
+        function that decodes the images and returns the training data.
     """
     labels = [sample.label for sample in samples]
-    alphabet, longest = Alphabet.from_labels(labels), max(map(len, labels))
+    alphabet, max_label_length = Alphabet.from_labels(labels), max(map(len, labels))
     width, height, _ = image_size.choose_size(samples)
     encode = functools.partial(
         utils.encode_single_sample,
         alphabet=alphabet,
         image_width=width,
         image_height=height,
-        max_label_length=longest,
+        max_label_length=max_label_length,
     )
-    shape = (width, height, longest, alphabet.number_of_classes, image_size.choose_step_width(samples, width))
+    step_width = image_size.choose_step_width(samples, width)
+    arguments = (width, height, max_label_length, alphabet.number_of_classes, step_width)
     batch_size, augmentation = settings["batch_size"], settings["augmentation"]
-    return shape, lambda: utils.get_data(samples, encode, batch_size, 1, 0, augmentation)
+    return arguments, lambda: utils.get_data(samples, encode, batch_size, 1, 0, augmentation)
 
 
-def beginnings(model):
-    """The model's beginnings: a dictionary from the name of what comes last to a model that ends there."""
+def compile_model(model, loss=None, with_metrics=True):
+    """Compiles a model with the notebook's optimizer, and returns it."""
+    optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0, use_ema=True)
+    model.compile(
+        optimizer, loss, metrics=[metrics.ExactMatch(), metrics.ClippedLoss()] if with_metrics else None
+    )
+    return model
+
+
+def partial_models(model):
+    """Returns models that share the first layers: a dictionary from the last part's name to a model."""
     first_dropout = next(layer for layer in model.layers if isinstance(layer, layers.Dropout))
     image = model.inputs[0]
     return {
@@ -66,38 +86,40 @@ def beginnings(model):
     }
 
 
-def step_of(model, own_loss, measured=()):
-    """Compiles a model as the notebook does; returns a function that trains it on one batch."""
-    optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0, use_ema=True)
-    loss = None if own_loss else lambda _, output: ops.mean(ops.square(output))
-    model.compile(optimizer, loss=loss, metrics=list(measured))
-    return lambda inputs, label: model.train_on_batch(inputs if own_loss else inputs["image"], label)
+def training_step(model, with_metrics=False):
+    """Returns a function that trains a model on one batch.
+
+    A model without CTC, which has no label as input, is trained towards an output of 0.
+    """
+    if len(model.inputs) == 2:
+        return compile_model(model, with_metrics=with_metrics).train_on_batch
+    compile_model(model, lambda _, output: ops.mean(ops.square(output)), with_metrics=False)
+    return lambda inputs, label: model.train_on_batch(inputs["image"], label)
 
 
 def milliseconds_per_image(steps, batches):
-    """Times training steps of several models, which take turns, so that a busy machine slows all of them.
+    """Times training steps of several models in turn, so that a busy machine slows all of them alike.
 
     Args:
-        steps: a dictionary from names to what `step_of` returns.
+        steps: a dictionary from names to functions that take a batch.
         batches: a list of batches of the training data.
 
     Returns:
-        A dictionary from names to milliseconds per image, the median of `ROUNDS` rounds.
+        A dictionary from names to milliseconds per image, medians of `ROUNDS` rounds.
     """
     images = sum(len(label) for _, label in batches)
-    rounds = {name: [] for name in steps}
-    for number in range(ROUNDS + 1):
+    times = {name: [] for name in steps}
+    for _ in range(ROUNDS + 1):
         for name, step in steps.items():
             started = time.perf_counter()
-            for batch in batches:
-                step(*batch)
-            if number:  # the first one also traces the graph
-                rounds[name].append(1000 * (time.perf_counter() - started) / images)
-    return {name: statistics.median(times) for name, times in rounds.items()}
+            for inputs, label in batches:
+                step(inputs, label)
+            times[name].append(1000 * (time.perf_counter() - started) / images)
+    return {name: statistics.median(rounds[1:]) for name, rounds in times.items()}  # [0] traced the graph
 
 
 def data_milliseconds(data, batch_size):
-    """Times the data set alone, augmentation included: milliseconds per image, for each round."""
+    """Times the training data alone, with augmentation; returns milliseconds per image, a median."""
     iterator = iter(data)
     next(iterator)
     rounds = []
@@ -106,29 +128,28 @@ def data_milliseconds(data, batch_size):
         for _ in range(STEPS):
             next(iterator)
         rounds.append(1000 * (time.perf_counter() - started) / (STEPS * batch_size))
-    return rounds
+    return statistics.median(rounds)
 
 
-def operations(model):
-    """Counts the floating-point operations of reading one image, two for each multiplication and addition.
+def count_operations(model):
+    """Counts the floating-point operations of reading one image, two per multiplication and addition.
 
-    Convolutions, dense layers and GRUs are counted; normalisation, pooling and
-    CTC are small beside them.
+    Convolutions, dense layers and GRUs are counted. Normalisation, pooling and
+    CTC need few compared with them.
 
     Args:
         model: the notebook's model.
 
     Returns:
-        A dictionary from the kind of layer to a number.
+        A dictionary from the part of the model to the number of operations.
     """
     counts = {"convolutions": 0, "GRUs": 0}
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
             counts["convolutions"] += 2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
         elif isinstance(layer, layers.Dense):
-            steps = layer.output.shape[1]
             part = "GRUs" if layer.name == "logits" else "convolutions"
-            counts[part] += 2 * math.prod(layer.kernel.shape) * steps
+            counts[part] += 2 * math.prod(layer.kernel.shape) * layer.output.shape[1]
         elif isinstance(layer, layers.Bidirectional):
             for direction in (layer.forward_layer, layer.backward_layer):
                 kernels = (direction.cell.kernel, direction.cell.recurrent_kernel)
@@ -137,7 +158,7 @@ def operations(model):
 
 
 def matrix_product_rate():
-    """What the machine can do: floating-point operations per second of a product of two large matrices."""
+    """Returns the floating-point operations per second of a product of two large matrices."""
     size = 2048
     matrix = tf.random.uniform((size, size))
     rates = []
@@ -149,97 +170,84 @@ def matrix_product_rate():
 
 
 def measure_steps(data_dir):
-    """Times the parts of a training step, and counts its arithmetic."""
-    settings = defaults()
+    """Times the parts of a training step and counts their arithmetic; returns the figures."""
+    settings = parameters.defaults()
     samples, _ = utils.find_images(data_dir)
     arguments, new_data = load(samples, settings)
     data = new_data()
-    # A whole epoch: from then on, images are decoded.
-    batches = list(data.take(-(-len(samples) // settings["batch_size"])))[:STEPS]
     build_model = load_build_model()
     model = build_model(*arguments, settings["dropout"])
-    steps = {name: step_of(part, own_loss=part is model) for name, part in beginnings(model).items()}
-    whole = build_model(*arguments, settings["dropout"])
-    steps["whole step"] = step_of(whole, True, [metrics.ExactMatch(), metrics.ClippedLoss()])
-    times = milliseconds_per_image(steps, batches)
-    arithmetic = operations(model)
+    steps = {name: training_step(part) for name, part in partial_models(model).items()}
+    steps["whole step"] = training_step(build_model(*arguments, settings["dropout"]), with_metrics=True)
+    times = milliseconds_per_image(steps, list(data.take(STEPS)))
+    operations = count_operations(model)
     rate = matrix_product_rate()
     return {
         "milliseconds": {
-            "data (beside the training)": statistics.median(data_milliseconds(data, settings["batch_size"])),
+            DATA: data_milliseconds(data, settings["batch_size"]),
             "convolutions": times["convolutions"],
             "GRUs": times["GRUs"] - times["convolutions"],
             "CTC": times["CTC"] - times["GRUs"],
             "metrics": times["whole step"] - times["CTC"],
             "whole step": times["whole step"],
         },
-        "operations of reading": arithmetic,
+        "operations of reading": operations,
         "operations per second of a matrix product": rate,
-        # Training reads forward, and backward for the inputs and for the weights.
-        "milliseconds at that rate": 1000 * 3 * sum(arithmetic.values()) / rate,
+        # Training takes three times the operations: forward, and backward for inputs and for weights.
+        "milliseconds at that rate": 1000 * 3 * sum(operations.values()) / rate,
     }
 
 
-FIRST_STEP = """keras.callbacks.LambdaCallback(
-    on_train_batch_end=lambda batch, logs: (run_dir / "first_step").exists()
-    or (run_dir / "first_step").write_text(str(__import__("time").time()))
-)"""
-MEMORY = '__import__("re").search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]'
-CHANGES = [
-    ("Progress()]", f"Progress(), {FIRST_STEP}]"),
-    ('report(f"reader: ', f'(run_dir / "memory").write_text({MEMORY})\nreport(f"reader: '),
-]
-"""They note the time of the first step, and the most memory that was taken (Linux counts kilobytes; of
-`getrusage`, it would be what the process that started it had taken, if that is more)."""
-
-
 def measure_run(data_dir):
-    """Runs the notebook for two epochs; returns the images, seconds to the first step, and memory."""
-    name = f"cost-{time.time_ns()}"
+    """Runs the notebook for two epochs; returns its images, start-up time and peak memory."""
     started = time.time()
-    run_dir = run_notebook({"data_dir": str(data_dir), "run_name": name, "epochs": 2}, CHANGES)
+    settings = {"data_dir": str(data_dir), "run_name": f"cost-{time.time_ns()}", "epochs": 2}
+    run_dir = run_notebook(settings, CHANGES)
     finished = json.loads((run_dir / runs.FINISHED).read_text(encoding="utf-8"))
     return {
         "images": sum(score["images"] for score in finished["scores"].values()),
         "seconds to the first step": float((run_dir / "first_step").read_text()) - started,
-        "peak memory in GB": int((run_dir / "memory").read_text()) * 1024 / 1e9,
+        "peak memory in GB": int((run_dir / "peak_memory").read_text()) / 1e9,
     }
 
 
 def train(data_dir):
-    """Measures, unless that is recorded; returns the row."""
+    """Measures, unless that is recorded, and returns the row."""
     samples, _ = utils.find_images(data_dir)
-    images = f"{data_dir.name} {runs.fingerprint(samples)}"
-    identity = {"data": images, "code": code_version()}
+    identity = {"data": name_images(data_dir.name, samples), "code": code_version()}
     return record("cost", identity, lambda: {**measure_steps(data_dir), **measure_run(data_dir)})
 
 
 def table(row):
-    """Writes the row as a table in Markdown."""
-    lines = ["| part of a training step | ms per image | GFLOP per image |", "| --- | --- | --- |"]
-    for part, milliseconds in row["milliseconds"].items():
-        count = row["operations of reading"].get(part)
-        lines.append(f"| {part} | {milliseconds:.2f} | {'–' if count is None else f'{3e-9 * count:.3f}'} |")
-    rate = row["operations per second of a matrix product"]
-    whole = 3e-9 * sum(row["operations of reading"].values())
+    """Formats the row as a Markdown table and a paragraph."""
+    milliseconds, operations = row["milliseconds"], row["operations of reading"]
+    lines = []
+    for part, time_per_image in milliseconds.items():
+        count = f"{3e-9 * operations[part]:.3f}" if part in operations else "–"
+        lines.append([part, f"{time_per_image:.2f}", count])
+    rate = row["operations per second of a matrix product"] / 1e9
     lines.append(
-        f"| the arithmetic alone, at the {rate / 1e9:.0f} GFLOP/s of a large matrix product "
-        f"| {row['milliseconds at that rate']:.2f} | {whole:.3f} |"
+        [
+            f"the arithmetic alone, at the {rate:.0f} GFLOP/s of a large matrix product",
+            f"{row['milliseconds at that rate']:.2f}",
+            f"{3e-9 * sum(operations.values()):.3f}",
+        ]
     )
-    lines.append("")
-    share = row["milliseconds"]["whole step"] / row["milliseconds"]["data (beside the training)"]
-    lines.append(
-        f"The data alone come {share:.0f} times as fast as a training step uses them. From the start of the "
-        f"kernel to the end of the first step: {row['seconds to the first step']:.1f} s; peak memory of the "
-        f"process with {row['images']} images: {row['peak memory in GB']:.2f} GB."
+    ratio = milliseconds["whole step"] / milliseconds[DATA]
+    return (
+        markdown_table(["part of a training step", "ms per image", "GFLOP per image"], lines)
+        + f"\n\nFeeding the data alone is {ratio:.0f} times as fast as a training step uses them. From the "
+        f"start of the kernel to the end of the first step: {row['seconds to the first step']:.1f} s; peak "
+        f"memory of the process with {row['images']} images: {row['peak memory in GB']:.2f} GB."
     )
-    return "\n".join(lines)
 
 
 def main(arguments=None):
     """Measures and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="cost", description="Measures what a training image costs.")
-    parser.add_argument("data", metavar="DATA", nargs="?", default="captcha_images")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cost", description="Measures what a training image costs."
+    )
+    add_data_argument(parser)
     options = parser.parse_args(arguments)
     use_defaults()
     print(table(train(parameters.resolve(options.data))))

@@ -1,9 +1,10 @@
-"""Trains fast-plate-ocr with its own command, timed by our clock.
+"""Trains fast-plate-ocr with its own command, timed by `benchmarks.clock`.
 
     .venv-fast-plate-ocr/bin/python -m benchmarks.fast_plate_ocr_baseline FOLDER CURVE …
 
-It needs a virtual environment of its own (`make .venv-fast-plate-ocr/installed`)
-and nothing else of this project. The arguments are those of `benchmarks.baselines`.
+It runs in its own virtual environment (`make .venv-fast-plate-ocr/installed`)
+and imports nothing of this project except `Clock`. The arguments are those of
+`benchmarks.baselines`.
 """
 
 import argparse
@@ -49,11 +50,11 @@ CCT_XS = {
         "normalization": "dyt",
     },
 }
-"""The values of its `models/cct_xs_v1.yaml`, which its package does not bring."""
+"""The values of its `models/cct_xs_v1.yaml`, which is not part of its package."""
 
 
 def plate_config(texts):
-    """Its description of the texts and the images, with a slot for each character of the longest text."""
+    """Returns its configuration of texts and images, with a slot for each character of the longest text."""
     return {
         "max_plate_slots": max(map(len, texts)),
         "alphabet": "".join(sorted(set("".join(texts)))) + "_",
@@ -65,25 +66,28 @@ def plate_config(texts):
 
 
 def main(arguments=None):
-    """Trains, and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="fast_plate_ocr_baseline", description=__doc__.split("\n")[0])
+    """Trains fast-plate-ocr and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fast_plate_ocr_baseline", description="Trains fast-plate-ocr."
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("curve", type=Path)
     parser.add_argument("--seed", required=True)
-    parser.add_argument("--limit", type=float, required=True, help="seconds")
-    parser.add_argument("--enough", type=float, required=True, help="the exact match that ends the training")
+    parser.add_argument("--limit", type=float, required=True, help="maximum training time in seconds")
+    parser.add_argument("--target", type=float, required=True, help="exact match that ends the training")
     options = parser.parse_args(arguments)
     folder, texts = options.folder, []
     for split in ("training", "unseen"):
         with (folder / f"{split}.csv").open(encoding="utf-8", newline="") as lines:
             texts += [row["plate_text"] for row in csv.DictReader(lines)]
-    # JSON is YAML, too.
+    # It reads YAML, and JSON is a subset of YAML.
     (folder / "model.yaml").write_text(json.dumps(CCT_XS), encoding="utf-8")
     (folder / "plate.yaml").write_text(json.dumps(plate_config(texts)), encoding="utf-8")
 
+    # Its command takes no callbacks, so `fit` is wrapped to add the clock.
     fit = keras.Model.fit
-    clock = Clock(options.curve, "val_acc", options.limit, options.enough)
-    keras.Model.fit = lambda *given, callbacks, **named: fit(*given, callbacks=[*callbacks, clock], **named)
+    clock = Clock(options.curve, "val_acc", options.limit, options.target)
+    keras.Model.fit = lambda *args, callbacks, **kwargs: fit(*args, callbacks=[*callbacks, clock], **kwargs)
     from fast_plate_ocr.cli.train import train
 
     train(

@@ -1,11 +1,11 @@
-"""How many labelled images does it take?
+"""How many labelled images are needed?
 
     python -m benchmarks.learning_curve DATA
 
 holds back a fifth of a folder's images for the test and trains the notebook on
-50, 100, 200, 400 and all of the others (a tenth of them to watch for early
-stopping). The rows are appended to benchmarks/results/learning_curve.jsonl, the
-figure goes to docs/learning_curve.png.
+50, 100, 200, 400 and all of the others; a tenth of them is used for early
+stopping. The rows are appended to benchmarks/results/learning_curve.jsonl, the
+figure is saved as docs/learning_curve.png.
 """
 
 import argparse
@@ -15,20 +15,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 import utils
-from benchmarks.study import SEED, measure_on
+from benchmarks.study import SEED, measure_held_out, rows_table
 from training import PROJECT, parameters, plots
 
 COUNTS = (50, 100, 200, 400)
+COLUMNS = {
+    "images given": "{images given}",
+    "exact match (95% interval)": (
+        "{test[right]} of {test[images]}, {test[exact_match]:.1%} "
+        "({test[interval][0]:.1%}–{test[interval][1]:.1%})"
+    ),
+    "character error rate": "{test[character_error_rate]:.2%}",
+    "epochs (best)": "{epochs} ({best epoch})",
+    "seconds": "{seconds:.0f}",
+}
+"""The table's columns, as in `study.rows_table`."""
 
 
 def draw(rows):
-    """Draws exact match over the number of images: a matplotlib `Figure`."""
+    """Draws exact match over the number of images; returns a matplotlib `Figure`."""
     figure = Figure(figsize=(6, 3.6), dpi=100, layout="constrained")
     axis = figure.subplots()
     counts = [row["images given"] for row in rows]
     exact = [row["test"]["exact_match"] for row in rows]
-    ends = zip(*(row["test"]["interval"] for row in rows), strict=True)
-    errors = [[abs(end - middle) for end, middle in zip(side, exact, strict=True)] for side in ends]
+    ends = zip(*(row["test"]["interval"] for row in rows), strict=True)  # all lower ends, all upper ends
+    errors = [[abs(end - match) for end, match in zip(side, exact, strict=True)] for side in ends]
     axis.errorbar(counts, exact, errors, color=plots.BLUE, marker="o", capsize=4)
     axis.set(xscale="log", xlabel="labelled images given", ylim=(-0.02, 1.02))
     axis.set(ylabel=f"exact match on {rows[0]['test']['images']} others")
@@ -43,32 +54,21 @@ def draw(rows):
 def main(arguments=None):
     """Runs the study and returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="learning_curve", description="Measures exact match over the number of labelled images."
+        prog="python -m benchmarks.learning_curve",
+        description="Measures exact match over the number of labelled images.",
     )
     parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
     options = parser.parse_args(arguments)
     data_dir = parameters.resolve(options.data)
     samples, _ = utils.find_images(data_dir)
-    training, validation, test = utils.split_data(samples, SEED, test_share=0.2)
+    training, validation, held_out = utils.split_data(samples, SEED, test_share=0.2)
     given = training + validation
     rows = [
-        measure_on("learning_curve", {"images given": count}, given[:count], test, data_dir.name)
+        measure_held_out("learning_curve", {"images given": count}, given[:count], held_out, data_dir.name)
         for count in (*COUNTS, len(given))
         if count <= len(given)
     ]
-    print("| images given | exact match (95 % interval) | character error rate | epochs (best) | seconds |")
-    print("| --- | --- | --- | --- | --- |")
-    for row in rows:
-        score = row["test"]
-        low, high = score["interval"]
-        cells = [
-            row["images given"],
-            f"{score['right']} of {score['images']}, {score['exact_match']:.1%} ({low:.1%}–{high:.1%})",
-            f"{score['character_error_rate']:.2%}",
-            f"{row['epochs']} ({row['best epoch']})",
-            f"{row['seconds']:.0f}",
-        ]
-        print(f"| {' | '.join(map(str, cells))} |")
+    print(rows_table(COLUMNS, rows))
     draw(rows).savefig(PROJECT / "docs" / "learning_curve.png")
     return 0
 

@@ -1,20 +1,18 @@
-"""A folder of 100,000 images, read with a kill in the middle.
+"""Reads a folder of 100,000 images, with a kill halfway.
 
     python -m benchmarks.many_images MODEL [--count 100000]
 
-links to the shipped images under as many names, a thousandth of them broken,
-reads them with `reader.py --out`, kills it in the middle (SIGKILL), goes on
-with `--resume`, and checks that every image is in the file exactly once. The
-memory of the process is looked at all along. The row is appended to
-benchmarks/results/many_images.jsonl.
+fills a folder with links to the included images and makes every thousandth
+file a broken one. `snippet_ocr read --out` reads the folder, is killed halfway
+(SIGKILL), and continues with `--resume`. At the end, every good image must be
+in the CSV exactly once. The memory of the process is sampled every second. The
+row is appended to benchmarks/results/many_images.jsonl.
 """
 
 import argparse
 import csv
 import hashlib
 import itertools
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,101 +20,103 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.memory import CURRENT, process_memory
 from benchmarks.study import record
 from training import PROJECT
 
-BROKEN = 1000
-"""Every so many-th image is none."""
+BROKEN_INTERVAL = 1000
+"""Every 1000th file is broken."""
 
 
 def fill(folder, count):
-    """Fills a folder with links to the shipped images, some of them broken files instead."""
-    shipped = sorted((PROJECT / "captcha_images").glob("*.png"))
-    for number, image in zip(range(count), itertools.cycle(shipped), strict=False):
+    """Fills a folder with `count` files: links to the included images, and broken files."""
+    included = sorted((PROJECT / "captcha_images").glob("*.png"))
+    for number, image in zip(range(count), itertools.cycle(included), strict=False):
         path = folder / f"{number:07}.png"
-        if number % BROKEN == BROKEN - 1:
+        if number % BROKEN_INTERVAL == BROKEN_INTERVAL - 1:
             path.write_bytes(b"no image")
         else:
             path.symlink_to(image)
 
 
-def rows_in(out):
-    """The lines of a file so far, without its header."""
+def count_rows(out):
+    """Returns the number of rows in a CSV file so far, without its header."""
     return out.read_bytes().count(b"\n") - 1 if out.exists() else 0
 
 
-def read(command, out, until=None):
-    """Runs the reader and watches it.
+def read_command(model, folder, out):
+    """Returns the command that reads a folder into a CSV file."""
+    return [sys.executable, "-m", "snippet_ocr", "read", str(model), str(folder), "--out", str(out)]
+
+
+def read(command, out, kill_after=None):
+    """Runs the command that reads, and samples its memory.
 
     Args:
         command: the command, a list.
-        out: the `Path` of the CSV that it writes.
-        until: the rows after which it is killed, or None to let it end.
+        out: the `Path` of the CSV file that it writes.
+        kill_after: the number of rows after which it is killed, or None.
 
     Returns:
-        A tuple of the seconds, a list of pairs of rows and megabytes, one a
-        second, and what it wrote to stderr.
+        A tuple of the seconds, a list of pairs of rows and megabytes (one per
+        second), and the text that it wrote to stderr.
     """
-    started, memory = time.monotonic(), []
+    started, samples = time.monotonic(), []
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, cwd=PROJECT, stderr=errors)
         while process.poll() is None:
             time.sleep(1)
-            rows = rows_in(out)
-            resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
-            if resident:
-                memory.append((rows, int(resident[1]) / 1000))
-            if until is not None and rows >= until:
+            rows = count_rows(out)
+            memory = process_memory(CURRENT, process.pid)
+            if memory:
+                samples.append((rows, memory / 1e6))
+            if kill_after is not None and rows >= kill_after:
                 process.send_signal(signal.SIGKILL)
                 break
         process.wait()
         errors.seek(0)
-        return time.monotonic() - started, memory, errors.read()
+        return time.monotonic() - started, samples, errors.read()
 
 
 def measure(model, count):
-    """Fills a folder, reads it, kills, goes on, and checks; returns the figures, a dictionary."""
+    """Reads a folder with a kill halfway, resumes, and checks the CSV; returns the figures."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, out = Path(temporary, "images"), Path(temporary, "readings.csv")
         folder.mkdir()
         fill(folder, count)
-        command = [
-            sys.executable,
-            "-m",
-            "snippet_ocr",
-            os.fspath(model),
-            os.fspath(folder),
-            "--out",
-            os.fspath(out),
-        ]
-        first_seconds, first_memory, _ = read(command, out, until=count // 2)
-        kept = rows_in(out)
-        seconds, memory, errors = read([*command, "--resume"], out)
+        command = read_command(model, folder, out)
+        seconds_before, samples_before, _ = read(command, out, kill_after=count // 2)
+        rows_when_killed = count_rows(out)
+        seconds_after, samples_after, errors = read([*command, "--resume"], out)
         with out.open(encoding="utf-8", newline="") as lines:
-            files = [Path(row["file"]).name for row in csv.DictReader(lines)]
+            names = [Path(row["file"]).name for row in csv.DictReader(lines)]
         good = {path.name for path in folder.iterdir() if path.is_symlink()}
-        assert len(files) == len(set(files)), "an image was read twice"
-        assert set(files) == good, "an image is missing"
-        assert f"{count - len(good)} of " in errors.splitlines()[-1]
-        started = [megabytes for rows, megabytes in first_memory if rows > 0]
+        last_error = errors.splitlines()[-1]
+        assert len(names) == len(set(names)), "an image was read twice"
+        assert set(names) == good, "an image is missing"
+        assert last_error.startswith(f"{count - len(good)} of ")
         return {
-            "rows when killed": kept,
-            "seconds": round(first_seconds + seconds, 1),
-            "megabytes after the first second of reading": round(started[0]),
-            "megabytes at most": round(max(megabytes for _, megabytes in first_memory + memory)),
+            "rows when killed": rows_when_killed,
+            "seconds": round(seconds_before + seconds_after, 1),
+            "megabytes after the first second of reading": round(
+                next(megabytes for rows, megabytes in samples_before if rows > 0)
+            ),
+            "megabytes at most": round(max(megabytes for _, megabytes in samples_before + samples_after)),
             "refused": count - len(good),
-            "errors": errors.splitlines()[-1],
+            "errors": last_error,
         }
 
 
 def main(arguments=None):
     """Runs the benchmark and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="many_images", description="Reads very many images.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.many_images", description="Reads very many images, with a kill halfway."
+    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="a saved reader, .keras or .onnx")
-    parser.add_argument("--count", type=int, default=100_000, help="images; 100000")
+    parser.add_argument("--count", type=int, default=100_000, help="number of images (default: 100000)")
     options = parser.parse_args(arguments)
-    if options.count < 10 * BROKEN:
-        parser.error(f"expected --count of {10 * BROKEN} or more")
+    if options.count < 10 * BROKEN_INTERVAL:
+        parser.error(f"expected --count of at least {10 * BROKEN_INTERVAL}, received {options.count}")
     model = hashlib.sha256(options.model.read_bytes()).hexdigest()[:16]
     identity = {"format": options.model.suffix, "model": model, "images": options.count}
     row = record("many_images", identity, lambda: measure(options.model.absolute(), options.count))

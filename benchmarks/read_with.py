@@ -1,18 +1,17 @@
-"""Reads images with one system, and times it, in a process of its own.
+"""Reads images with one system and times it, in its own process.
 
-    python -m benchmarks.read_with SYSTEM FOLDER SINGLE BULK MODEL…
+    python -m benchmarks.read_with SYSTEM FOLDER SINGLE BULK [ARGUMENT…]
 
-prints the text of the first image as soon as it has it, then a line of JSON:
-milliseconds of SINGLE images one by one, seconds for BULK images at once, the
-peak of memory, and what was read. FOLDER holds `test.csv` with the columns
-`image_path` and `plate_text`; its images are read over and over. Nothing is
-imported but what the system needs: each runs in its own environment.
+prints the text of the first image as soon as it is read, then a line of JSON:
+the milliseconds of SINGLE images read one by one, the seconds of BULK images
+read in one call, the peak memory, and the texts. FOLDER contains `test.csv`
+with the columns `image_path` and `plate_text`; its images are read repeatedly.
+Each system imports only what it needs, because each runs in its own environment.
 """
 
 import csv
 import itertools
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -20,21 +19,24 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.memory import process_memory
+
 WARM_UP = 10
+"""Images that are read before the time is taken."""
 
 
 def reader(model, top="1", pattern=None):
-    """This project's `Reader`, with a model in Keras or in ONNX."""
+    """Reads with this project's `Reader`, from a Keras or an ONNX file."""
     from snippet_ocr.constraints import combine
     from snippet_ocr.reader import Reader
 
-    opened = Reader.load(model)
-    constraint = combine(opened.alphabet, opened.time_steps, pattern=pattern)
-    return lambda paths: [reading.text for reading in opened.read(paths, constraint, int(top))]
+    loaded = Reader.load(model)
+    constraint = combine(loaded.alphabet, loaded.time_steps, pattern=pattern)
+    return lambda paths: [reading.text for reading in loaded.read(paths, constraint, int(top))]
 
 
 def predict_loop(model):
-    """One call of `model.predict` for each image, as in the Keras example `captcha_ocr`."""
+    """Calls `model.predict` for each image, as the Keras example `captcha_ocr` does."""
     import zipfile
 
     import keras
@@ -44,11 +46,11 @@ def predict_loop(model):
 
     with zipfile.ZipFile(model) as archive:
         characters = json.loads(archive.read("reader.json"))["alphabet"]
-    opened = keras.saving.load_model(model)
-    _, width, height, _ = opened.input_shape
+    loaded = keras.saving.load_model(model)
+    _, width, height, _ = loaded.input_shape
 
     def read(path):
-        logits = opened.predict(prepare_image(path, width, height)[None], verbose=0)
+        logits = loaded.predict(prepare_image(path, width, height)[None], verbose=0)  # (1, steps, classes)
         steps = np.full(len(logits), logits.shape[1])
         (decoded,), _ = keras.ops.ctc_decode(logits, steps, strategy="greedy", mask_index=0)
         return "".join(characters[number - 1] for number in np.array(decoded)[0] if number > 0)
@@ -57,20 +59,20 @@ def predict_loop(model):
 
 
 def plates(model, config):
-    """fast-plate-ocr, with its own class for reading."""
+    """Reads with fast-plate-ocr's own recogniser."""
     from fast_plate_ocr import LicensePlateRecognizer
 
-    opened = LicensePlateRecognizer(onnx_model_path=model, plate_config_path=config, device="cpu")
-    # Its own way with many images is one batch; 64 keep memory within bounds, as here.
+    recogniser = LicensePlateRecognizer(onnx_model_path=model, plate_config_path=config, device="cpu")
+    # It puts all images of a call into one batch. Batches of 64 limit its memory, as in this project.
     return lambda paths: [
-        one.plate
+        found.plate
         for start in range(0, len(paths), 64)
-        for one in opened.run(list(map(str, paths[start : start + 64])))
+        for found in recogniser.run(list(map(str, paths[start : start + 64])))
     ]
 
 
 def tesseract(characters):
-    """Tesseract's command, told that an image holds one word, and of which characters."""
+    """Reads with Tesseract's command, set to one word per image and to the given characters."""
     options = ["stdout", "--psm", "8", "-c", f"tessedit_char_whitelist={characters}"]
 
     def read(paths):
@@ -88,11 +90,11 @@ SYSTEMS = {"reader": reader, "predict_loop": predict_loop, "plates": plates, "te
 
 
 def main():
-    """Reads and times."""
-    system, folder, single, bulk, *model = sys.argv[1:]
+    """Reads with one system and prints the figures."""
+    system, folder, single, bulk, *arguments = sys.argv[1:]
     with Path(folder, "test.csv").open(encoding="utf-8", newline="") as lines:
         paths = [Path(folder, row["image_path"]) for row in csv.DictReader(lines)]
-    read = SYSTEMS[system](*model)
+    read = SYSTEMS[system](*arguments)
     print(*read(paths[:1]), flush=True)
     milliseconds = []
     for number, path in enumerate(itertools.islice(itertools.cycle(paths), WARM_UP + int(single))):
@@ -100,24 +102,18 @@ def main():
         read([path])
         if number >= WARM_UP:
             milliseconds.append(1000 * (time.perf_counter() - started))
-    many = list(itertools.islice(itertools.cycle(paths), max(int(bulk), len(paths))))
+    repeated = list(itertools.islice(itertools.cycle(paths), max(int(bulk), len(paths))))
     started = time.perf_counter()
-    texts = read(many)
-    seconds = time.perf_counter() - started
-    # Kilobytes. (Of this process, getrusage would tell what its parent had when it was started.)
-    own = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-    memory = max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-    print(
-        json.dumps(
-            {
-                "milliseconds": milliseconds,
-                "bulk images": len(many),
-                "bulk seconds": seconds,
-                "megabytes": memory / 1000,
-                "texts": texts[: len(paths)],
-            }
-        )
-    )
+    texts = read(repeated)
+    figures = {
+        "milliseconds": milliseconds,
+        "bulk images": len(repeated),
+        "bulk seconds": time.perf_counter() - started,
+        # Tesseract runs in child processes, whose peak getrusage gives in kilobytes.
+        "bytes": max(process_memory(), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss),
+        "texts": texts[: len(paths)],
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

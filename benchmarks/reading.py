@@ -1,15 +1,15 @@
-"""How fast a trained reader reads, beside other ways and other systems.
+"""How fast a trained reader reads, compared with other ways and other systems.
 
     python -m benchmarks.reading MODEL
 
-reads the test images of MODEL, a `reader.keras` of the notebook, over and
-over: with `Reader` on Keras and on ONNX, with a loop over `model.predict`, with
-fast-plate-ocr trained on the same images, and with Tesseract. Each runs in a
-process of its own, one after the other, each image read from its file. The
-row is appended to benchmarks/results/reading.jsonl.
+reads the test images of MODEL, a `reader.keras` of the notebook, repeatedly:
+with `Reader` on Keras and on ONNX, with a loop over `model.predict`, with
+fast-plate-ocr trained on the same images, and with Tesseract. Each system runs
+in its own process, one after the other, and opens each image from its file.
+The row is appended to benchmarks/results/reading.jsonl.
 
-Besides make .venv-fast-plate-ocr/installed, it needs Debian's tesseract-ocr;
-what is not installed is left out and said so.
+fast-plate-ocr needs `make .venv-fast-plate-ocr/installed`, Tesseract needs
+Debian's package tesseract-ocr. A system that is not installed is skipped.
 """
 
 import argparse
@@ -28,9 +28,9 @@ import onnx
 
 import utils
 from benchmarks.speed import PLATES_PYTHON, write_split
-from benchmarks.study import record, use_defaults
+from benchmarks.study import markdown_table, record, use_defaults
 from snippet_ocr.reader import Reader
-from training import PROJECT, metrics, runs
+from training import PROJECT, metrics, parameters, runs
 
 KERAS, ONNX, TOP, PATTERN, LOOP, PLATES, TESSERACT = (
     "Reader on Keras",
@@ -50,75 +50,77 @@ COUNTS = {
     PLATES: (1000, 5000),
     TESSERACT: (50, 100),
 }
-"""The images that are read one by one, and at once."""
+"""The number of images read one by one, and in one call."""
 
 INSTALLED = {PLATES: PLATES_PYTHON.exists, TESSERACT: lambda: shutil.which("tesseract") is not None}
-"""Whether the systems that are not this project's are there."""
+"""Functions that check whether a foreign system is installed."""
 
 PLATES_SECONDS = 600
-"""The longest that fast-plate-ocr is trained."""
+"""The time limit of fast-plate-ocr's training."""
 
 
 def splits_of(reader):
-    """The images that a reader was trained, validated and tested on.
+    """Returns the images that a reader was trained, validated and tested on.
 
     Args:
         reader: a `Reader` that the notebook saved.
 
     Returns:
-        A dictionary from the name of the split to a list of `Sample`s.
+        A dictionary from the name of the split to a list of `utils.Sample`s.
+        The validation split is called `unseen`, as `benchmarks.speed` calls it.
 
     Raises:
-        ValueError: if the images are not those of the training any more.
+        ValueError: if the folder's images differ from those of the training.
     """
-    parameters = reader.provenance["parameters"]
-    data_dir = parameters.resolve(parameters["data_dir"])
-    samples, _ = utils.find_images(data_dir, reader.time_steps, parameters["drop_copy_number"])
+    settings = reader.provenance["parameters"]
+    data_dir = parameters.resolve(settings["data_dir"])
+    samples, _ = utils.find_images(data_dir, reader.time_steps, settings["drop_copy_number"])
     if runs.fingerprint(samples) != reader.provenance["images"]:
-        raise ValueError(f"Expected the images that the reader was trained on in {data_dir}. Found others.")
+        raise ValueError(
+            f"Expected the images that the reader was trained on in {data_dir}, but the images there differ. "
+            "Restore them, or train a new reader."
+        )
     names = ("seed", "validation_share", "test_share", "fold", "folds")
-    split = utils.split_data(samples, **{name: parameters[name] for name in names})
-    # fast-plate-ocr watches the validation images under this name.
-    return dict(zip(("training", "unseen", "test"), split, strict=True))
+    splits = utils.split_data(samples, **{name: settings[name] for name in names})
+    return dict(zip(("training", "unseen", "test"), splits, strict=True))
 
 
 def train_plates(folder, images):
     """Trains fast-plate-ocr on a split, unless that has been done, and exports it with its own command.
 
     Args:
-        folder: the `Path` of the split, as `write_split` makes it.
-        images: a short name for the split.
+        folder: the `Path` of a folder that `write_split` filled.
+        images: a name for the split.
 
     Returns:
-        The paths of the ONNX model and of its configuration, a list.
+        A list of the paths of the ONNX model and of its configuration.
     """
     kept = PROJECT / "runs" / f"fast-plate-ocr-{images}"
     model, config, onnx_model = kept / "best.keras", kept / "plate_config.yaml", kept / "best.onnx"
     if not model.exists():
-        options = ["--seed", "1", "--limit", str(PLATES_SECONDS), "--enough", "1.0"]
+        options = ["--seed", "1", "--limit", str(PLATES_SECONDS), "--target", "1.0"]
         program = [str(PLATES_PYTHON), "-m", "benchmarks.fast_plate_ocr_baseline"]
         subprocess.run([*program, folder, folder / "curve.csv", *options], cwd=PROJECT, check=True)
         (trained,) = (folder / "trained").iterdir()
         kept.mkdir(parents=True, exist_ok=True)
-        for file in (config, model):  # the model, by which a finished training is known, comes last
+        for file in (config, model):  # the model comes last: its presence marks a finished training
             shutil.copy(trained / file.name, file)
     command = [PLATES_PYTHON.with_name("fast-plate-ocr"), "export", "--model", model]
-    # It writes the file, then fails to open it: see below.
+    # The command writes the file, and then fails because it cannot load `Erfc`.
     subprocess.run([*command, "--plate-config-file", config], stderr=subprocess.DEVNULL)
-    mend_erfc(onnx_model)
+    replace_erfc(onnx_model)
     return [onnx_model, config]
 
 
-def mend_erfc(path):
-    """Replaces a node that no ONNX runtime knows: tf2onnx writes TensorFlow's `Erfc` for a GELU.
+def replace_erfc(path):
+    """Replaces `Erfc` nodes by `1 - Erf` in an ONNX file.
 
-    Args:
-        path: the `Path` of an ONNX model; it is written anew.
+    tf2onnx writes them for a GELU, but no ONNX runtime supports them.
     """
     model = onnx.load(path)
     nodes = []
     for node in model.graph.node:
-        if node.op_type == "Erfc":  # erfc(x) = 1 - erf(x)
+        if node.op_type == "Erfc":
             (value,), (output,) = node.input, node.output
             nodes.append(onnx.helper.make_node("Erf", [value], [f"{output}/erf"]))
             nodes.append(onnx.helper.make_node("Sub", ["one", f"{output}/erf"], [output]))
@@ -132,7 +134,7 @@ def mend_erfc(path):
 
 
 def measure(name, command, labels):
-    """Runs one system; returns its figures, a dictionary."""
+    """Runs one system and returns its figures, a dictionary."""
     print(name, flush=True)
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -142,34 +144,34 @@ def measure(name, command, labels):
     first = time.perf_counter() - started
     output, errors = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{name}: {errors}")
+        raise RuntimeError(f"{name} failed with exit code {process.returncode}: {errors}")
     found = json.loads(output.splitlines()[-1])
     return {
         "seconds to the first text": round(first, 2),
         "milliseconds": round(statistics.median(found["milliseconds"]), 2),
         "milliseconds, 99th percentile": round(float(np.percentile(found["milliseconds"], 99)), 2),
         "images per second": round(found["bulk images"] / found["bulk seconds"], 1),
-        "megabytes": round(found["megabytes"]),
+        "megabytes": round(found["bytes"] / 1e6),
         "exact match": metrics.exact_match(labels, found["texts"]),
     }
 
 
 def measure_all(model):
-    """Runs all systems that are installed; returns a dictionary from their names to their figures."""
+    """Runs all installed systems; returns a dictionary from their names to their figures."""
     reader = Reader.load(model)
     splits = splits_of(reader)
     labels = [sample.label for sample in splits["test"]]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_split(folder, splits)
-        onnx = folder / "reader.onnx"
-        export = [sys.executable, "-m", "tools.export", model, "--to", "onnx", "--out", onnx]
-        subprocess.run([*export, "--images", folder], cwd=PROJECT, check=True)
+        exported = folder / "reader.onnx"
+        export = [sys.executable, "-m", "tools.export", model, "--out", exported, "--images", folder]
+        subprocess.run(export, cwd=PROJECT, check=True)
         systems = {
             KERAS: (sys.executable, "reader", [model]),
-            ONNX: (sys.executable, "reader", [onnx]),
-            TOP: (sys.executable, "reader", [onnx, 3]),
-            PATTERN: (sys.executable, "reader", [onnx, 1, "?????"]),
+            ONNX: (sys.executable, "reader", [exported]),
+            TOP: (sys.executable, "reader", [exported, 3]),
+            PATTERN: (sys.executable, "reader", [exported, 1, "?????"]),
             LOOP: (sys.executable, "predict_loop", [model]),
         }
         if INSTALLED[PLATES]():
@@ -177,35 +179,33 @@ def measure_all(model):
             systems[PLATES] = (PLATES_PYTHON, "plates", train_plates(folder, split))
         if INSTALLED[TESSERACT]():
             systems[TESSERACT] = (sys.executable, "tesseract", [reader.alphabet.characters])
-        return {
-            name: measure(
-                name,
-                [python, "-m", "benchmarks.read_with", system, folder, *COUNTS[name], *arguments],
-                labels,
-            )
-            for name, (python, system, arguments) in systems.items()
-        }
+        figures = {}
+        for name, (python, system, arguments) in systems.items():
+            command = [python, "-m", "benchmarks.read_with", system, folder, *COUNTS[name], *arguments]
+            figures[name] = measure(name, command, labels)
+        return figures
 
 
 def table(row):
-    """Writes the row as a table in Markdown."""
-    columns = list(row["systems"][KERAS])
-    lines = [f"| system | {' | '.join(columns)} |", "|" + " --- |" * (len(columns) + 1)]
-    for system, figures in row["systems"].items():
-        cells = [f"{value:.1%}" if name == "exact match" else str(value) for name, value in figures.items()]
-        lines.append(f"| {system} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """Formats the row as a Markdown table."""
+    lines = [
+        [system, *(f"{value:.1%}" if name == "exact match" else value for name, value in figures.items())]
+        for system, figures in row["systems"].items()
+    ]
+    return markdown_table(["system", *row["systems"][KERAS]], lines)
 
 
 def main(arguments=None):
     """Runs the benchmark and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="reading", description="Measures how fast images are read.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reading", description="Measures how fast images are read."
+    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="a reader.keras that the notebook saved")
     options = parser.parse_args(arguments)
     use_defaults()
     try:
         provenance = Reader.load(options.model).provenance
-        missing = [name for name, there in INSTALLED.items() if not there()]
+        missing = [name for name, is_installed in INSTALLED.items() if not is_installed()]
         identity = {
             "images": provenance["images"],
             "test images": provenance["test"]["images"],
@@ -213,7 +213,7 @@ def main(arguments=None):
             "left out": missing,
         }
         for name in missing:
-            print(f"not installed, left out: {name}")
+            print(f"not installed, skipped: {name}")
         row = record("reading", identity, lambda: {"systems": measure_all(options.model.absolute())})
     except (ValueError, KeyError) as error:
         print(error, file=sys.stderr)

@@ -1,14 +1,14 @@
-"""What each ingredient of the recipe is worth, and what was tried besides.
+"""What each ingredient of the recipe is worth, and what else was tried.
 
-    python -m benchmarks.recipe ablation DATA
-    python -m benchmarks.recipe candidates DATA
+    python -m benchmarks.recipe ablation [DATA]
+    python -m benchmarks.recipe candidates [DATA]
     python -m benchmarks.recipe recorded
 
-trains on 65 % of a folder's images and validates on 25 %, always the same
-ones: those of seed 42, whose test split stays out of it. Each case changes one
-thing and is trained for 15 epochs with two seeds. The rows are appended to
-benchmarks/results/recipe.jsonl; a case that is there is not trained again.
-`recorded` prints all of them, those of earlier states of the code too.
+trains on 65% of a folder's images and validates on 25%, always the same ones:
+the split of seed 42, without its test images. Each case changes one thing and
+is trained for 15 epochs with two seeds. The rows are appended to
+benchmarks/results/recipe.jsonl; recorded cases are not trained again.
+`recorded` prints all rows, including those of earlier versions of the code.
 """
 
 import argparse
@@ -18,25 +18,32 @@ import sys
 import keras
 
 import utils
-from benchmarks.study import MILESTONES, measure, read
-from training import parameters, runs
+from benchmarks.study import (
+    MILESTONES,
+    add_data_argument,
+    markdown_table,
+    measure,
+    name_images,
+    recorded_rows,
+)
+from training import parameters
 
 EPOCHS = 15
 SEEDS = (1, 2)
 SPLIT = [("utils.split_data(samples, seed,", "utils.split_data(samples, 42,")]
-"""Whatever the seed of the training, the split is that of seed 42."""
+"""Every training has the split of seed 42, whatever its own seed."""
 
 SCHEDULER = "LearningRateScheduler(SquareRootScheduler(learning_rate, warmup_epochs))"
-WARMING = "min(1.0, (epoch + 1) / (warmup_epochs + 1))"
+WARM_UP_FACTOR = "min(1.0, (epoch + 1) / (warmup_epochs + 1))"
 GRU_NORMALISED = """return_sequences=True))(x)
         x = layers.LayerNormalization()(x)"""
 POOLED_FIRST = """        x = layers.MaxPooling2D(pool)(x)
         x = layers.Activation("relu")(normalised(x))"""
 POOLED_LAST = """        x = layers.Activation("relu")(normalised(x))
         x = layers.MaxPooling2D(pool)(x)"""
-BASE = "the recipe"
+RECIPE = "the recipe"
 ABLATION = {
-    BASE: ({}, []),
+    RECIPE: ({}, []),
     "no augmentation": ({"augmentation": 0.0}, []),
     "no dropout": ({"dropout": 0.0}, []),
     "no normalisation after the GRUs": ({}, [(GRU_NORMALISED, "return_sequences=True))(x)")]),
@@ -56,11 +63,11 @@ ABLATION = {
     ),
     "constant learning rate after the warm-up": (
         {},
-        [(SCHEDULER, f"LearningRateScheduler(lambda epoch, rate: learning_rate * {WARMING})")],
+        [(SCHEDULER, f"LearningRateScheduler(lambda epoch, rate: learning_rate * {WARM_UP_FACTOR})")],
     ),
-    "steps of 8 pixels": ({}, [("image_size.choose_step_width(samples, width, known)", "8")]),
+    "steps of 8 pixels": ({}, [("image_size.choose_step_width(samples, width, base)", "8")]),
 }
-"""Without one ingredient each: parameters, and changes of the notebook's code."""
+"""The recipe with one ingredient changed: settings, and changes to the notebook's code."""
 
 DATA = "utils.get_data(training, encode, batch_size, seed, first_epoch * passes, augmentation)"
 CLEAN = "utils.get_data(training, encode, batch_size, seed, {}, 0.0)"
@@ -116,11 +123,11 @@ CANDIDATES = {
     "GRUs of 96, 96 and 64 units": ({}, [("(128, 128, 64)", "(96, 96, 64)")]),
     "16 and 48 filters": ({}, [("((32, (2, 2)), (64,", "((16, (2, 2)), (48,")]),
 }
-"""What was tried besides: parameters, and changes of the notebook's code."""
+"""What else was tried: settings, and changes to the notebook's code."""
 
 
 def strike_through(images):
-    """Draws one more line of ink through each image, from its left to its right edge, 1 to 3 pixels thick.
+    """Draws a line through each image, from the left edge to the right edge, 1 to 3 pixels thick.
 
     Args:
         images: float32 tensor of shape `(batch, image_width, image_height, 1)`.
@@ -130,56 +137,56 @@ def strike_through(images):
     """
     batch, width, height = keras.ops.shape(images)[0], images.shape[1], images.shape[2]
     ends = keras.random.uniform((2, batch, 1, 1), 0.2 * height, 0.8 * height)
-    left, right = ends[0], ends[1]
+    left, right = ends[0], ends[1]  # (batch, 1, 1)
     thickness = keras.random.uniform((batch, 1, 1), 1.0, 3.0)
-    along = keras.ops.reshape(keras.ops.linspace(0.0, 1.0, width), (1, width, 1))
-    across = keras.ops.reshape(keras.ops.arange(height, dtype="float32"), (1, 1, height))
-    on_line = keras.ops.abs(across - left - (right - left) * along) < thickness / 2
+    x = keras.ops.reshape(keras.ops.linspace(0.0, 1.0, width), (1, width, 1))
+    y = keras.ops.reshape(keras.ops.arange(height, dtype="float32"), (1, 1, height))
+    on_line = keras.ops.abs(y - left - (right - left) * x) < thickness / 2  # (batch, width, height)
     ink = 0.8 * keras.ops.max(images, axis=(1, 2, 3), keepdims=True)
     return keras.ops.where(on_line[..., None], keras.ops.maximum(images, ink), images)
 
 
-def train(data_dir, case, parameters, changes, seed):
-    """Trains one case with one seed, unless that is recorded; returns its row."""
+def train(data_dir, case, settings, changes, seed):
+    """Trains one case with one seed, unless that is recorded, and returns the row."""
     samples, _ = utils.find_images(data_dir)
-    parameters = {
+    settings = {
         "data_dir": str(data_dir),
         "validation_share": 0.25,
         "epochs": EPOCHS,
         "patience": EPOCHS,
         "seed": seed,
-        **parameters,
+        **settings,
     }
-    images = f"{data_dir.name} {runs.fingerprint(samples)}"
-    return measure("recipe", {"case": case, "seed": seed}, images, parameters, SPLIT + changes)
+    images = name_images(data_dir.name, samples)
+    return measure("recipe", {"case": case, "seed": seed}, images, settings, SPLIT + changes)
 
 
-def reached(row, milestone):
-    """The epochs and seconds that a training took to a milestone, as text; None if it was not reached."""
+def table(rows):
+    """Formats the rows as a Markdown table: a line for each case, its seeds separated by slashes."""
+    header = ["case", "take-off epoch"]
+    header += [f"epochs (seconds) to {milestone:.0%}" for milestone in MILESTONES[1:]]
+    header += ["validation loss", "exact match", "seconds an epoch"]
+    lines = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        of_case = [row for row in rows if row["case"] == case]
+        cells = [[row["take-off epoch"] for row in of_case]]
+        cells += [[_milestone_cell(row, f"{m:.0%}") for row in of_case] for m in MILESTONES[1:]]
+        cells += [[row["validation loss"] for row in of_case]]
+        cells += [[f"{row['validation exact match']:.1%}" for row in of_case]]
+        cells += [[f"{statistics.median([row['seconds'] / row['epochs'] for row in of_case]):.1f}"]]
+        lines.append([case, *(" / ".join("–" if v is None else str(v) for v in cell) for cell in cells)])
+    return markdown_table(header, lines)
+
+
+def _milestone_cell(row, milestone):
+    """Formats the epochs and seconds of a training to a milestone; None if it was not reached."""
     epochs, seconds = row["epochs to"][milestone], row["seconds to"][milestone]
     return None if epochs is None else f"{epochs} ({seconds:.0f})"
 
 
-def table(rows):
-    """Writes the rows of all cases as a table in Markdown, a line for each case, the seeds side by side."""
-    header = ["case", "take-off epoch", *(f"epochs (seconds) to {m:.0%}" for m in MILESTONES[1:])]
-    header += ["validation loss", "exact match", "seconds an epoch"]
-    lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
-    for case in dict.fromkeys(row["case"] for row in rows):
-        of_case = [row for row in rows if row["case"] == case]
-        cells = [[row["take-off epoch"] for row in of_case]]
-        cells += [[reached(row, f"{milestone:.0%}") for row in of_case] for milestone in MILESTONES[1:]]
-        cells += [[row["validation loss"] for row in of_case]]
-        cells += [[f"{row['validation exact match']:.1%}" for row in of_case]]
-        cells += [[f"{statistics.median([row['seconds'] / row['epochs'] for row in of_case]):.1f}"]]
-        texts = [" / ".join("–" if value is None else str(value) for value in cell) for cell in cells]
-        lines.append(f"| {case} | {' | '.join(texts)} |")
-    return "\n".join(lines)
-
-
 def print_recorded():
-    """Prints a table for each set of images and each state of the code that rows were recorded with."""
-    rows = read("recipe")
+    """Prints a table for each set of images and each version of the code."""
+    rows = recorded_rows("recipe")
     for code, images in dict.fromkeys((row["code"], row["images"]) for row in rows):
         shown = [row for row in rows if (row["code"], row["images"]) == (code, images)]
         print(f"\n{images.rsplit(' ', 1)[0]}, code {code}, {shown[0]['parameters']['epochs']} epochs\n")
@@ -188,19 +195,22 @@ def print_recorded():
 
 def main(arguments=None):
     """Runs the study and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="recipe", description="Measures the recipe's ingredients.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.recipe",
+        description="Measures what each ingredient of the recipe is worth.",
+    )
     parser.add_argument("cases", choices=["ablation", "candidates", "recorded"])
-    parser.add_argument("data", metavar="DATA", nargs="?", default="captcha_images")
+    add_data_argument(parser)
     options = parser.parse_args(arguments)
     if options.cases == "recorded":
         print_recorded()
         return 0
     data_dir = parameters.resolve(options.data)
-    cases = ABLATION if options.cases == "ablation" else {BASE: ABLATION[BASE], **CANDIDATES}
+    cases = ABLATION if options.cases == "ablation" else {RECIPE: ABLATION[RECIPE], **CANDIDATES}
     rows = [
-        train(data_dir, case, parameters, changes, seed)
+        train(data_dir, case, settings, changes, seed)
         for seed in SEEDS
-        for case, (parameters, changes) in cases.items()
+        for case, (settings, changes) in cases.items()
     ]
     print(table(rows))
     return 0

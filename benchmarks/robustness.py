@@ -1,14 +1,14 @@
-"""Do the defaults train on images of other kinds, from any seed, with wrong labels?
+"""Do the defaults train on images of other kinds, from any seed, and with wrong labels?
 
     python -m benchmarks.robustness kinds
-    python -m benchmarks.robustness seeds DATA
-    python -m benchmarks.robustness labels DATA
+    python -m benchmarks.robustness seeds [DATA]
+    python -m benchmarks.robustness labels [DATA]
 
-`kinds` draws five sets that differ in what a reader may meet and trains the
-notebook on each with its defaults. `seeds` trains on a folder for 8 epochs from
-ten seeds: none may stay on the flat stretch, where no image is read. `labels`
-corrupts a tenth of the labels, and compares early stopping with what it would
-be if one image could count for more than 3. The rows are appended to
+`kinds` draws five different sets of images and trains the notebook on each with
+its defaults. `seeds` trains on a folder for 8 epochs from ten seeds: none may
+stay on the plateau, where no image is read correctly. `labels` corrupts a tenth
+of the labels and compares two criteria for the best epoch: the loss, and the
+loss clipped to 3 nats per image. The rows are appended to
 benchmarks/results/robustness.jsonl.
 """
 
@@ -20,63 +20,95 @@ import sys
 import tempfile
 
 import utils
-from benchmarks.study import SEED, measure, measure_on
+from benchmarks.study import (
+    SEED,
+    add_data_argument,
+    measure,
+    measure_held_out,
+    name_images,
+    rows_table,
+)
 from benchmarks.suspect_labels import corrupt
 from tools.make_captchas import ALPHABET, make_captchas
 from training import parameters, runs
 
-SMALL = string.digits + string.ascii_lowercase
-IMAGES, BATCH_SIZE, EPOCHS = 674, 16, 40
-"""Of the longest training on captcha_v2 with the notebook's defaults; 10,000 images get as many steps."""
-
+LOWER_CASE = string.digits + string.ascii_lowercase
 KINDS = {
-    "lengths 3 to 8, 36 characters": {"count": 1000, "lengths": (3, 8), "alphabet": SMALL},
-    "62 characters": {"count": 1000, "alphabet": SMALL + string.ascii_uppercase},
+    "lengths 3 to 8, 36 characters": {"count": 1000, "lengths": (3, 8), "alphabet": LOWER_CASE},
+    "62 characters": {"count": 1000, "alphabet": LOWER_CASE + string.ascii_uppercase},
     "100 images": {"count": 100},
     "10,000 images": {"count": 10_000},
     "twice as large": {"count": 1000, "size": (400, 100)},
 }
+IMAGES, BATCH_SIZE, EPOCHS = 674, 16, 40
+"""A training on captcha_v2 with the notebook's defaults. 10,000 images get the same number of steps."""
 
-WRONG = 0.1
+WRONG_SHARE = 0.1
 STOPPING = "early_stopping = EarlyStopping(patience)\n"
 CRITERIA = {
-    "loss of 3 at most": [],
+    "clipped loss": [],
     "loss": [(STOPPING, f"{STOPPING}early_stopping.monitor = 'val_loss'\n")],
 }
+"""Criteria for the best epoch, with their changes to the notebook's code."""
 
 
-def train_kind(kind, drawn):
+COLUMNS = {
+    "kinds": {
+        "images": "{kind}",
+        "test images correct (95% interval)": (
+            "{test[right]} of {test[images]} ({test[interval][0]:.1%}–{test[interval][1]:.1%})"
+        ),
+        "take-off epoch": "{take-off epoch}",
+        "epochs": "{epochs}",
+        "seconds": "{seconds:.0f}",
+    },
+    "seeds": {
+        "seed": "{seed}",
+        "take-off epoch": "{take-off epoch}",
+        "exact match of the best epoch": "{validation exact match:.1%}",
+    },
+    "labels": {
+        "best epoch by": "{best epoch by}",
+        "images with correct labels, read correctly": "{test[right]} of {test[images]}",
+        "best epoch": "{best epoch}",
+        "epochs": "{epochs}",
+        "seconds": "{seconds:.0f}",
+    },
+}
+"""The tables' columns, as in `study.rows_table`."""
+
+
+def train_kind(kind, drawing):
     """Draws a set of images, trains on it, and returns the row with the score of its test split."""
     with tempfile.TemporaryDirectory() as folder:
-        make_captchas(**{"lengths": (5, 5), "alphabet": ALPHABET, **drawn}, out=folder)
-        epochs = math.ceil(EPOCHS * IMAGES / (0.8 * drawn["count"]))
-        parameters = {"epochs": epochs, "batch_size": BATCH_SIZE} if drawn["count"] > 2000 else {}
-        return measure(
-            "robustness", {"kind": kind}, str(drawn), {"data_dir": folder, **parameters}, finish=test_score
-        )
+        make_captchas(**{"lengths": (5, 5), "alphabet": ALPHABET, **drawing}, out=folder)
+        settings = {"data_dir": folder}
+        if drawing["count"] > 2000:
+            epochs = math.ceil(EPOCHS * IMAGES / (0.8 * drawing["count"]))
+            settings |= {"epochs": epochs, "batch_size": BATCH_SIZE}
+        return measure("robustness", {"kind": kind}, str(drawing), settings, finish=test_score)
 
 
 def test_score(run_dir):
-    """What the run's `metrics.json` says of the test split."""
+    """Returns the score of a run's test split, from its `metrics.json`."""
     return {"test": json.loads((run_dir / runs.FINISHED).read_text(encoding="utf-8"))["scores"]["test"]}
 
 
 def train_seeds(data_dir):
-    """Trains for 8 epochs from ten seeds; returns the rows."""
+    """Trains for 8 epochs from ten seeds, and returns the rows."""
     samples, _ = utils.find_images(data_dir)
-    images = f"{data_dir.name} {runs.fingerprint(samples)}"
-    parameters = {"data_dir": str(data_dir), "epochs": 8}
-    return [measure("robustness", {"seed": s}, images, {**parameters, "seed": s}) for s in range(10)]
+    images, settings = name_images(data_dir.name, samples), {"data_dir": str(data_dir), "epochs": 8}
+    return [measure("robustness", {"seed": seed}, images, {**settings, "seed": seed}) for seed in range(10)]
 
 
 def train_wrong_labels(data_dir):
-    """Trains on labels of which a tenth are wrong, with two criteria for the best epoch; returns the rows."""
+    """Trains on labels of which a tenth are wrong, with each criterion, and returns the rows."""
     samples, _ = utils.find_images(data_dir)
-    training, validation, test = utils.split_data(samples, SEED, test_share=0.2)
-    labels, _ = corrupt(training + validation, WRONG, SEED)
+    training, validation, held_out = utils.split_data(samples, SEED, test_share=0.2)
+    labels, _ = corrupt(training + validation, WRONG_SHARE, SEED)
     given = [sample._replace(label=labels[sample.path]) for sample in training + validation]
     return [
-        measure_on("robustness", {"best epoch by": criterion}, given, test, data_dir.name, changes)
+        measure_held_out("robustness", {"best epoch by": criterion}, given, held_out, data_dir.name, changes)
         for criterion, changes in CRITERIA.items()
     ]
 
@@ -84,34 +116,18 @@ def train_wrong_labels(data_dir):
 def main(arguments=None):
     """Runs a study and returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="robustness", description="Trains on other images, from other seeds."
+        prog="python -m benchmarks.robustness",
+        description="Trains on other kinds of images, from other seeds, or with wrong labels.",
     )
     parser.add_argument("study", choices=["kinds", "seeds", "labels"])
-    parser.add_argument("data", metavar="DATA", nargs="?", default="captcha_images")
+    add_data_argument(parser)
     options = parser.parse_args(arguments)
+    data_dir = parameters.resolve(options.data)
     if options.study == "kinds":
-        print("| images | test images right (95 % interval) | take-off epoch | epochs | seconds |")
-        print("| --- | --- | --- | --- | --- |")
-        for kind, drawn in KINDS.items():
-            row = train_kind(kind, drawn)
-            low, high = row["test"]["interval"]
-            print(
-                f"| {kind} | {row['test']['right']} of {row['test']['images']} ({low:.1%}–{high:.1%}) "
-                f"| {row['take-off epoch']} | {row['epochs']} | {row['seconds']:.0f} |"
-            )
-    elif options.study == "labels":
-        print("| best epoch by validation | exact match on correct labels | best epoch | epochs | seconds |")
-        print("| --- | --- | --- | --- | --- |")
-        for row in train_wrong_labels(parameters.resolve(options.data)):
-            print(
-                f"| {row['best epoch by']} | {row['test']['right']} of {row['test']['images']} "
-                f"| {row['best epoch']} | {row['epochs']} | {row['seconds']:.0f} |"
-            )
+        rows = [train_kind(kind, drawing) for kind, drawing in KINDS.items()]
     else:
-        print("| seed | take-off epoch | exact match of the best epoch |")
-        print("| --- | --- | --- |")
-        for row in train_seeds(parameters.resolve(options.data)):
-            print(f"| {row['seed']} | {row['take-off epoch']} | {row['validation exact match']:.1%} |")
+        rows = {"seeds": train_seeds, "labels": train_wrong_labels}[options.study](data_dir)
+    print(rows_table(COLUMNS[options.study], rows))
     return 0
 
 

@@ -1,45 +1,48 @@
-"""What many images cost: checking them, feeding them, training on them.
+"""What many images cost: checking them, decoding them, and training on them.
 
     python -m benchmarks.scale [--folder FOLDER] [--counts 1000 10000 100000]
 
-draws as many images as the largest count into FOLDER (ten minutes; only what
-is missing), and links to the first of them. Then it checks, feeds and trains
-the notebook's model with each count, in a process of its own, in `ROUNDS`
-rounds, prints a table of medians, and appends the rows to
+draws images into FOLDER (ten minutes for 100,000; existing ones are kept) and
+uses the first of them for each count. The images of each count are checked and
+decoded, and the notebook's model is trained on them, in a new process for each
+of `ROUNDS` rounds. The medians are printed as a table; the rows are appended to
 benchmarks/results/scale.jsonl.
 """
 
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.study import record, use_defaults
+import keras
+
+import utils
+from benchmarks.cost import compile_model, load
+from benchmarks.memory import process_memory
+from benchmarks.study import markdown_table, record, use_defaults
 from tools.make_captchas import make_captchas
-from tools.notebook import code_version
-from training import PROJECT
+from tools.notebook import code_version, load_build_model
+from training import PROJECT, parameters
 
-ROUNDS, BLOCKS, STEPS = 2, 3, 100
+ROUNDS, EPOCHS, STEPS = 2, 3, 100
 
-FIGURES = {
+FORMATS = {
     "seconds to check all": "{:.1f}",
-    "seconds to check all again": "{:.1f}",
+    "seconds to decode all": "{:.1f}",
     "seconds to the first step": "{:.1f}",
-    "images a second, fed and decoded": "{:,.0f}",
-    "images a second, fed again": "{:,.0f}",
-    "images a second, trained in the first epoch": "{:.1f}",
-    "images a second, trained in a later one": "{:.1f}",
+    "images per second, fed": "{:,.0f}",
+    "images per second, trained": "{:.1f}",
     "peak memory in GB": "{:.2f}",
 }
+"""The figures of a round, with their formats in the table."""
 
 
-def fill(folder, count):
-    """Draws what is missing of `count` images, and returns the folder that holds them."""
+def draw_images(folder, count):
+    """Draws the images that are missing from the folder `drawn`; returns the `Path` of that folder."""
     drawn = folder / "drawn"
     drawn.mkdir(parents=True, exist_ok=True)
     missing = count - len(list(drawn.iterdir()))
@@ -48,8 +51,8 @@ def fill(folder, count):
     return drawn
 
 
-def link(drawn, count):
-    """Makes a folder of links to the first images; returns it."""
+def link_first(drawn, count):
+    """Makes a folder of links to the first images, and returns its `Path`."""
     folder = drawn.parent / str(count)
     if not folder.exists():
         folder.mkdir()
@@ -58,113 +61,97 @@ def link(drawn, count):
     return folder
 
 
-def work(folder):
-    """Checks, feeds and trains on the images of a folder, in this process; returns the figures."""
-    started = time.monotonic()
-    import keras
+class StepClock(keras.callbacks.Callback):
+    """Stores the time of the first training step, in seconds since 1970, and the seconds of each epoch."""
 
-    import utils
-    from benchmarks.cost import load
-    from tools.notebook import load_build_model
-    from training import metrics, pixels
-    from training.parameters import defaults
+    def on_train_begin(self, logs=None):
+        self.first_step, self.seconds = None, []
 
-    started_checking = time.monotonic()
-    samples, _ = utils.find_images(folder, remember=True)
-    figures = {"seconds to check all again": time.monotonic() - started_checking}
-    settings = defaults()
-    shape, data = load(samples, settings)
+    def on_train_batch_end(self, batch, logs=None):
+        self.first_step = self.first_step or time.time()
 
-    class Clock(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            self.blocks = []
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.monotonic()
 
-        def on_train_batch_end(self, batch, logs=None):
-            figures.setdefault("seconds to the first step", time.monotonic() - started)
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.monotonic() - self.started)
 
-        def on_epoch_begin(self, epoch, logs=None):
-            self.begun = time.monotonic()
 
-        def on_epoch_end(self, epoch, logs=None):
-            self.blocks.append(time.monotonic() - self.begun)
-
-    model = load_build_model()(*shape, settings["dropout"])
-    optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=1.0, use_ema=True)
-    model.compile(optimizer, metrics=[metrics.ExactMatch(), metrics.ClippedLoss()])
+def measure_here(folder):
+    """Checks and decodes the images of a folder and trains on them, in this process; returns the figures."""
+    settings = parameters.defaults()
     images = STEPS * settings["batch_size"]
-    trained = data()
-    for epoch in ("the first epoch", "a later one"):  # the same batches again, which are decoded by now
-        clock = Clock()
-        model.fit(
-            trained, steps_per_epoch=STEPS, epochs=BLOCKS + 1, callbacks=[clock], shuffle=False, verbose=0
-        )
-        figures[f"images a second, trained in {epoch}"] = images / statistics.median(clock.blocks[1:])
-    fed = data()
-    for name in ("images a second, fed and decoded", "images a second, fed again"):
-        iterator, begun = iter(fed), time.monotonic()
-        for _ in range(STEPS):
-            next(iterator)
-        figures[name] = images / (time.monotonic() - begun)
-        del iterator
-    peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    figures["peak memory in GB"] = int(peak[1]) * 1024 / 1e9
-    figures["kept in a file"] = pixels.in_file(len(samples), *shape[:2])
-    return figures
+    started = time.monotonic()
+    samples, _ = utils.find_images(folder)
+    checked = time.monotonic()
+    arguments, new_data = load(samples, settings)
+    data = new_data()
+    decoded = time.monotonic()
+    model = compile_model(load_build_model()(*arguments, settings["dropout"]))
+    clock = StepClock()
+    model.fit(data, steps_per_epoch=STEPS, epochs=EPOCHS + 1, callbacks=[clock], shuffle=False, verbose=0)
+    iterator, started_feeding = iter(data), time.monotonic()
+    for _ in range(STEPS):
+        next(iterator)
+    fed = time.monotonic()
+    return {
+        "seconds to check all": checked - started,
+        "seconds to decode all": decoded - checked,
+        "time of the first step": clock.first_step,
+        "images per second, fed": images / (fed - started_feeding),
+        "images per second, trained": images / statistics.median(clock.seconds[1:]),  # [0] traced the graph
+        "peak memory in GB": process_memory() / 1e9,
+    }
 
 
 def measure(folder):
-    """Checks anew, then measures in `ROUNDS` processes; returns a list of dictionaries of figures."""
+    """Measures in `ROUNDS` new processes; returns a list of dictionaries of figures."""
+    command = [sys.executable, "-m", "benchmarks.scale", "--work", os.fspath(folder)]
     rounds = []
     for _ in range(ROUNDS):
-        check = (
-            "import sys, time, cache, shutil, utils; shutil.rmtree(pixels.FOLDER, ignore_errors=True); "
-            "start = time.monotonic(); utils.find_images(sys.argv[1], remember=True); "
-            "print(time.monotonic() - start)"
-        )
-        checked = run("-c", check, folder)
-        figures = json.loads(run("-m", "benchmarks.scale", "--work", folder))
-        rounds.append({"seconds to check all": float(checked), **figures})
+        started = time.time()
+        done = subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True)
+        figures = json.loads(done.stdout.splitlines()[-1])
+        figures["seconds to the first step"] = figures.pop("time of the first step") - started
+        rounds.append(figures)
     return rounds
 
 
-def run(*arguments):
-    """Runs a Python process in the project's folder; returns the last line that it printed."""
-    command = [sys.executable, *map(os.fspath, arguments)]
-    return subprocess.run(
-        command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.splitlines()[-1]
-
-
 def table(rows):
-    """The figures as a table in Markdown; medians of the rounds."""
+    """Formats the medians of the rounds as a Markdown table, with a column for each count."""
     lines = [
-        "| images | " + " | ".join(f"{row['images']:,}" for row in rows) + " |",
-        "|---|" + "---|" * len(rows),
+        [name, *(form.format(statistics.median(one[name] for one in row["rounds"])) for row in rows)]
+        for name, form in FORMATS.items()
     ]
-    for name, form in FIGURES.items():
-        medians = [form.format(statistics.median(one[name] for one in row["rounds"])) for row in rows]
-        lines.append(f"| {name} | {' | '.join(medians)} |")
-    kept = ["a file" if row["rounds"][0]["kept in a file"] else "memory" for row in rows]
-    return "\n".join([*lines, f"| pixels kept in | {' | '.join(kept)} |"])
+    return markdown_table(["images", *(f"{row['images']:,}" for row in rows)], lines)
 
 
 def main(arguments=None):
     """Runs the benchmark and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="scale", description="Measures what many images cost.")
-    parser.add_argument(
-        "--folder", type=Path, default=PROJECT / "runs" / "scale", help="for the drawn images"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale", description="Measures what many images cost."
     )
-    parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="images")
+    default = PROJECT / "runs" / "scale"
+    parser.add_argument(
+        "--folder", type=Path, default=default, help="for the drawn images (default: runs/scale)"
+    )
+    parser.add_argument(
+        "--counts",
+        type=int,
+        nargs="+",
+        default=[1_000, 10_000, 100_000],
+        help="numbers of images (default: 1000 10000 100000)",
+    )
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     use_defaults()
     if options.work:
-        print(json.dumps(work(options.work)))
+        print(json.dumps(measure_here(options.work)))
         return 0
-    drawn = fill(options.folder.absolute(), max(options.counts))
+    drawn = draw_images(options.folder.absolute(), max(options.counts))
     rows = []
     for count in options.counts:
-        folder = link(drawn, count)
+        folder = link_first(drawn, count)
         identity = {"images": count, "code": code_version()}
         rows.append(record("scale", identity, lambda folder=folder: {"rounds": measure(folder)}))
     print(table(rows))

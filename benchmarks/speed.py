@@ -1,10 +1,10 @@
-"""Time to 90, 95 and 99 % exact match on unseen images, beside what people use today.
+"""Training time to 90%, 95% and 99% exact match on unseen images, compared with other systems.
 
-This notebook and three others are trained on the same images and read the same
-unseen ones after each epoch; one clock times all of them. A training ends when
-it has reached 99 %, after a number of seconds, or with its own last epoch. The
-rows are appended to benchmarks/results/speed.jsonl; what is there is not
-trained again. `python -m benchmarks.bench` runs it.
+This notebook and three other systems are trained on the same images and read
+the same unseen images after each epoch; all are timed the same way. A training
+ends at 99%, at a time limit, or with its own last epoch. The rows are appended
+to benchmarks/results/speed.jsonl; recorded trainings are not repeated. Run it
+with `python -m benchmarks.bench`.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from matplotlib.ticker import PercentFormatter
 
 import utils
 from benchmarks.clock import read_curve
-from benchmarks.study import record
+from benchmarks.study import markdown_table, name_images, record
 from snippet_ocr import files
 from tools.notebook import code_version, run_notebook
-from training import PROJECT, plots, runs
+from training import PROJECT, plots
 
 MILESTONES = (0.9, 0.95, 0.99)
-BATCH = 16
+BATCH_SIZE = 16
 NOTEBOOK, ANCESTOR, EXAMPLE, PLATES = SYSTEMS = (
     "this notebook",
     "the notebook's ancestor",
@@ -38,33 +38,34 @@ NOTEBOOK, ANCESTOR, EXAMPLE, PLATES = SYSTEMS = (
 PLATES_PYTHON = PROJECT / ".venv-fast-plate-ocr" / "bin" / "python"
 
 
-def write_split(folder, samples):
-    """Writes the images of a split for the other systems: links to them, and a csv file beside.
+def write_split(folder, splits):
+    """Writes splits for the other systems: folders of links to the images, and a CSV file for each.
 
     Args:
         folder: the `Path` of an empty folder.
-        samples: a dictionary from the split's name to a list of `Sample`s.
+        splits: a dictionary from the name of a split to a list of `utils.Sample`s.
     """
-    for split, images in samples.items():
+    for split, samples in splits.items():
         (folder / split).mkdir()
         rows = []
-        for number, sample in enumerate(images):
+        for number, sample in enumerate(samples):
             name = f"{split}/{number:06}{sample.path.suffix}"
             os.symlink(sample.path, folder / name)
             rows.append({"image_path": name, "plate_text": sample.label})
         files.write_csv(folder / f"{split}.csv", rows)
 
 
-def shares(count):
-    """The notebook's parameters that make a quarter of the images its validation split: the unseen ones here.
+def split_shares(count):
+    """Returns the notebook's settings that make a quarter of `count` images its validation split.
 
-    They are full batches of 16, because fast-plate-ocr averages exact match over batches.
+    These are the unseen images here. Their number is a multiple of 16, because
+    fast-plate-ocr averages exact match over batches.
     """
-    return {"validation_share": BATCH * round(count / 4 / BATCH) / count, "test_share": 0.01}
+    return {"validation_share": BATCH_SIZE * round(count / 4 / BATCH_SIZE) / count, "test_share": 0.01}
 
 
-def clocked(curve, limit):
-    """The changes of the notebook that put it under the same clock as the others."""
+def clock_changes(curve, limit):
+    """Returns the changes that add the `Clock` to the notebook, as in `run_notebook`."""
     clock = f"Clock({os.fspath(curve)!r}, 'val_exact_match', {limit}, {MILESTONES[-1]})"
     return [
         ("import utils", "import utils\nfrom benchmarks.clock import Clock"),
@@ -72,113 +73,104 @@ def clocked(curve, limit):
     ]
 
 
-def train_notebook(data_dir, parameters, limit):
-    """Trains with the notebook; returns the curve."""
-    name = f"speed-{time.time_ns()}"
+def train_notebook(data_dir, settings, limit):
+    """Trains with the notebook and returns the curve."""
+    settings = {"data_dir": str(data_dir), "run_name": f"speed-{time.time_ns()}", **settings}
     with tempfile.TemporaryDirectory() as folder:
         curve = Path(folder, "curve.csv")
-        run_dir = run_notebook(
-            {"data_dir": str(data_dir), "run_name": name, **parameters}, clocked(curve, limit)
-        )
-        shutil.rmtree(run_dir)
+        shutil.rmtree(run_notebook(settings, clock_changes(curve, limit)))
         return read_curve(curve)
 
 
-def train_other(system, samples, seed, limit):
-    """Trains another system in a process of its own; returns the curve."""
-    options = ["--seed", str(seed), "--limit", str(limit), "--enough", str(MILESTONES[-1])]
+def train_other(system, splits, seed, limit):
+    """Trains another system in its own process and returns the curve."""
+    modules = {
+        ANCESTOR: [sys.executable, "-m", "benchmarks.baselines", "ancestor"],
+        EXAMPLE: [sys.executable, "-m", "benchmarks.baselines", "captcha_ocr"],
+        PLATES: [str(PLATES_PYTHON), "-m", "benchmarks.fast_plate_ocr_baseline"],
+    }
+    options = ["--seed", str(seed), "--limit", str(limit), "--target", str(MILESTONES[-1])]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_split(folder, samples)
-        commands = {
-            ANCESTOR: [sys.executable, "-m", "benchmarks.baselines", "ancestor"],
-            EXAMPLE: [sys.executable, "-m", "benchmarks.baselines", "captcha_ocr"],
-            PLATES: [str(PLATES_PYTHON), "-m", "benchmarks.fast_plate_ocr_baseline"],
-        }
-        command = [*commands[system], folder, folder / "curve.csv", *options]
+        write_split(folder, splits)
+        command = [*modules[system], folder, folder / "curve.csv", *options]
         subprocess.run(command, cwd=PROJECT, check=True)
         return read_curve(folder / "curve.csv")
 
 
 def train(system, data_dir, seed, limit):
-    """Trains a system with a seed, unless that is recorded; returns the row."""
+    """Trains a system with a seed, unless that is recorded, and returns the row."""
     samples, _ = utils.find_images(data_dir)
-    parameters = shares(len(samples))
-    training, unseen, _ = utils.split_data(samples, seed, **parameters)
+    settings = split_shares(len(samples))
+    training, unseen, _ = utils.split_data(samples, seed, **settings)
     identity = {
         "system": system,
         "seed": seed,
         "limit": limit,
-        "images": f"{data_dir.name} {runs.fingerprint(samples)}",
+        "images": name_images(data_dir.name, samples),
         "code": code_version() if system == NOTEBOOK else source_version(),
     }
 
-    def measured():
+    def measure():
         print(f"{system}, seed {seed}", flush=True)
-        splits = {"training": training, "unseen": unseen}
         if system == NOTEBOOK:
-            curve = train_notebook(data_dir, {"seed": seed, **parameters}, limit)
+            curve = train_notebook(data_dir, {"seed": seed, **settings}, limit)
         else:
-            curve = train_other(system, splits, seed, limit)
-        return {**{name: len(split) for name, split in splits.items()}, "curve": curve}
+            curve = train_other(system, {"training": training, "unseen": unseen}, seed, limit)
+        return {"training": len(training), "unseen": len(unseen), "curve": curve}
 
-    return record("speed", identity, measured)
+    return record("speed", identity, measure)
 
 
 def source_version():
-    """A short name for the code of the other systems: 8 hexadecimal digits."""
-    benchmarks = ("baselines.py", "clock.py", "fast_plate_ocr_baseline.py", "requirements-fast-plate-ocr.txt")
-    files = [PROJECT / "benchmarks" / name for name in benchmarks]
-    files += [PROJECT / f"{name}.py" for name in ("CTCLayer", "training/metrics", "SquareRootScheduler")]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+    """Returns a short name for the code that trains the other systems: 8 hexadecimal digits."""
+    names = ("baselines.py", "clock.py", "fast_plate_ocr_baseline.py", "requirements-fast-plate-ocr.txt")
+    names = [*(f"benchmarks/{name}" for name in names), "CTCLayer.py", "training/metrics.py"]
+    contents = [(PROJECT / name).read_bytes() for name in (*names, "SquareRootScheduler.py")]
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:8]
 
 
 def seconds_to(curve, milestone):
-    """The seconds after which a curve first reaches an exact match; infinity if it does not."""
+    """Returns the seconds after which a curve first reaches an exact match; infinity if it does not."""
     return next((seconds for seconds, match in curve if match >= milestone), float("inf"))
 
 
+def median_seconds(rows, milestone):
+    """Returns the median seconds to a milestone; infinity if at least half of the rows do not reach it."""
+    return statistics.median(seconds_to(row["curve"], milestone) for row in rows)
+
+
 def table(rows):
-    """Writes the rows as a table in Markdown: a line for each system, medians over the seeds."""
-    ours = medians([row for row in rows if row["system"] == NOTEBOOK])
-    lines = [
-        "| system | seeds | seconds an epoch | "
-        + " | ".join(f"seconds to {m:.0%} (× this notebook)" for m in MILESTONES)
-        + " | highest exact match |",
-        "|" + " --- |" * (len(MILESTONES) + 4),
-    ]
+    """Formats the rows as a Markdown table: a line for each system, medians over the seeds."""
+    ours = [row for row in rows if row["system"] == NOTEBOOK]
+    header = ["system", "seeds", "seconds an epoch"]
+    header += [f"seconds to {milestone:.0%} (× this notebook)" for milestone in MILESTONES]
+    lines = []
     for system in SYSTEMS:
         of_system = [row for row in rows if row["system"] == system]
-        if not of_system:
-            continue
-        cells = [system, len(of_system)]
-        cells.append(f"{statistics.median(r['curve'][-1][0] / len(r['curve']) for r in of_system):.1f}")
-        cells += [_cell(of_system, milestone, ours[milestone]) for milestone in MILESTONES]
-        cells.append(" / ".join(f"{max(m for _, m in row['curve']):.1%}" for row in of_system))
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        if of_system:
+            epoch = statistics.median(row["curve"][-1][0] / len(row["curve"]) for row in of_system)
+            cells = [_milestone_cell(of_system, ours, milestone) for milestone in MILESTONES]
+            best = " / ".join(f"{max(match for _, match in row['curve']):.1%}" for row in of_system)
+            lines.append([system, len(of_system), f"{epoch:.1f}", *cells, best])
+    return markdown_table([*header, "highest exact match"], lines)
 
 
-def _cell(rows, milestone, ours):
-    """Writes the median seconds to a milestone, their ratio to ours, and how many trainings reached it."""
-    seconds = [seconds_to(row["curve"], milestone) for row in rows]
-    median, missed = statistics.median(seconds), [one == float("inf") for one in seconds]
-    words = ""
+def _milestone_cell(rows, ours, milestone):
+    """Formats median seconds, their ratio to ours, and how many trainings reached the milestone."""
+    median, our_median = median_seconds(rows, milestone), median_seconds(ours, milestone)
+    missed = [row for row in rows if seconds_to(row["curve"], milestone) == float("inf")]
+    not_in, at_least = "", ""
     if median == float("inf"):
-        words = "not in "
-        median = min(row["curve"][-1][0] for row, out in zip(rows, missed, strict=True) if out)
-    ratio = f" ({'>' if words else ''}{median / ours:.1f})" if ours < float("inf") else ""
-    by = f", by {missed.count(False)} of {len(rows)}" if any(missed) else ""
-    return f"{words}{median:.0f}{ratio}{by}"
-
-
-def medians(rows):
-    """The median seconds to each milestone: a dictionary."""
-    return {m: statistics.median([seconds_to(row["curve"], m) for row in rows]) for m in MILESTONES}
+        not_in, at_least = "not in ", ">"
+        median = min(row["curve"][-1][0] for row in missed)
+    ratio = f" ({at_least}{median / our_median:.1f})" if our_median < float("inf") else ""
+    by = f", by {len(rows) - len(missed)} of {len(rows)}" if missed else ""
+    return f"{not_in}{median:.0f}{ratio}{by}"
 
 
 def draw(rows):
-    """Draws exact match over seconds, a line for each training: a matplotlib `Figure`."""
+    """Draws exact match over seconds, a line for each training; returns a matplotlib `Figure`."""
     figure = Figure(figsize=(8, 4.2), dpi=100, layout="constrained")
     axis = figure.subplots()
     styles = {

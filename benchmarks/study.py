@@ -3,6 +3,7 @@
 import csv
 import datetime
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -16,72 +17,141 @@ from training import PROJECT, metrics, runs
 SEED = 42
 RESULTS = PROJECT / "benchmarks" / "results"
 MILESTONES = (0.5, 0.9, 0.95, 0.99)
-"""Exact match on the validation images; epochs and seconds until it is first reached are recorded."""
+"""Exact match on the validation images. The first epoch that reaches each one is recorded."""
 
 
 def use_defaults():
-    """Takes the `OCR_…` variables out of the environment: what is measured is what a new user gets."""
+    """Removes the `OCR_…` variables from the environment, so that the notebook's defaults are measured."""
     for variable in [variable for variable in os.environ if variable.startswith("OCR_")]:
         del os.environ[variable]
 
 
-def measure(study, case, images, parameters, changes=(), finish=None):
-    """Trains with the notebook, unless that has been recorded, and records the figures of the training.
+def add_data_argument(parser):
+    """Adds the optional argument DATA, a folder of labelled images, to an `ArgumentParser`."""
+    help = "the folder of labelled images (default: captcha_images)"
+    parser.add_argument("data", metavar="DATA", nargs="?", default="captcha_images", help=help)
+
+
+def markdown_table(header, lines):
+    """Formats a Markdown table from the names of its columns and a list of lines, each a list of cells."""
+    cells = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in cells)
+
+
+def rows_table(columns, rows):
+    """Formats recorded rows as a Markdown table; `columns` maps each header to a format string for a row."""
+    return markdown_table(columns, [[form.format(**row) for form in columns.values()] for row in rows])
+
+
+def name_images(folder_name, samples):
+    """Returns a name for a set of labelled images, such as "captcha_v2 9a203f12748af44e"."""
+    return f"{folder_name} {runs.fingerprint(samples)}"
+
+
+def recorded_rows(study):
+    """Reads the rows of a study from `benchmarks/results/<study>.jsonl`: a list of dictionaries."""
+    file = RESULTS / f"{study}.jsonl"
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def append_row(study, figures):
+    """Adds the environment and the date to the figures of a measurement and records the row.
 
     Args:
-        study: the name of the study; its rows are in `benchmarks/results/<study>.jsonl`.
-        case: a dictionary that tells this training from others of the study.
-        images: what the training is given, a text such as `runs.fingerprint` returns.
-        parameters: the notebook's parameters that are not its defaults.
-        changes: what is changed in the notebook's code, as in `run_notebook`.
-        finish: a function of the run's folder that returns more figures, a dictionary.
+        study: the name of the study.
+        figures: a dictionary.
+
+    Returns:
+        The row, a dictionary.
+    """
+    row = {**figures, **runs.environment(), "date": str(datetime.date.today())}
+    with (RESULTS / f"{study}.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return row
+
+
+def record(study, identity, measure_figures):
+    """Returns the recorded row of a measurement, or measures and records it.
+
+    Args:
+        study: the name of the study.
+        identity: a dictionary of the values in which this row differs from the study's other rows.
+        measure_figures: a function without arguments that returns the figures, a dictionary.
+
+    Returns:
+        The row, a dictionary: identity, figures, environment and date.
+    """
+    for row in recorded_rows(study):
+        if all(row.get(name) == value for name, value in identity.items()):
+            return row
+    return append_row(study, {**identity, **measure_figures()})
+
+
+def measure(study, case, images, settings, changes=(), finish=None):
+    """Trains with the notebook and records the figures of the training, unless they are recorded already.
+
+    Args:
+        study: the name of the study.
+        case: a dictionary of the values in which this training differs from the study's others.
+        images: a name for the images that the training is given, such as `name_images` returns.
+        settings: a dictionary of the notebook's settings that differ from its defaults.
+        changes: changes to the notebook's code, as in `run_notebook`.
+        finish: a function from the run's folder to further figures, a dictionary.
 
     Returns:
         The row, a dictionary.
     """
     use_defaults()
-    kept = {name: value for name, value in parameters.items() if name != "data_dir"}
-    identity = {**case, "images": images, "parameters": kept, "changes": list(map(list, changes))}
-    identity["code"] = code_version()
+    recorded_settings = {name: value for name, value in settings.items() if name != "data_dir"}
+    # The key is "parameters", as in rows that were recorded before settings had that name.
+    identity = {**case, "images": images, "parameters": recorded_settings}
+    identity |= {"changes": list(map(list, changes)), "code": code_version()}
 
     def train():
         name = f"{study}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
         print(f"{study}: {', '.join(f'{key} {value}' for key, value in case.items())}", flush=True)
         run_dir = PROJECT / "runs" / name
         if not (run_dir / runs.FINISHED).exists():
-            run_notebook({**parameters, "run_name": name}, changes)
-        return {**figures(run_dir), **(finish(run_dir) if finish else {})}
+            run_notebook({**settings, "run_name": name}, changes)
+        return {**training_figures(run_dir), **(finish(run_dir) if finish else {})}
 
     return record(study, identity, train)
 
 
-def record(study, identity, measured):
-    """Measures once: what has been recorded is returned, anything else is measured and recorded.
+def measure_held_out(study, case, given, held_out, name, changes=()):
+    """Trains with the notebook on some images and scores the reader on others, which it never sees.
 
     Args:
-        study: the name of the study; its rows are in `benchmarks/results/<study>.jsonl`.
-        identity: a dictionary that tells this row from others of the study.
-        measured: a function that returns the figures, a dictionary.
+        study, case, changes: as in `measure`.
+        given: a list of `utils.Sample`s for training and validation.
+        held_out: a list of `utils.Sample`s for the score.
+        name: the name of the images' folder.
 
     Returns:
-        The row, a dictionary: identity, figures, the machine and versions they come from, and the date.
+        The row, a dictionary; `test` is the score of the held-out images.
     """
-    for row in read(study):
-        if all(row.get(name) == value for name, value in identity.items()):
-            return row
-    row = {**identity, **measured(), **runs.environment(), "date": str(datetime.date.today())}
-    with (RESULTS / f"{study}.jsonl").open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return row
+
+    def score_held_out(run_dir):
+        readings = Reader.load(run_dir / "reader.keras").read([sample.path for sample in held_out])
+        labels = [sample.label for sample in held_out]
+        return {"test": metrics.score(labels, [reading.text for reading in readings])}
+
+    with tempfile.TemporaryDirectory() as folder:
+        link_images(Path(folder), [sample.path for sample in given], [sample.label for sample in given])
+        # The notebook's own test split is as small as possible: the held-out images are the test.
+        settings = {"data_dir": folder, "test_share": 0.01, "seed": SEED}
+        return measure(study, case, name_images(name, given), settings, changes, finish=score_held_out)
 
 
 def link_images(folder, paths, labels):
-    """Makes a folder of links to labelled images, with a `labels.csv`; nothing is copied or changed.
+    """Fills a folder with links to labelled images and a `labels.csv`. Nothing is copied.
 
     Args:
         folder: the `Path` of an empty folder.
         paths: a list of the images' paths.
-        labels: a list of as many strings.
+        labels: a list of their labels, strings.
 
     Returns:
         A list of the names of the links, in the order of the images.
@@ -94,70 +164,39 @@ def link_images(folder, paths, labels):
     return names
 
 
-def measure_on(study, case, samples, test, name, changes=()):
-    """Trains with the notebook on some images, and scores the reader on others, which it never sees.
+def training_figures(run_dir):
+    """Returns the figures of a finished training, on its training and validation images.
 
     Args:
-        study, case, changes: as in `measure`.
-        samples: a list of `utils.Sample`s for training and validation.
-        test: a list of the others.
-        name: what the images are called, a string.
+        run_dir: the `Path` of the run's folder.
 
     Returns:
-        The row, with the score of the others as `test`.
-    """
-
-    def score_test(run_dir):
-        readings = Reader.load(run_dir / "reader.keras").read([sample.path for sample in test])
-        return {"test": metrics.score([s.label for s in test], [reading.text for reading in readings])}
-
-    with tempfile.TemporaryDirectory() as folder:
-        link_images(Path(folder), [s.path for s in samples], [s.label for s in samples])
-        # The notebook's own test split is as small as can be: the images held back are the test.
-        parameters = {"data_dir": folder, "test_share": 0.01, "seed": SEED}
-        images = f"{name} {runs.fingerprint(samples)}"
-        return measure(study, case, images, parameters, changes, finish=score_test)
-
-
-def read(study):
-    """The recorded rows of a study: a list of dictionaries, the oldest first."""
-    file = RESULTS / f"{study}.jsonl"
-    return (
-        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    )
-
-
-def figures(run_dir):
-    """The figures of a training, on training and validation images alone: no test image is looked at.
-
-    Args:
-        run_dir: the `Path` of a finished run.
-
-    Returns:
-        A dictionary: images, epochs, the first epoch that read a validation
-        image right, epochs and seconds to each milestone (None if it was not
-        reached), and loss and exact match of the best epoch.
+        A dictionary: numbers of images and epochs, the take-off epoch, epochs
+        and seconds to each milestone (None if it was not reached), and loss and
+        exact match of the best epoch.
     """
     with (run_dir / "history.csv").open(encoding="utf-8", newline="") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     finished = json.loads((run_dir / runs.FINISHED).read_text(encoding="utf-8"))
     best = history[finished["run"]["best_epoch"] - 1]
-    seconds = 0
-    reached = {}
-    for row in history:
-        seconds += row["seconds"]
-        for milestone in (0, *MILESTONES):
-            if row["val_exact_match"] >= (milestone or 1e-9):
-                reached.setdefault(milestone, (int(row["epoch"]), round(seconds, 1)))
+    elapsed = list(itertools.accumulate(row["seconds"] for row in history))
+
+    def reached(milestone):
+        """Returns the first epoch that reaches a milestone and the seconds up to its end, or two Nones."""
+        for row, seconds in zip(history, elapsed, strict=True):
+            if row["val_exact_match"] >= milestone:
+                return int(row["epoch"]), round(seconds, 1)
+        return None, None
+
     return {
         "training images": finished["scores"]["training"]["images"],
         "validation images": finished["scores"]["validation"]["images"],
         "epochs": len(history),
         "best epoch": int(best["epoch"]),
-        "take-off epoch": reached.get(0, (None,))[0],
-        "epochs to": {f"{milestone:.0%}": reached.get(milestone, (None, 0))[0] for milestone in MILESTONES},
-        "seconds to": {f"{milestone:.0%}": reached.get(milestone, (0, None))[1] for milestone in MILESTONES},
+        "take-off epoch": reached(1e-9)[0],
+        "epochs to": {f"{milestone:.0%}": reached(milestone)[0] for milestone in MILESTONES},
+        "seconds to": {f"{milestone:.0%}": reached(milestone)[1] for milestone in MILESTONES},
         "validation loss": round(best["val_loss"], 4),
         "validation exact match": round(best["val_exact_match"], 4),
-        "seconds": round(seconds, 1),
+        "seconds": round(elapsed[-1], 1),
     }

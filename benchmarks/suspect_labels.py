@@ -2,41 +2,39 @@
 
     python -m benchmarks.suspect_labels DATA
 
-corrupts 2 % of a folder's labels on purpose, one character of each replaced by
-another, cross-validates the notebook on them, and tells how many of the labels
-on its list of suspects are wrong (precision) and how many of the wrong ones are
-on it (recall). The images are linked to, not copied; nothing of the folder is
-changed. The result is appended to benchmarks/results/suspect_labels.jsonl.
+corrupts one character in 2% of a folder's labels, cross-validates the notebook
+on them, and reports how many of the suspect labels are wrong (precision) and how
+many of the wrong labels are suspect (recall). The images are linked, not copied;
+the folder is not changed. The row is appended to
+benchmarks/results/suspect_labels.jsonl.
 """
 
 import argparse
-import json
 import random
 import sys
 import tempfile
 from pathlib import Path
 
 import utils
-from benchmarks.study import RESULTS, link_images, use_defaults
+from benchmarks.study import SEED, append_row, link_images, name_images, use_defaults
 from tools import crossval
-from training import parameters, runs
+from training import parameters
 from training.metrics import wilson_interval
 
 SHARE = 0.02
-SEED = 42
 
 
 def corrupt(samples, share, seed):
-    """Replaces one character of some labels by another of the alphabet.
+    """Replaces one character in some labels by another character of the alphabet.
 
     Args:
         samples: a list of `utils.Sample`s.
-        share: the share of the labels to corrupt.
+        share: the share of the labels to corrupt, from 0 to 1.
         seed: an integer; the same seed corrupts the same labels.
 
     Returns:
-        A dictionary from the paths of the samples to their labels, and the set
-        of the paths whose label is now wrong.
+        A tuple of a dictionary from all paths to their labels, and the set of
+        the paths whose label is now wrong.
     """
     generator = random.Random(seed)
     alphabet = sorted(set("".join(sample.label for sample in samples)))
@@ -44,16 +42,16 @@ def corrupt(samples, share, seed):
     labels = {sample.path: sample.label for sample in samples}
     for path in sorted(wrong):
         label = labels[path]
-        place = generator.randrange(len(label))
-        other = generator.choice([character for character in alphabet if character != label[place]])
-        labels[path] = label[:place] + other + label[place + 1 :]
+        position = generator.randrange(len(label))
+        other = generator.choice([character for character in alphabet if character != label[position]])
+        labels[path] = label[:position] + other + label[position + 1 :]
     return labels, wrong
 
 
 def main(arguments=None):
     """Runs the benchmark and returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="suspect_labels", description="Measures how well wrong labels are found."
+        prog="python -m benchmarks.suspect_labels", description="Measures how well wrong labels are found."
     )
     parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
     options = parser.parse_args(arguments)
@@ -66,12 +64,11 @@ def main(arguments=None):
         folder.mkdir()
         names = link_images(folder, list(labels), list(labels.values()))
         validated = crossval.cross_validate(folder, seed=SEED)
-    wrong_files = {name for name, path in zip(names, labels, strict=True) if path in wrong}
+    wrong_names = {name for name, path in zip(names, labels, strict=True) if path in wrong}
     suspects = crossval.suspect_labels(validated.readings)
-    ranked = [(row["log_odds"], row["file"] in wrong_files) for row in suspects]
-    found = sum(is_wrong for _, is_wrong in ranked)
-    row = {
-        "images": f"{data_dir.name} {runs.fingerprint(samples)}",
+    found = sum(row["file"] in wrong_names for row in suspects)
+    figures = {
+        "images": name_images(data_dir.name, samples),
         "labels": len(samples),
         "wrong": len(wrong),
         "suspects": len(suspects),
@@ -80,17 +77,14 @@ def main(arguments=None):
         "recall": found / len(wrong),
         "recall interval": wilson_interval(found, len(wrong)),
         "suspicion": crossval.SUSPICION,
-        "ranked by log odds": ranked,
+        "ranked by log odds": [(row["log_odds"], row["file"] in wrong_names) for row in suspects],
         "right": validated.summary["right"],
         "seconds": validated.summary["seconds"],
-        **runs.environment(),
     }
-    with (RESULTS / "suspect_labels.jsonl").open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+    append_row("suspect_labels", figures)
     print(
-        f"{row['wrong']} of {row['labels']} labels corrupted; "
-        f"{row['suspects']} suspects, {found} of these wrong: "
-        f"precision {row['precision']:.1%}, recall {row['recall']:.1%}"
+        f"{len(wrong)} of {len(samples)} labels corrupted; {len(suspects)} suspects, {found} of them wrong: "
+        f"precision {figures['precision']:.1%}, recall {figures['recall']:.1%}"
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""Reads short text in images with a trained reader; needs neither Keras nor TensorFlow."""
+"""Reads short text in images with a trained reader. Needs neither Keras nor TensorFlow."""
 
 from snippet_ocr.reader import Reader, Reading
 

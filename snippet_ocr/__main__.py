@@ -1,4 +1,4 @@
-"""`python -m snippet_ocr`: the command `snippet-ocr` from a clone, without installing."""
+"""`python -m snippet_ocr` runs the command `snippet-ocr` from a clone, without installation."""
 
 import sys
 

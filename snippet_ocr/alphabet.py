@@ -1,30 +1,27 @@
-"""Characters and their class numbers, with the blank that CTC needs.
-
-Nothing else in the project knows a class number.
-"""
+"""Characters and their class numbers. No other module depends on how the classes are numbered."""
 
 from collections import Counter
 
 import numpy as np
 
 BLANK = 0
-"""The class of CTC's blank, which is also the padding of labels."""
+"""The class of the CTC blank. Labels are padded with it, too."""
 
 
 class Alphabet:
-    """The characters a reader knows, each with a class number.
+    """The characters that a reader knows, each with a class number.
 
-    Class 0 is the blank of CTC and the padding of labels, as in Keras's own
-    CTC operations (`mask_index=0`). The characters are the classes 1 to
-    `len(alphabet)`, in the order in which they are given.
+    Class 0 is the CTC blank and the padding of labels, as in Keras's CTC
+    operations (`mask_index=0`). The characters are the classes 1 to
+    `len(alphabet)`, in the given order.
 
     Args:
-        characters: the characters, each one code point and each only once,
-            as a string or a sequence of strings.
+        characters: a string, or a sequence of strings of one code point each.
+            Each character occurs once.
 
     Raises:
-        ValueError: if there are no characters, if one occurs twice, or if
-            one is not a single code point.
+        ValueError: if there are no characters, if a character occurs more than
+            once, or if one is not a single code point.
 
     Example:
 
@@ -40,41 +37,28 @@ class Alphabet:
     def __init__(self, characters):
         characters = list(characters)
         if not characters:
-            raise ValueError("An alphabet needs at least one character. Received none.")
-        wrong = [character for character in characters if len(character) != 1]
-        if wrong:
-            raise ValueError(f"Expected single characters. Received: {wrong}")
-        twice = sorted(character for character, count in Counter(characters).items() if count > 1)
-        if twice:
-            raise ValueError(f"Expected every character once. Received twice: {''.join(twice)!r}")
+            raise ValueError("Expected at least one character in the alphabet. Received none.")
+        longer = [character for character in characters if len(character) != 1]
+        if longer:
+            raise ValueError(f"Expected single characters in the alphabet. Received: {longer}")
+        repeated = [character for character, count in Counter(characters).items() if count > 1]
+        if repeated:
+            raise ValueError(f"Expected each character once in the alphabet. Repeated: {''.join(repeated)!r}")
         self.characters = "".join(characters)
         self._classes = {character: number for number, character in enumerate(characters, start=1)}
 
     @classmethod
     def from_labels(cls, labels):
-        """Makes the alphabet of some labels: their characters, sorted by code point.
-
-        Args:
-            labels: an iterable of strings.
-
-        Returns:
-            An `Alphabet`. The same labels give the same alphabet in any order.
-        """
+        """Creates an `Alphabet` of all characters in an iterable of strings, sorted by code point."""
         return cls(sorted(set().union(*labels)))
 
     @property
     def number_of_classes(self):
-        """The characters and the blank."""
+        """The number of characters plus one for the blank."""
         return len(self.characters) + 1
 
     def encode(self, text):
-        """Turns a text into its class numbers.
-
-        Args:
-            text: a string.
-
-        Returns:
-            A list of integers from 1 to `len(alphabet)`, one a character.
+        """Converts a string to a list of class numbers, from 1 to `len(alphabet)`.
 
         Raises:
             ValueError: if a character of the text is not in the alphabet.
@@ -88,17 +72,14 @@ class Alphabet:
         return [self._classes[character] for character in text]
 
     def encode_batch(self, texts, length):
-        """Turns texts into one array, padded with the blank.
-
-        Args:
-            texts: a list of strings, none longer than `length`.
-            length: the columns of the array.
+        """Converts a list of strings to one array, padded with the blank.
 
         Returns:
             An int32 array of shape `(len(texts), length)`.
 
         Raises:
-            ValueError: if a text is longer than `length` or cannot be encoded.
+            ValueError: if a text is longer than `length`, or has a character
+                that is not in the alphabet.
         """
         batch = np.full((len(texts), length), BLANK, dtype="int32")
         for row, text in zip(batch, texts, strict=True):
@@ -108,14 +89,7 @@ class Alphabet:
         return batch
 
     def decode(self, classes):
-        """Turns class numbers into their text, leaving out blank and padding.
-
-        Args:
-            classes: a sequence of integers from 0 to `len(alphabet)`.
-
-        Returns:
-            A string.
-        """
+        """Converts class numbers, from 0 to `len(alphabet)`, to a string. Blanks and padding are dropped."""
         return "".join(self.characters[number - 1] for number in classes if number != BLANK)
 
     def __len__(self):

@@ -1,8 +1,7 @@
-"""The command line of `reader.py`."""
+"""The command `snippet-ocr`: reads images and describes readers."""
 
 import argparse
 import json
-import math
 import os
 import re
 import sys
@@ -11,10 +10,11 @@ from pathlib import Path
 from snippet_ocr import images, output
 from snippet_ocr.constraints import combine
 from snippet_ocr.reader import Reader
+from snippet_ocr.terminal import progress
 
 
 def parse_lengths(text):
-    """Parses a number of characters, `5`, or a range, `3-8`, from a command line: a tuple of two integers."""
+    """Parses a number such as `5`, or a range such as `3-8`: a tuple of minimum and maximum."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if not match:
         raise argparse.ArgumentTypeError(f"expected a number or a range such as 3-8, received {text!r}")
@@ -22,157 +22,150 @@ def parse_lengths(text):
 
 
 def parse_count(text):
-    """Parses a number of 1 or more from a command line."""
+    """Parses an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, received {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
     return int(text)
 
 
 def parse_confidence(text):
-    """Parses a confidence from 0 to 1, or `auto`, from a command line."""
-    if text == "auto":
-        return text
+    """Parses a number from 0 to 1, or `auto`."""
     try:
-        confidence = float(text)
+        if text == "auto" or 0 <= float(text) <= 1:
+            return text if text == "auto" else float(text)
     except ValueError:
-        confidence = math.nan
-    if not 0 <= confidence <= 1:
-        raise argparse.ArgumentTypeError(f"expected auto or a number from 0 to 1, received {text!r}")
-    return confidence
+        pass
+    raise argparse.ArgumentTypeError(f"expected auto or a number from 0 to 1, received {text!r}")
 
 
-def min_confidence(wanted, reader):
-    """The confidence below which a reading needs review: a float from 0 to 1, or None.
-
-    Args:
-        wanted: what `parse_confidence` returns, or None.
-        reader: the `Reader`.
-
-    Raises:
-        ValueError: if the reader's own threshold is wanted, and it has none.
-    """
-    if wanted == "auto" and reader.threshold is None:
+def min_confidence(requested, reader):
+    """Returns the confidence below which readings need review; `auto` is the threshold of the reader."""
+    if requested != "auto":
+        return requested
+    if reader.threshold is None:
         raise ValueError(
-            "Expected a reader with a threshold for --min-confidence auto. This one has none: it was never "
-            "calibrated, or its readings could not support a promise. A number from 0 to 1 instead marks "
-            "what is below it; “What to trust” in the README says how to get a threshold."
+            "Expected a reader with a threshold for --min-confidence auto. This one has none. "
+            "Set one as described in docs/trust.md, or use a number from 0 to 1 instead of auto."
         )
-    return reader.threshold if wanted == "auto" else wanted
+    return reader.threshold
 
 
 def parse(arguments):
     """Parses the command line."""
-    parser = argparse.ArgumentParser(prog="snippet-ocr", description="Reads the text in images.")
+    parser = argparse.ArgumentParser("snippet-ocr", description="Reads short text in images.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    read = commands.add_parser("read", help="read images", description="Reads the text in images.")
-    read.add_argument("model", metavar="MODEL", help="a saved reader: reader.onnx or reader.keras")
-    read.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="images, or folders of images")
-    form = read.add_mutually_exclusive_group()
-    form.add_argument(
-        "--csv",
-        dest="write",
-        action="store_const",
-        const=output.write_csv,
-        help="print CSV with a header (default: tab-separated lines)",
+    model = {"metavar": "MODEL", "help": "A saved reader: reader.onnx or reader.keras."}
+    text = "Prints what a reader reads and how it was trained, as JSON."
+    info = commands.add_parser("info", help="describe a reader", description=text)
+    info.add_argument("model", **model)
+    info.set_defaults(out=None)
+    text = "Reads images. Prints a line for each: file, text and confidence, separated by tabs."
+    read = commands.add_parser("read", help="read images", description=text)
+    add = read.add_argument
+    add("model", **model)
+    add("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="Images, or folders to search for images.")
+    write = read.add_mutually_exclusive_group()
+    constant = {"dest": "write", "action": "store_const", "default": output.write_lines}
+    text = "Print CSV with a header (default: lines separated by tabs)."
+    write.add_argument("--csv", const=output.write_csv, **constant, help=text)
+    text = "Print a JSON array with an object per image (default: lines separated by tabs)."
+    write.add_argument("--json", const=output.write_json, **constant, help=text)
+    text = "Write CSV to a new file, row by row (default: print to standard output)."
+    write.add_argument("--out", type=Path, metavar="FILE.csv", help=text)
+    text = "Continue the file of --out: read only the missing images (default: the file must not exist)."
+    add("--resume", action="store_true", help=text)
+    text = "Print the N most probable texts of each image (default: %(default)s)."
+    add("--top", type=parse_count, default=1, metavar="N", help=text)
+    text = "Print the confidence of each character, too (default: only that of the text)."
+    add("--characters", action="store_true", help=text)
+    text = (
+        f"Mark readings below this confidence with '{output.NEEDS_REVIEW}'; auto means the reader's own "
+        "threshold (default: mark none)."
     )
-    form.add_argument(
-        "--json",
-        dest="write",
-        action="store_const",
-        const=output.write_json,
-        help="print a JSON array of objects",
+    add("--min-confidence", type=parse_confidence, metavar="auto|NUMBER", help=text)
+    text = "Allow only texts of this number of characters, such as 5 or 4-6 (default: any number)."
+    add("--length", type=parse_lengths, metavar="NUMBER|RANGE", help=text)
+    text = (
+        "Allow only texts of this form: A matches any letter, 9 any digit, ? any character, [a-f] one of "
+        r"these, \A the letter A, and other characters themselves (default: any form)."
     )
-    form.add_argument("--out", type=Path, metavar="FILE", help="write CSV to a new file, row by row")
-    read.add_argument(
-        "--resume", action="store_true", help="continue the file of --out: read only the missing images"
-    )
-    read.add_argument(
-        "--top", type=parse_count, default=1, help="number of candidate texts per image (default: 1)"
-    )
-    read.add_argument("--characters", action="store_true", help="print the confidence of each character")
-    read.add_argument(
-        "--min-confidence",
-        type=parse_confidence,
-        metavar="auto|NUMBER",
-        help="mark readings with a lower confidence as `needs review`; auto: the reader's own threshold",
-    )
-    read.add_argument(
-        "--length", type=parse_lengths, help="only texts with this number of characters: 5 or 4-6"
-    )
-    read.add_argument(
-        "--pattern",
-        help=r"only texts that match: A any letter, 9 any digit, ? any character, [a-f] one of these, \A an A",
-    )
-    read.add_argument("--words", metavar="FILE", help="only words from this text file, one per line")
-    info = commands.add_parser(
-        "info",
-        help="describe a reader",
-        description="Prints what a reader reads and how it was trained, as JSON.",
-    )
-    info.add_argument("model", metavar="MODEL", help="a saved reader: reader.onnx or reader.keras")
+    add("--pattern", help=text)
+    text = "Allow only the words in this UTF-8 text file, one per line (default: any text)."
+    add("--words", metavar="FILE", help=text)
     options = parser.parse_args(arguments)
     if options.command == "read" and options.resume and not options.out:
-        parser.error("--resume needs --out FILE")
+        read.error("--resume needs --out FILE.csv")
     return options
 
 
 def main(arguments=None):
-    """Runs the command line.
+    """Runs the command.
 
     Returns:
-        The exit code: 0 if every image was read, 1 if one was not or the output
-        could not be written, 2 if there was no reader, nothing to read, or an
-        option that makes no sense.
+        The exit code: 0 if all images were read; 1 if some were not, or if the
+        output could not be written; 2 for a wrong option, no reader or no images.
     """
     options = parse(arguments)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        stream.reconfigure(errors="backslashreplace")  # file names may be invalid UTF-8
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # .keras readers import TensorFlow
     try:
         reader = Reader.load(options.model)
         if options.command == "info":
-            print(json.dumps(reader.metadata(), indent=2, ensure_ascii=False))
-            return 0
+            description = json.dumps(reader.metadata(), indent=2, ensure_ascii=False)
+            return _write(lambda: print(description))
+        limits = options.length, options.pattern, options.words
+        constraint = combine(reader.alphabet, reader.time_steps, *limits)
+        threshold = min_confidence(options.min_confidence, reader)
+        layout = output.Layout(options.top, options.characters, threshold)
         files = images.find_files(options.images)
-        layout = output.Layout(
-            options.top, options.characters, min_confidence(options.min_confidence, reader)
-        )
-        header, files = output.remaining_files(files, options.out, options.resume, layout)
-        constraint = combine(
-            reader.alphabet, reader.time_steps, options.length, options.pattern, options.words
-        )
+        files, header = output.remaining_files(files, options.out, options.resume, layout)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        _report(error)
         return 2
     failed = []
+    results = reader.read_each(files, constraint, options.top, options.characters)
+    readings = _successful(progress(results, len(files), "images read", _report), failed)
 
-    def good_readings():
-        for path, reading in output.with_progress(
-            reader.read_each(files, constraint, options.top, options.characters), len(files)
-        ):
-            if isinstance(reading, ValueError):
-                failed.append(path)
-                print(f"{path} {reading}", file=sys.stderr)
-            else:
-                yield path, reading
-
-    try:
+    def write():
         if options.out:
-            # Line by line, so that a kill loses no row that was written.
+            # Line by line, so that an interruption loses no complete row.
             with options.out.open("a", buffering=1, encoding="utf-8", newline="") as out:
-                output.write_csv(good_readings(), layout, out, header)
+                output.write_csv(readings, layout, out, header)
         else:
-            (options.write or output.write_lines)(good_readings(), layout, sys.stdout)
-            sys.stdout.flush()
-    except OSError as error:
-        # Whoever read our output has seen enough, as in `… | head`, or the disk is full.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python must not flush again
-        if isinstance(error, BrokenPipeError):
-            return 1
-        goes_on = " --resume goes on with what is written." if options.out else ""
-        failed.append(options.out)
-        print(f"{options.out or 'the output'} cannot be written: {error.strerror}.{goes_on}", file=sys.stderr)
-    else:
-        if failed:
-            print(f"{len(failed)} of {len(files)} images could not be read", file=sys.stderr)
+            options.write(readings, layout, sys.stdout)
+
+    if _write(write, options.out):
+        return 1
+    if failed:
+        _report(f"{len(failed)} of {len(files)} images could not be read")
     return 1 if failed else 0
+
+
+def _successful(results, failed):
+    """Yields the readings. Prints the errors, and appends their files to `failed`."""
+    for path, result in results:
+        if isinstance(result, ValueError):
+            failed.append(path)
+            _report(f"{path} {result}")
+        else:
+            yield path, result
+
+
+def _write(write, file=None):
+    """Calls a function that writes to a file, or to standard output. Returns the exit code."""
+    try:
+        write()
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again when it exits
+        if not isinstance(error, BrokenPipeError):  # `… | head` closes the pipe on purpose
+            advice = " Use --resume to continue." if file else ""
+            _report(f"{file or 'standard output'} cannot be written: {error.strerror}.{advice}")
+        return 1
+    return 0
+
+
+def _report(line):
+    """Prints to standard error, so that standard output contains only readings."""
+    print(line, file=sys.stderr, flush=True)

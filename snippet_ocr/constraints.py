@@ -1,4 +1,4 @@
-"""Which texts a reading may be: of some lengths, of a pattern, of a list of words."""
+"""Which texts a reader may return: texts of some length, of a pattern, or of a word list."""
 
 import functools
 import operator
@@ -13,272 +13,236 @@ from snippet_ocr.alphabet import BLANK
 from snippet_ocr.decoding import log_softmax, search
 
 NO_STATE = -1
-"""The state after a character that is not allowed."""
+"""The target of a transition that is not allowed."""
 
-KINDS = {"A": str.isalpha, "9": str.isdecimal, "?": lambda character: True}
-"""The signs of a pattern that stand for kinds of characters."""
+WILDCARDS = {"A": str.isalpha, "9": str.isdecimal, "?": lambda character: True}
 
-POSITIONS = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]|.", re.DOTALL)
-"""One position of a pattern: an escaped character, a set, or a sign."""
+POSITION = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]|.", re.DOTALL)
+"""One position of a pattern: an escaped character, a set, or a single character."""
 
 
 class Trie(NamedTuple):
-    """The beginnings of the texts of a list, each with the one before it; number 0 is the empty text.
+    """A prefix tree of a word list. Node 0 is the root, the empty prefix.
 
     Attributes:
-        parents: for each beginning the number of the one without its last
-            character; 0 for the empty text.
-        characters: the class numbers of the last characters; 0 for the empty text.
-        ends: the numbers of those that are whole texts.
+        parents: integers of shape `(nodes,)`; 0 for the root.
+        characters: integers of shape `(nodes,)`: the class of the last
+            character of each prefix; `BLANK` for the root.
+        ends: integers of shape `(words,)`: the nodes that are complete words.
     """
 
     parents: np.ndarray
     characters: np.ndarray
     ends: np.ndarray
 
-    def text(self, number):
-        """The beginning of that number, as a tuple of class numbers."""
+    def text(self, node):
+        """Returns the prefix of a node as a tuple of class numbers."""
         classes = []
-        while number:
-            classes.append(int(self.characters[number]))
-            number = self.parents[number]
+        while node:
+            classes.append(int(self.characters[node]))
+            node = self.parents[node]
         return tuple(reversed(classes))
 
 
 class Constraint:
-    """The texts that a reading may be, as an automaton that takes one character after the other.
+    """A set of allowed texts, as a finite automaton over class numbers. State 0 is the initial state.
 
-    State 0 is the beginning. Characters are class numbers, as the alphabet gives them.
+    Usually made by `length`, `pattern` or `words`, and combined with `&`.
 
     Args:
-        following: integers of shape `(states, classes)`: the state that a
-            character leads to, `NO_STATE` if it is not allowed there.
-        accepts: booleans of shape `(states,)`: whether the text may end there.
+        transitions: integers of shape `(states, classes)`: the next state after
+            each character, or `NO_STATE` if the character is not allowed.
+        accepting: booleans of shape `(states,)`: whether the text may end there.
 
     Attributes:
-        min_characters: the fewest characters from each state to an end;
-            infinity where there is none.
-        tree: the `Trie` of the texts, if each state is reached by one text
-            alone, as it is with words; None otherwise.
+        min_characters: floats of shape `(states,)`: the number of characters on
+            the shortest way to an accepting state; infinity if there is none.
+        trie: the `Trie` of the texts if every state is reached by exactly one
+            text, as with `words`; None otherwise.
 
     Example:
 
     >>> alphabet = Alphabet("0123456789-abc")
-    >>> Constraint.pattern(alphabet, "99-A").allows(alphabet.encode("1a"))
-    False
+    >>> codes = Constraint.pattern(alphabet, "99-A") & Constraint.words(alphabet, ["12-a", "1-b"])
+    >>> codes.allows(alphabet.encode("12-a")), codes.allows(alphabet.encode("1-b"))
+    (True, False)
     """
 
-    def __init__(self, following, accepts):
-        self.following = np.array(following, dtype="int32")
-        self.following[:, BLANK] = NO_STATE
-        self.accepts = np.array(accepts, dtype=bool)
-        least = np.where(self.accepts, 0.0, np.inf)
-        for _ in range(len(least)):
-            after = np.where(self.following == NO_STATE, np.inf, least[self.following])
-            shorter = np.minimum(least, 1 + after.min(axis=1))
-            if np.array_equal(shorter, least):
-                break
-            least = shorter
-        self.min_characters = least
+    def __init__(self, transitions, accepting):
+        self.transitions = np.array(transitions, dtype="int32")
+        self.transitions[:, BLANK] = NO_STATE
+        self.accepting = np.array(accepting, dtype=bool)
+        self.min_characters, previous = np.where(self.accepting, 0.0, np.inf), None
+        while not np.array_equal(self.min_characters, previous):
+            previous = self.min_characters
+            after = np.where(self.transitions == NO_STATE, np.inf, previous[self.transitions])
+            self.min_characters = np.minimum(previous, 1 + after.min(axis=1))
         self.trie = self._trie()
 
     def _trie(self):
-        states, characters = np.nonzero(self.following != NO_STATE)
-        targets = self.following[states, characters]
+        """Returns the texts as a `Trie`, or None if a state is reached by several texts."""
+        states, characters = np.nonzero(self.transitions != NO_STATE)
+        targets = self.transitions[states, characters]
         if len(set(targets.tolist())) < len(targets) or 0 in targets:
             return None
-        parents, last = np.zeros((2, len(self.accepts)), dtype=int)
+        parents, last = np.zeros((2, len(self.accepting)), dtype=int)
         parents[targets], last[targets] = states, characters
-        return Trie(parents, last, np.flatnonzero(self.accepts))
+        return Trie(parents, last, np.flatnonzero(self.accepting))
 
     @classmethod
-    def length(cls, alphabet, least=0, most=None):
-        """Allows the texts of some lengths.
+    def length(cls, alphabet, min_length=0, max_length=None):
+        """Allows texts with a number of characters.
 
         Args:
-            alphabet: the `Alphabet` of the texts.
-            least: the fewest characters, an integer of 0 or more.
-            most: the most characters; None for no limit.
+            alphabet: the `Alphabet` of the reader.
+            min_length: the minimum number of characters, at least 0.
+            max_length: the maximum number of characters; None for no maximum.
 
         Returns:
             A `Constraint`.
 
         Raises:
-            ValueError: if `most` is less than `least`.
+            ValueError: if `min_length` is negative or exceeds `max_length`.
         """
-        if least < 0 or (most is not None and most < least):
+        if min_length < 0 or (max_length is not None and max_length < min_length):
             raise ValueError(
-                f"Expected a length of 0 or more, the shorter first. Received: {least} to {most}"
+                f"Expected 0 <= minimum <= maximum length. Received: {min_length} to {max_length}"
             )
-        last = least if most is None else most
-        following = np.repeat(np.arange(1, last + 2)[:, None], alphabet.number_of_classes, axis=1)
-        following[last] = last if most is None else NO_STATE
-        return cls(following, np.arange(last + 1) >= least)
+        last = min_length if max_length is None else max_length
+        transitions = np.repeat(np.arange(1, last + 2)[:, None], alphabet.number_of_classes, axis=1)
+        transitions[last] = last if max_length is None else NO_STATE
+        return cls(transitions, np.arange(last + 1) >= min_length)
 
     @classmethod
     def pattern(cls, alphabet, pattern):
-        """Allows the texts of a pattern, which says for each position what may stand there.
+        r"""Allows texts that match a pattern, which describes one position after another.
 
-        `A` stands for any letter, `9` for any digit, `?` for any character,
-        `[xyz]` for one of these, `[0-9a-f]` for ranges of them; any other
-        character for itself, and after `\\` those too.
+        `A` matches any letter, `9` any digit, `?` any character, `[xyz]` one of
+        these characters, `[0-9a-f]` one from these ranges. Any other character
+        matches itself. A backslash before a character removes its special
+        meaning: `\A` matches an A.
 
         Args:
-            alphabet: the `Alphabet` of the texts.
+            alphabet: the `Alphabet` of the reader.
             pattern: a string such as `"AA-999"`.
 
         Returns:
             A `Constraint`.
 
         Raises:
-            ValueError: if the pattern is not complete, or if no character of
-                the alphabet may stand at one of its positions.
+            ValueError: if the pattern is incomplete, or if no character of the
+                alphabet matches one of its positions.
         """
-        positions = _parse(pattern)
-        following = np.full((len(positions) + 1, alphabet.number_of_classes), NO_STATE)
-        for place, (written, fits) in enumerate(positions):
-            allowed = [character for character in alphabet.characters if fits(character)]
+        parts = POSITION.findall(pattern)
+        transitions = np.full((len(parts) + 1, alphabet.number_of_classes), NO_STATE)
+        for position, part in enumerate(parts):
+            allowed = list(filter(_matcher(part, pattern), alphabet.characters))
             if not allowed:
                 raise ValueError(
-                    f"Expected a pattern of characters that the reader knows: {alphabet.characters!r}. "
-                    f"None of them can be {written!r} in {pattern!r}."
+                    f"Expected a pattern of the reader's characters {alphabet.characters!r}. "
+                    f"None of them matches {part!r} in {pattern!r}."
                 )
-            following[place, alphabet.encode(allowed)] = place + 1
-        return cls(following, np.arange(len(following)) == len(positions))
+            transitions[position, alphabet.encode(allowed)] = position + 1
+        return cls(transitions, np.arange(len(parts) + 1) == len(parts))
 
     @classmethod
     def words(cls, alphabet, words):
-        """Allows the texts of a list.
+        """Allows the words of a list.
 
         Args:
-            alphabet: the `Alphabet` of the texts.
-            words: an iterable of strings. Those with characters that the
-                reader does not know are passed over.
+            alphabet: the `Alphabet` of the reader.
+            words: an iterable of strings. Empty words and words with characters
+                outside the alphabet are skipped.
 
         Returns:
             A `Constraint`.
 
         Raises:
-            ValueError: if no word is left.
+            ValueError: if no word remains.
         """
-        known = set(alphabet.characters)
-        trie, ends = [{}], set()
-        for word in words:
-            if not word or set(word) - known:
-                continue
-            state = 0
-            for character in alphabet.encode(word):
-                if character not in trie[state]:
-                    trie[state][character] = len(trie)
-                    trie.append({})
-                state = trie[state][character]
-            ends.add(state)
-        if not ends:
-            raise ValueError(
-                f"Expected words of characters that the reader knows: {alphabet.characters!r}. Found none."
-            )
-        following = np.full((len(trie), alphabet.number_of_classes), NO_STATE)
-        for state, branches in enumerate(trie):
-            following[state, list(branches)] = list(branches.values())
-        return cls(following, [state in ends for state in range(len(trie))])
+        usable = dict.fromkeys(word for word in words if word and set(word).issubset(alphabet.characters))
+        if not usable:
+            raise ValueError(f"Expected words of the characters {alphabet.characters!r}. Found none.")
+        prefixes = dict.fromkeys(word[:end] for word in usable for end in range(len(word) + 1))
+        nodes = {prefix: node for node, prefix in enumerate(prefixes)}
+        transitions = np.full((len(nodes), alphabet.number_of_classes), NO_STATE)
+        for prefix in list(nodes)[1:]:  # the first is empty
+            transitions[nodes[prefix[:-1]], alphabet.encode(prefix[-1])] = nodes[prefix]
+        return cls(transitions, [prefix in usable for prefix in nodes])
 
     def __and__(self, other):
-        """Allows what both constraints allow."""
-        states, pairs, following = {(0, 0): 0}, [(0, 0)], []
-        for mine, its in pairs:  # it grows while we go through it
-            row = []
-            for target in zip(self.following[mine].tolist(), other.following[its].tolist(), strict=True):
-                if NO_STATE in target:
-                    row.append(NO_STATE)
-                    continue
-                if target not in states:
-                    states[target] = len(pairs)
-                    pairs.append(target)
-                row.append(states[target])
-            following.append(row)
-        return Constraint(following, [self.accepts[mine] and other.accepts[its] for mine, its in pairs])
+        """Allows the texts that both constraints allow (product of the two automata)."""
+        queue, states, transitions = [(0, 0)], {(0, 0): 0}, []
+        for mine, theirs in queue:  # grows in the loop
+            rows = self.transitions[mine].tolist(), other.transitions[theirs].tolist()
+            targets = list(zip(*rows, strict=True))
+            for target in targets:
+                if NO_STATE not in target and target not in states:
+                    states[target] = len(queue)
+                    queue.append(target)
+            transitions.append([states.get(target, NO_STATE) for target in targets])
+        return Constraint(transitions, [self.accepting[a] and other.accepting[b] for a, b in queue])
 
     def allows(self, classes):
-        """Whether a text, given as class numbers, is allowed."""
+        """Returns whether a text, given as class numbers, is allowed."""
         state = 0
         for character in classes:
-            state = self.following[state, character]
+            state = self.transitions[state, character]
             if state == NO_STATE:
                 return False
-        return bool(self.accepts[state])
+        return bool(self.accepting[state])
 
 
 def combine(alphabet, time_steps, length=None, pattern=None, words=None):
-    """Makes one constraint of all that is known of the texts.
+    """Combines the constraints of a command line into one.
 
     Args:
-        alphabet: the `Alphabet` of the reader.
-        time_steps: the steps in which the reader reads an image.
-        length: a tuple of the fewest and the most characters, or None.
-        pattern: a string as `Constraint.pattern` takes it, or None.
-        words: the path of a text file of words, or None.
+        alphabet, time_steps: those of the reader.
+        length: a tuple of the minimum and the maximum number of characters, or None.
+        pattern: a string as in `Constraint.pattern`, or None.
+        words: the path of a UTF-8 text file with one word per line, or None.
 
     Returns:
-        A `Constraint`, or None if nothing is known.
+        A `Constraint`; None if there is nothing to combine.
 
     Raises:
-        ValueError: if no text that the reader can read fulfils it, or the file
-            of words cannot be read.
+        ValueError: if an argument is invalid, or if no text that fits the time
+            steps meets all constraints.
     """
     parts = []
     if length is not None:
-        # No reader reads more characters than it has steps.
-        parts.append(Constraint.length(alphabet, *(min(one, time_steps + 1) for one in length)))
+        # A text has at most as many characters as there are time steps.
+        parts.append(Constraint.length(alphabet, *(min(limit, time_steps + 1) for limit in length)))
     if pattern is not None:
         parts.append(Constraint.pattern(alphabet, unicodedata.normalize("NFC", pattern)))
     if words is not None:
-        parts.append(Constraint.words(alphabet, read_words(words)))
+        parts.append(Constraint.words(alphabet, _read_words(words)))
     if not parts:
         return None
     combined = functools.reduce(operator.and_, parts)
-    nothing_known = np.zeros((time_steps, alphabet.number_of_classes))
-    if not search(log_softmax(nothing_known), combined):
+    uniform = log_softmax(np.zeros((time_steps, alphabet.number_of_classes)))
+    if not search(uniform, combined):
         raise ValueError(
-            "Expected length, pattern and words that some text fulfils together, "
-            f"and that fits the {time_steps} time steps of the reader. None does."
+            "Expected at least one text to meet the given length, pattern and words and to fit the "
+            f"{time_steps} time steps of the reader. None does: relax one of them."
         )
     return combined
 
 
-def read_words(path):
-    """Reads a list of words, one a line.
-
-    Args:
-        path: a text file in UTF-8.
-
-    Returns:
-        A list of strings, composed (NFC) as labels are.
-
-    Raises:
-        ValueError: if the file cannot be read.
-    """
+def _read_words(path):
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"Expected a text file of words (UTF-8), one a line, at {path}: {error}") from error
+        raise ValueError(f"Expected a UTF-8 text file with one word per line at {path}: {error}") from error
     return [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
 
 
-def _parse(pattern):
-    """Splits a pattern into its positions: pairs of what is written and a function of a character."""
-    positions = []
-    for written in POSITIONS.findall(pattern):
-        if written in ("[", "\\"):
-            raise ValueError(
-                rf"Expected characters and a ] after [, and a character after \. Received: {pattern!r}"
-            )
-        if written in KINDS:
-            positions.append((written, KINDS[written]))
-        elif written[0] == "[":
-            try:
-                positions.append((written, re.compile(written).fullmatch))
-            except re.error as error:
-                raise ValueError(f"Expected a set of characters such as [a-f]. {written}: {error}") from error
-        else:
-            positions.append((written, written[-1].__eq__))
-    return positions
+def _matcher(part, pattern):
+    """Returns a function of a character: whether it matches one position of a pattern."""
+    if part in WILDCARDS:
+        return WILDCARDS[part]
+    expression = part if part[0] == "[" or part == "\\" else re.escape(part[-1])
+    try:
+        return re.compile(expression).fullmatch
+    except re.error as error:
+        raise ValueError(f"Expected a pattern such as AA-[0-5]. In {pattern!r}, {part}: {error}") from error

@@ -10,8 +10,9 @@ import os
 def atomic_write(path):
     """Writes to a temporary file in the same folder and renames it when it is complete.
 
-    A kill, a full disk or an interrupt leave the old file, or none. (After a
-    power failure there may be less: nothing is flushed to the disk.)
+    After a kill, a full disk or an interrupt, the file at `path` is the old
+    one, or does not exist. Nothing is flushed to the disk, so this does not
+    protect against a power failure.
 
     Args:
         path: the `Path` of the file.
@@ -20,13 +21,13 @@ def atomic_write(path):
         The `Path` to write to, with the same suffix.
 
     Raises:
-        OSError: if it cannot be written; it names the file.
+        OSError: if the file cannot be written; the error names it.
     """
     unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
     try:
         yield unfinished
         os.replace(unfinished, path)
-    except OSError as error:  # a full disk names neither the file nor the folder
+    except OSError as error:  # the error of a full disk names no file
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -39,17 +40,9 @@ def write_json(path, content):
 
 
 def write_csv(path, rows, columns=None):
-    """Writes a table as a CSV file atomically.
-
-    Args:
-        path: the `Path` of the file.
-        rows: a list of dictionaries with the same keys.
-        columns: those keys, a list; required if `rows` may be empty.
-    """
-    with (
-        atomic_write(path) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
+    """Writes a list of dictionaries as a CSV file atomically. An empty list needs `columns`."""
+    options = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    with atomic_write(path) as unfinished, unfinished.open("w", **options) as file:
         writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -1,7 +1,6 @@
-"""From a file to the pixels a model sees: open, flatten, fit, pad, normalise.
+"""From an image file to the model's input: decode, convert to grey, fit, pad, standardise.
 
-Training and reading both come through here, so that a reader never meets
-pixels that were made in another way than those it learnt from.
+Training and reading both use this module, so that a reader gets the pixels it was trained on.
 """
 
 import contextlib
@@ -15,40 +14,27 @@ import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-"""The endings of image files, in lower case; the case of a file's ending does not matter."""
+"""The suffixes of image files. Case does not matter."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-"""Pillow's names of the formats that are opened, whatever a file's ending says."""
+"""The formats that Pillow may open, whatever the suffix of a file is."""
 
-MAX_PIXELS = 20_000_000
-"""Pixels. A snippet of text has thousands; more than this is a mistake or an attack."""
+MAX_PIXELS = 20_000_000  # a snippet of text has thousands; more is a mistake or an attack
+MAX_FILE_BYTES = 100_000_000  # more than an uncompressed image of MAX_PIXELS takes
+MAX_SCANS = 100  # of a progressive JPEG: programs write about ten, and decoding each takes time
+START_OF_SCAN = b"\xff\xda"  # the marker that begins a scan (ITU-T T.81, table B.1)
 
-MAX_FILE_BYTES = 100_000_000
-"""Bytes, for the same reason: more than the largest image takes unpacked."""
-
-MAX_SCANS = 100
-"""Passes over a progressive JPEG. Cameras and programs write about ten; each one costs its time anew."""
-
-START_OF_SCAN = b"\xff\xda"
-"""The marker that opens each of them (ITU-T T.81, table B.1)."""
-
-# Pillow warns of images larger than those that are refused here, with a reason, once their size is known.
+# Pillow warns about large images; this module refuses them, with a reason.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def read_file(path):
-    """Reads the bytes of an image's file.
-
-    Args:
-        path: its path.
-
-    Returns:
-        Its bytes.
+    """Returns the bytes of an image file.
 
     Raises:
-        ValueError: if it is no regular file but a pipe or a device, on which one
-            might wait for ever; if it cannot be read or is too large. The
-            message is the reason, without the path.
+        ValueError: if the file cannot be read, is too large, or is not a
+            regular file: reading from a pipe or a device could block forever.
+            The message is the reason, without the path.
     """
     try:
         found = os.stat(path)
@@ -62,12 +48,11 @@ def read_file(path):
 
 
 def load_image(source):
-    """Opens an image as grey pixels.
+    """Decodes an image and converts it to grey.
 
-    Colours become grey by the ITU-R 601-2 weights (Pillow's mode `L`), a
-    transparent image is laid over white, and the orientation that a camera
-    noted is applied. Of an animation or a file of several pages, the first
-    counts.
+    Colours are weighted as in ITU-R 601-2 (Pillow's mode `L`), transparent
+    images are drawn on white, and the EXIF orientation is applied. Of an
+    animation or a file with several pages, the first frame or page is used.
 
     Args:
         source: a path, the bytes of a file, or a uint8 array of shape
@@ -78,12 +63,12 @@ def load_image(source):
         A uint8 array of shape `(height, width)`; 0 is black, 255 is white.
 
     Raises:
-        ValueError: if the source is not a whole, readable image of at most
+        ValueError: if the source is not a complete, readable image of at most
             `MAX_PIXELS` pixels and `MAX_FILE_BYTES` bytes. The message is the
-            reason, without the path: the caller knows which file it was.
+            reason, without the path, such as "is not an image".
     """
     if isinstance(source, np.ndarray):
-        return _flatten(_image_from_array(source))
+        return _to_grey(_image_from_array(source))
     content = source if isinstance(source, bytes) else read_file(source)
     if not content:
         raise ValueError("is empty (0 bytes)")
@@ -93,15 +78,15 @@ def load_image(source):
         raise ValueError("is not an image") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"is too large: {error}") from error
-    except Exception as error:  # Pillow's readers raise many kinds on damaged headers.
+    except Exception as error:  # Pillow raises exceptions of many types for damaged headers
         raise ValueError(f"is a damaged image: {error}") from error
     _check_size(*image.size)
     if image.format == "JPEG" and content.count(START_OF_SCAN) > MAX_SCANS:
         raise ValueError(f"has more than {MAX_SCANS} scans, which no program writes")
     if image.mode == "F":
-        raise ValueError("has floating-point pixels, whose black and white are unknown")
+        raise ValueError("has floating-point pixels, whose values for black and white are unknown")
     try:
-        return _flatten(image)
+        return _to_grey(image)
     except Exception as error:
         raise ValueError(f"is a damaged image: {error}") from error
 
@@ -110,8 +95,8 @@ def _image_from_array(pixels):
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in (1, 3, 4):
         raise ValueError(
-            "expected a uint8 array of shape (height, width) or (height, width, channels) "
-            f"with 1, 3 or 4 channels; received {pixels.dtype} of shape {pixels.shape}"
+            f"is an array of {pixels.dtype} and shape {pixels.shape}; expected uint8 and shape "
+            "(height, width), or (height, width, channels) with 1, 3 or 4 channels"
         )
     _check_size(pixels.shape[1], pixels.shape[0])
     return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and channels == 1 else pixels)
@@ -124,14 +109,14 @@ def _check_size(width, height):
         raise ValueError(f"is too large: {width}×{height} pixels, at most {MAX_PIXELS:,} allowed")
 
 
-def _flatten(image):
-    """Lays an image over white and makes it grey."""
+def _to_grey(image):
+    """Converts a Pillow image to a uint8 array of shape `(height, width)`."""
     image.load()
-    # A camera's notes may be damaged where its picture is not.
+    # The EXIF data may be damaged although the pixels are not.
     with contextlib.suppress(Exception):
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        # 16 bits a pixel: Pillow's own conversion would cut the values off at 255.
+        # 16 bits per pixel. Pillow's own conversion would clip the values at 255.
         pixels = np.asarray(image).clip(0, 65535)
         return (pixels // 257 if pixels.max() > 255 else pixels).astype("uint8")
     if image.has_transparency_data:
@@ -141,25 +126,17 @@ def _flatten(image):
 
 
 def background_of(pixels):
-    """The grey value of the paper: the median of the pixels along the image's edge.
-
-    Args:
-        pixels: a uint8 array of shape `(height, width)`.
-
-    Returns:
-        An integer from 0 to 255.
-    """
+    """Returns the grey value of the background, 0 to 255: the median of the pixels along the image's edge."""
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return int(np.median(edge))
 
 
 def fit_image(pixels, width, height):
-    """Scales an image to fit a size, keeping its aspect ratio, and pads it with its background.
+    """Scales an image to fit into a size, keeps its aspect ratio, and pads it with its background.
 
     Args:
-        pixels: a uint8 array of shape `(height of the image, width of the image)`.
-        width: the width wanted, in pixels.
-        height: the height wanted, in pixels.
+        pixels: a uint8 array of shape `(original height, original width)`.
+        width, height: the size of the result, in pixels.
 
     Returns:
         A uint8 array of shape `(height, width)` with the image in its middle.
@@ -167,62 +144,48 @@ def fit_image(pixels, width, height):
     if pixels.shape == (height, width):
         return pixels
     scale = min(width / pixels.shape[1], height / pixels.shape[0])
-    fitted_width = max(1, round(pixels.shape[1] * scale))
-    fitted_height = max(1, round(pixels.shape[0] * scale))
-    image = Image.fromarray(pixels)
-    image = image.resize((fitted_width, fitted_height), Image.Resampling.BILINEAR)
-    fitted = np.full((height, width), background_of(pixels), dtype="uint8")
+    fitted_height, fitted_width = (max(1, round(side * scale)) for side in pixels.shape)
     top, left = (height - fitted_height) // 2, (width - fitted_width) // 2
-    fitted[top : top + fitted_height, left : left + fitted_width] = image
+    fitted = np.full((height, width), background_of(pixels), dtype="uint8")
+    fitted[top : top + fitted_height, left : left + fitted_width] = Image.fromarray(pixels).resize(
+        (fitted_width, fitted_height), Image.Resampling.BILINEAR
+    )
     return fitted
 
 
 def normalise(pixels):
-    """Standardises an image and lays its width along the time axis.
+    """Standardises an image and transposes it, so that its width becomes the time axis.
 
-    `(mean - pixel) / standard deviation`, over the image's own pixels: zero
-    mean, unit variance, and dark ink positive, whatever the paper's grey.
+    The result is `(mean - pixel) / standard deviation`, over the pixels of this
+    image: dark ink is positive, and the brightness of the paper has no effect.
 
     Args:
         pixels: a uint8 array of shape `(height, width)`.
 
     Returns:
-        A float32 array of shape `(width, height, 1)`. An image of one single
-        grey becomes zeros.
+        A float32 array of shape `(width, height, 1)`, with mean 0 and variance
+        1. An image of a single grey value becomes zeros.
     """
     pixels = pixels.astype("float32")
-    # A spread below one grey level is noise of the camera, not ink: it is not blown up.
+    # A standard deviation below one grey level is camera noise, which must not be amplified.
     ink = (pixels.mean() - pixels) / max(pixels.std(), 1.0)
-    return ink.T[:, :, np.newaxis]
+    return ink.T[:, :, np.newaxis]  # (width, height, 1)
 
 
 def load_fitted(source, width, height):
-    """Opens and fits an image.
-
-    Args:
-        source: as in `load_image`.
-        width: the width wanted, in pixels.
-        height: the height wanted, in pixels.
-
-    Returns:
-        A uint8 array of shape `(height, width)`.
-
-    Raises:
-        ValueError: as `load_image`.
-    """
+    """Calls `load_image` and `fit_image`; returns a uint8 array of shape `(height, width)`."""
     return fit_image(load_image(source), width, height)
 
 
 def prepare_image(source, width, height):
-    """Opens, fits and normalises an image: the one way from a file to the model's input.
+    """Converts an image to the model's input.
 
     Args:
         source: as in `load_image`.
-        width: the model's image width, in pixels.
-        height: the model's image height, in pixels.
+        width, height: the model's image size, in pixels.
 
     Returns:
-        A float32 array of shape `(width, height, 1)`.
+        A float32 array of shape `(width, height, 1)`; see `normalise`.
 
     Raises:
         ValueError: as `load_image`.
@@ -231,16 +194,10 @@ def prepare_image(source, width, height):
 
 
 def find_files(names):
-    """Lists the images that a command line names: files as they are, folders with all below them.
-
-    Args:
-        names: paths of files and folders.
-
-    Returns:
-        A list of `Path`s.
+    """Returns the `Path`s of images: files as they are named, and all images in folders and their subfolders.
 
     Raises:
-        ValueError: if a folder holds no image.
+        ValueError: if a folder has no images.
     """
     files = []
     for name in map(Path, names):

@@ -1,61 +1,52 @@
-"""A reader as a file: a Keras archive, or ONNX, with all that reading needs."""
+"""A reader as a file: a Keras archive or an ONNX model that also contains the reader's metadata."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 from snippet_ocr import files, safety
 
 DESCRIPTION = "reader.json"
-"""The member of a Keras archive, and the entry of an ONNX file's metadata, that describes the reader."""
+"""The name of the metadata: a member of the Keras archive, or an entry of the ONNX model's metadata."""
 
 
 class OnnxModel:
-    """A reading model in ONNX, run by onnxruntime, with what `Reader` asks of a model of Keras.
+    """An ONNX model with the part of a Keras model's interface that `Reader` uses.
 
-    Args:
-        path: the file that `tools.export` wrote.
-
-    Attributes:
-        description: what the file's metadata say of the reader, a text.
-        input_shape, output_shape: the shapes of images and log-probabilities.
-        threads, batch_size: how many batches, of how many images, are best read at once.
+    Its shapes are `("batch", image_width, image_height, 1)` and `("batch", time_steps, classes)`.
 
     Raises:
-        ValueError: if the file holds anything that a reader does not need.
+        ValueError: if the file has anything that a reader does not need.
     """
 
     def __init__(self, path):
         import onnxruntime
 
         content = safety.check_onnx(path)
-        # A thread for each batch, and several batches at once: threads within a batch would wait for
-        # each other at every node.
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.threads, self.batch_size = os.cpu_count() or 1, 16
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        options.intra_op_num_threads = 1  # `Reader` runs one batch per core instead
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises exceptions of many types
+            raise ValueError(f"onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
         (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
         self._name, self.input_shape, self.output_shape = image.name, tuple(image.shape), tuple(output.shape)
-        self.description = self._session.get_modelmeta().custom_metadata_map[DESCRIPTION]
+        self.description = self._session.get_modelmeta().custom_metadata_map.get(DESCRIPTION, "")
 
     def predict_on_batch(self, prepared):
-        """Reads a batch: from images to the log-probabilities of each step."""
+        """Returns the log-probabilities of prepared images, of shape `(batch, time_steps, classes)`."""
         return self._session.run(None, {self._name: prepared})[0]
 
 
 def save(model, description, path):
-    """Saves a reading model and its description in one Keras archive.
+    """Saves a reading model and its metadata in one Keras archive, atomically.
 
-    The archive has one member more than Keras knows, `reader.json`; Keras
-    opens it as any model. It is written beside its place and then moved
-    there, so that no torn file is ever left under its name.
+    The archive has one additional member, `reader.json`. Keras ignores it.
 
     Args:
-        model: a model of Keras.
-        description: a dictionary that JSON can hold.
-        path: the file to write; its name ends in `.keras`.
+        model: a Keras model.
+        description: the metadata, a dictionary of JSON values.
+        path: the file to write; its suffix is `.keras`.
     """
     with files.atomic_write(Path(path)) as unfinished:
         model.save(unfinished)
@@ -64,67 +55,65 @@ def save(model, description, path):
 
 
 def load(path):
-    """Opens what `save` or `tools.export` wrote. No code of the file is run: `safety` looks through it first.
+    """Loads a file that `save` or `tools.export` wrote, after `safety` has checked it.
 
     Args:
-        path: a `.keras` or an `.onnx` file; the latter needs onnxruntime in
-            place of Keras.
+        path: an `.onnx` file, or a `.keras` file, which needs Keras and TensorFlow.
 
     Returns:
-        A tuple of the model and its description.
+        A tuple of the model and its metadata, as parsed from JSON.
 
     Raises:
-        ValueError: if the file is not there or is not a reader.
+        ValueError: if the file does not exist or is not a reader.
     """
     path = Path(path).absolute()
     if not path.is_file():
         found = "That is a folder." if path.is_dir() else "There is no such file."
         raise ValueError(f"Expected a saved reader at {path}. {found}")
-    if path.suffix not in LOADERS:  # Keras takes the ending for the format, and some formats hold code
-        raise not_a_reader(path, f"its name ends in none of {', '.join(LOADERS)}")
-    model, text = LOADERS[path.suffix](path)
+    if path.suffix not in LOADERS:  # Keras chooses the format by the suffix, and some formats contain code
+        raise not_a_reader(path, f"its name does not end in {' or '.join(LOADERS)}")
+    load_model, packages, remedy = LOADERS[path.suffix]
     try:
-        return model, json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        model, description = load_model(path)
+    except ImportError as error:
+        raise ValueError(f"Expected {packages}, to read {path}. {error}. {remedy}") from error
+    except (ValueError, OSError) as error:
         raise not_a_reader(path, error) from error
+    try:
+        return model, json.loads(description)
+    except (ValueError, RecursionError) as error:
+        raise not_a_reader(path, f"its {DESCRIPTION} is missing or is not JSON: {error}") from error
 
 
-def not_a_reader(path, error):
-    """The error of a file that is no reader."""
+def not_a_reader(path, reason):
+    """Returns the error for a file that is not a reader."""
     return ValueError(
         f"Expected a reader that this project saved, a .keras or .onnx file with {DESCRIPTION} in it. "
-        f"{path} is none: {error}"
+        f"{path} is not one: {reason}"
     )
 
 
 def _load_keras(path):
-    """Opens a Keras archive: its model and the text of its description."""
+    description = safety.check_keras(path)
+    import keras  # not at the top: ONNX files are read without Keras
+
     try:
-        text = safety.check_keras(path)
-        import keras  # here, so that reading from ONNX lives without Keras
-    except ValueError as error:
-        raise not_a_reader(path, error) from error
-    except ImportError as error:
-        raise ValueError(
-            f"Expected Keras and TensorFlow, to read with {path}. Without them, export it to ONNX."
-        ) from error
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True), text
+        return keras.saving.load_model(path, compile=False, safe_mode=True), description
     except Exception as error:
-        raise ValueError(
-            f"Expected a model that Keras {keras.__version__} can open. {path}: {error}"
-        ) from error
+        raise ValueError(f"Keras {keras.__version__} cannot load it: {error}") from error
 
 
 def _load_onnx(path):
-    """Opens an ONNX file: its model and the text of its description."""
-    try:
-        model = OnnxModel(path)
-    except ImportError as error:
-        raise ValueError(f"Expected onnxruntime, to read with {path}: pip install onnxruntime") from error
-    except Exception as error:  # onnxruntime raises many kinds.
-        raise not_a_reader(path, error) from error
+    model = OnnxModel(path)
     return model, model.description
 
 
-LOADERS = {".keras": _load_keras, ".onnx": _load_onnx}
+LOADERS = {
+    ".keras": (
+        _load_keras,
+        "Keras and TensorFlow",
+        "Install them with pip install '.[keras]', or export the reader to ONNX with python -m tools.export.",
+    ),
+    ".onnx": (_load_onnx, "onnxruntime", "Install it with pip install onnxruntime."),
+}
+"""For each suffix: the function that returns the model and its metadata, the packages it needs, a remedy."""

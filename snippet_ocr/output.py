@@ -1,4 +1,4 @@
-"""How readings are written: a line each, as CSV or as JSON, to a file that a killed reading goes on with."""
+"""Writes readings as lines, CSV or JSON, and continues an interrupted CSV file."""
 
 import csv
 import io
@@ -10,20 +10,18 @@ from typing import NamedTuple
 from snippet_ocr.terminal import printable
 
 NEEDS_REVIEW = "needs review"
-"""What is written beside a reading that is not sure enough."""
 
-ROW_END = "\r\n"
-"""The end of a CSV row; a newline in a file's name is another one."""
+ROW_END = "\r\n"  # of a CSV; a file name may contain a plain newline
 
 
 class Layout(NamedTuple):
-    """What is written of each reading.
+    """The columns to write for each reading.
 
     Attributes:
-        top: the texts that are told of each image.
-        characters: whether the confidence of each character is told.
-        min_confidence: what is less sure than this is marked as `needs review`;
-            None marks nothing.
+        top: the number of candidate texts per image, at least 1.
+        characters: whether to write the confidence of each character.
+        min_confidence: readings with a lower confidence, from 0 to 1, are marked
+            with `NEEDS_REVIEW`; None for no column `review`.
     """
 
     top: int = 1
@@ -32,42 +30,41 @@ class Layout(NamedTuple):
 
     @property
     def columns(self):
-        """The names of what is written, a list."""
         names = ["file", "text", "confidence"]
         names += ["review"] if self.min_confidence is not None else []
         names += ["characters"] if self.characters else []
-        more = [f"{name}_{number}" for number in range(2, self.top + 1) for name in ("text", "confidence")]
-        return names + more
+        return names + [
+            f"{name}_{rank}" for rank in range(2, self.top + 1) for name in ("text", "confidence")
+        ]
 
     def row(self, path, reading):
-        """What is written of a reading, a dictionary; it has fewer columns where there are fewer texts."""
+        """Returns a reading as a dictionary. It has fewer columns if there are fewer candidates."""
         row = {"file": printable(path), "text": reading.text, "confidence": round(reading.confidence, 4)}
         if self.min_confidence is not None:
             row["review"] = NEEDS_REVIEW if reading.confidence < self.min_confidence else ""
         if self.characters:
-            row["characters"] = " ".join(f"{one:.4f}" for one in reading.character_confidences)
-        for number, other in enumerate(reading.alternatives, start=2):
-            row |= {f"text_{number}": other.text, f"confidence_{number}": round(other.confidence, 4)}
+            row["characters"] = " ".join(f"{confidence:.4f}" for confidence in reading.character_confidences)
+        for rank, other in enumerate(reading.alternatives, start=2):
+            row |= {f"text_{rank}": other.text, f"confidence_{rank}": round(other.confidence, 4)}
         return row
 
 
 def write_lines(readings, layout, out):
-    """Writes a line for each reading, separated by tabs."""
+    """Writes one line per reading, separated by tabs. `readings` yields tuples of a path and a `Reading`."""
     for path, reading in readings:
         print(*layout.row(path, reading).values(), sep="\t", file=out)
 
 
 def write_csv(readings, layout, out, header=True):
-    """Writes the readings as CSV."""
+    """Writes readings, as in `write_lines`, as CSV."""
     writer = csv.DictWriter(out, layout.columns, restval="", lineterminator=ROW_END)
     if header:
         writer.writeheader()
-    for path, reading in readings:
-        writer.writerow(layout.row(path, reading))
+    writer.writerows(layout.row(path, reading) for path, reading in readings)
 
 
 def write_json(readings, layout, out):
-    """Writes the readings as one JSON array, an object a line."""
+    """Writes readings, as in `write_lines`, as a JSON array with one object per line."""
     out.write("[")
     for number, (path, reading) in enumerate(readings):
         out.write(("," if number else "") + "\n" + json.dumps(layout.row(path, reading), ensure_ascii=False))
@@ -75,68 +72,55 @@ def write_json(readings, layout, out):
 
 
 def finished_files(path, layout):
-    """Reads which files a CSV of readings holds already, and cuts off a row that a kill left unfinished.
+    """Returns the files that a CSV of readings contains, and removes an incomplete last row from it.
 
     Args:
-        path: the `Path` of the file; it is changed only if its last row is unfinished.
-        layout: the `Layout` of the file.
+        path: the `Path` of the CSV.
+        layout: the `Layout` of its rows.
 
     Returns:
-        A set of strings, as in the column `file`; None if there is not even a
-        whole header.
+        A set of strings as in the column `file`; None if the header is incomplete.
 
     Raises:
-        ValueError: if the file is not such a CSV.
+        ValueError: if it is not a CSV of this layout. It is then left unchanged.
     """
     content = path.read_bytes()
-    whole = content[: content.rfind(ROW_END.encode()) + len(ROW_END) if ROW_END.encode() in content else 0]
+    complete = b"".join(content.rpartition(ROW_END.encode())[:2])
+    header = (",".join(layout.columns) + ROW_END).encode()
     try:
-        header, *rows = list(csv.reader(io.StringIO(whole.decode(), newline=""))) or [None]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"Expected a CSV of readings to go on with at {path}: {error}") from error
-    if header != (layout.columns if whole else None) or any(len(row) != len(header) for row in rows):
+        rows = list(csv.reader(io.StringIO(complete.decode(), newline="")))
+    except (UnicodeDecodeError, csv.Error):
+        rows = [[]]  # refused below
+    same_header = content.startswith(header) or header.startswith(content)
+    if not same_header or any(len(row) != len(layout.columns) for row in rows):
         raise ValueError(
-            f"Expected a CSV of readings to go on with at {path}, with the columns "
-            f"{', '.join(layout.columns)}. Found others."
+            f"Expected {path} to be a CSV of readings with the columns {', '.join(layout.columns)}. "
+            "Found other columns or damaged rows. Use the options of the first run, or another file."
         )
-    if len(whole) < len(content):
-        os.truncate(path, len(whole))
-    return {row[0] for row in rows} if whole else None
+    if len(complete) < len(content):
+        os.truncate(path, len(complete))
+    return {row[0] for row in rows[1:]} if rows else None
 
 
 def remaining_files(files, out, resume, layout):
-    """Finds what is left of the files, if a reading is gone on with.
+    """Returns the files still to be read, and whether the CSV needs a header.
 
     Args:
         files: a list of `Path`s.
-        out: the `Path` of the CSV that the readings go to, or None.
-        resume: whether the CSV may be there already, and be gone on with.
+        out: the `Path` of the CSV, or None.
+        resume: whether to continue the CSV if it exists.
         layout: the `Layout` of the CSV.
 
-    Returns:
-        A tuple: whether the CSV still needs a header, and a list of `Path`s.
-
     Raises:
-        ValueError: if the CSV is there and is not to be gone on with, or cannot be.
+        ValueError: if there is no folder for the CSV, or if it exists and is not to be continued.
     """
     if out is not None and not out.absolute().parent.is_dir():
-        raise ValueError(
-            f"Expected a folder at {out.absolute().parent} to write {out.name} into. There is none."
-        )
+        raise ValueError(f"Expected a folder {out.absolute().parent} for {out.name}. Create it first.")
     if out is None or not out.exists():
-        return True, files
+        return files, True
     if not resume:
-        raise ValueError(f"Expected nothing at {out} yet. --resume goes on with it.")
-    done = finished_files(out, layout)
-    left = [file for file in files if done is None or printable(file) not in done]
-    print(f"{len(files) - len(left)} of {len(files)} images are read already", file=sys.stderr)
-    return done is None, left
-
-
-def with_progress(iterable, total):
-    """Passes an iterable on, with a progress bar on a terminal if tqdm is there."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return iterable
-    return tqdm(iterable, total=total, unit=" images", disable=None, file=sys.stderr)
+        raise ValueError(f"Expected a new file. {out} exists: add --resume to continue it.")
+    finished = finished_files(out, layout)
+    remaining = [file for file in files if printable(file) not in (finished or ())]
+    print(f"{len(files) - len(remaining)} of {len(files)} images are already in {out}", file=sys.stderr)
+    return remaining, finished is None

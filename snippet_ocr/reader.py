@@ -1,46 +1,30 @@
-"""A saved reader: image in, text and confidence out.
-
-    python -m snippet_ocr MODEL IMAGE_OR_FOLDER… [--csv | --json]
-
-prints a line for each image: its file, its text and the confidence. What may
-be read can be narrowed down: `--length 4-6`, `--pattern AA-999`, `--words FILE`.
-
-    python -m snippet_ocr --info MODEL
-
-prints what the reader is and where it comes from.
-"""
+"""Reads images with a trained model: from image files to texts and confidences."""
 
 import itertools
 import math
+import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from snippet_ocr import images, model_file, terminal
+from snippet_ocr import decoding, images, model_file, terminal
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.constraints import Constraint
-from snippet_ocr.decoding import (
-    character_probabilities,
-    greedy_decode,
-    log_softmax,
-    search,
-    text_log_probabilities,
-)
 
 
 class Reading(NamedTuple):
-    """What was read in an image.
+    """The result of reading one image.
 
     Attributes:
         text: the text.
-        confidence: the model's probability of the text, from 0 to 1, summed
-            over all its alignments to the time steps, at the reader's temperature.
-        alternatives: the next texts, `Reading`s too, the most probable first.
+        confidence: the model's probability of the text, from 0 to 1: the sum
+            over all its CTC alignments, at the reader's temperature.
+        alternatives: the next most probable texts, a tuple of `Reading`s, the
+            most probable first; empty unless requested.
         character_confidences: the probability of each character, given the
-            others, from 0 to 1; empty unless they were asked for.
+            others, from 0 to 1; empty unless requested.
     """
 
     text: str
@@ -53,75 +37,68 @@ class Reader:
     """Reads the text in images with a trained model.
 
     Args:
-        model: the reading model: from images of shape `(batch, width, height, 1)`
-            to logits, or log-probabilities, of shape `(batch, steps, classes)`.
+        model: the reading model, from images of shape
+            `(batch, image_width, image_height, 1)` to logits or
+            log-probabilities of shape `(batch, time_steps, classes)`.
         alphabet: the `Alphabet` of the classes.
-        provenance: where the reader comes from, a dictionary.
-        temperature: what the logits are divided by, so that confidence tells
-            how often readings are right; above 0.
-        threshold: the confidence from which on readings need no review, from
-            0 to 1; None if none can be promised. `calibration` finds both.
+        provenance: how the reader was made, a dictionary of JSON values.
+        temperature: the divisor of the logits, above 0, which calibrates the
+            confidence (Guo et al., "On Calibration of Modern Neural Networks",
+            ICML 2017).
+        threshold: the confidence, from 0 to 1, from which readings need no
+            review; None if the reader has no threshold.
 
     Attributes:
         image_width, image_height: the size that images are fitted to, in pixels.
-        time_steps: the steps in which the model reads an image.
-        batch_size: the images that the model is given at once.
-        threads: the batches that are read at the same time.
+        time_steps: the number of the model's time steps.
+        batch_size: the number of images that the model reads at a time.
+        threads: the number of batches that are read in parallel.
 
     Example:
 
-    >>> reader = Reader.load("runs/captcha_images-1/reader.keras")
-    >>> reading, = reader.read(["snippet.png"])
+    >>> reader = Reader.load("runs/captcha_images-1/reader.onnx")
+    >>> (reading,) = reader.read(["snippet.png"])
     >>> reading.text, reading.confidence
     ('2b827', 0.998)
     """
 
     def __init__(self, model, alphabet, provenance=None, temperature=1.0, threshold=None):
-        self.model = model
-        self.alphabet = alphabet
-        self.provenance = provenance or {}
+        self.model, self.alphabet, self.provenance = model, alphabet, provenance or {}
         self.temperature, self.threshold = temperature, threshold
         _, self.image_width, self.image_height, _ = model.input_shape
         _, self.time_steps, _ = model.output_shape
-        self.batch_size, self.threads = getattr(model, "batch_size", 64), getattr(model, "threads", 1)
+        # onnxruntime is fastest with one small batch per core: threads within a batch wait for each other.
+        in_onnx = isinstance(model, model_file.OnnxModel)
+        self.batch_size, self.threads = (16, os.cpu_count() or 1) if in_onnx else (64, 1)
 
     @classmethod
     def load(cls, path):
-        """Opens a saved reader. No code of the file is run; see `safety`.
+        """Returns the reader in a file. The file is checked first, so untrusted files are safe to load.
 
         Args:
-            path: a file that `save` wrote, or an `.onnx` file of
-                `tools.export`, which needs onnxruntime in place of Keras.
-
-        Returns:
-            A `Reader`.
+            path: an `.onnx` file that `tools.export` wrote, or a `.keras` file
+                that `save` wrote, which needs Keras and TensorFlow.
 
         Raises:
-            ValueError: if the file is not there or is not a reader.
+            ValueError: if the file does not exist or is not a reader.
         """
-        model, description = model_file.load(path)
+        model, metadata = model_file.load(path)
         try:
-            alphabet = Alphabet(description["alphabet"])
-        except (KeyError, TypeError) as error:
-            raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} names no alphabet") from error
-        if model.output_shape[-1] != alphabet.number_of_classes:
-            raise ValueError(
-                f"Expected a model with {alphabet.number_of_classes} classes, the blank and the alphabet "
-                f"{alphabet.characters!r}. {path} has {model.output_shape[-1]}."
-            )
-        temperature, threshold = description.get("temperature", 1.0), description.get("threshold")
+            alphabet = Alphabet(metadata["alphabet"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} has no valid alphabet") from error
+        expected, found = alphabet.number_of_classes, model.output_shape[-1]
+        if found != expected:
+            reason = f"the alphabet and the blank are {expected} classes; the model has {found}"
+            raise model_file.not_a_reader(path, reason)
+        temperature, threshold = metadata.get("temperature", 1.0), metadata.get("threshold")
         if not _is_number(temperature, 0.01, 100) or not (threshold is None or _is_number(threshold, 0, 1)):
-            raise model_file.not_a_reader(
-                path, f"{model_file.DESCRIPTION} has temperature {temperature!r} and threshold {threshold!r}"
-            )
-        return cls(model, alphabet, description.get("provenance"), temperature, threshold)
+            reason = f"temperature {temperature!r} or threshold {threshold!r} is out of range"
+            raise model_file.not_a_reader(path, reason)
+        return cls(model, alphabet, metadata.get("provenance"), temperature, threshold)
 
     def metadata(self):
-        """All that reading needs besides the model, and where the reader comes from.
-
-        Returns:
-            A dictionary that JSON can hold.
-        """
+        """Returns everything that reading needs besides the model, as a dictionary of JSON values."""
         return {
             "format": 1,
             "alphabet": self.alphabet.characters,
@@ -134,148 +111,142 @@ class Reader:
         }
 
     def save(self, path):
-        """Saves all that reading needs in one file, a Keras archive.
-
-        Args:
-            path: the file to write; its name ends in `.keras`.
-        """
+        """Saves a reader with a Keras model as one file; its suffix is `.keras`."""
         model_file.save(self.model, self.metadata(), path)
 
     def read(self, sources, constraint=None, top=1, characters=False, progress=False):
         """Reads images.
 
         Args:
-            sources: a list of paths, bytes of files, or uint8 arrays of shape
-                `(height, width)` or `(height, width, channels)`, of any size.
-            constraint: a `constraints.Constraint`: the texts that may be read;
-                None for all.
-            top: the texts that are told of each image, with the alternatives, 1 or more.
-            characters: whether the confidence of each character is told, too.
-            progress: whether to report, if it takes long, how far it is.
+            sources: a list of paths, file contents (bytes), or uint8 arrays of
+                shape `(height, width)` or `(height, width, channels)`.
+            constraint: the allowed texts, a `constraints.Constraint`, or None.
+            top: the number of texts per image, alternatives included; 1 or more.
+            characters: whether to return the confidence of each character.
+            progress: whether to print the progress, if reading is slow.
 
         Returns:
-            A list of `Reading`s, one for each source.
+            A list of `Reading`s, one for each source. If no allowed text fits
+            into the time steps, the text is empty and its confidence is 0.
 
         Raises:
-            ValueError: for the first source that cannot be read; see `read_each`.
+            ValueError: if `sources` is a single image, or for the first source
+                that cannot be read; it names the source.
         """
-        readings = []
+        results = self.read_each(sources, constraint, top, characters)
         if progress:
-            sources = terminal.progress(sources, len(sources), "images read")
-        for source, reading in self.read_each(sources, constraint, top, characters):
+            results = terminal.progress(results, len(sources), "images read")
+        readings = []
+        for source, reading in results:
             if isinstance(reading, ValueError):
-                name = source if isinstance(source, str | Path) else f"image {len(readings)}"
-                raise ValueError(f"{name} {reading}") from reading
+                raise _named(reading, source, len(readings)) from reading
             readings.append(reading)
         return readings
 
     def read_each(self, sources, constraint=None, top=1, characters=False):
-        """Reads images one after the other, in batches, whatever may be wrong with some.
+        """Reads images in batches. An image that cannot be read does not stop the others.
 
         Args:
-            sources: an iterable as in `read`; it is consumed only a few batches ahead.
-            constraint, top, characters: as in `read`.
-
-        Yields:
-            Tuples of a source and its `Reading`, or the `ValueError` that says
-            why it could not be read, in the order of the sources.
-        """
-        sources = iter(sources)
-        batches = iter(lambda: list(itertools.islice(sources, self.batch_size)), [])
-        for results in _in_threads(
-            lambda batch: self._read_batch(batch, constraint, top, characters), batches, self.threads
-        ):
-            yield from results
-
-    def _read_batch(self, batch, *how):
-        """Reads a batch of sources; returns what `read_each` yields of them, a list."""
-        prepared = []
-        for source in batch:
-            try:
-                prepared.append(images.prepare_image(source, self.image_width, self.image_height))
-            except ValueError as error:
-                prepared.append(error)
-        good = [image for image in prepared if isinstance(image, np.ndarray)]
-        readings = iter(self.read_prepared(np.stack(good), *how) if good else [])
-        found = [next(readings) if isinstance(image, np.ndarray) else image for image in prepared]
-        return list(zip(batch, found, strict=True))
-
-    def read_prepared(self, prepared, constraint=None, top=1, characters=False):
-        """Reads images that `images.prepare_image` made ready.
-
-        Args:
-            prepared: float32 of shape `(batch, image_width, image_height, 1)`.
+            sources: as in `read`, or an iterator, from which only a few batches
+                are taken in advance.
             constraint, top, characters: as in `read`.
 
         Returns:
-            A list of `Reading`s. Where no text that the constraint allows fits
-            the steps, the text is empty and the confidence 0.
+            An iterator over tuples, in the order of the sources: a source, and
+            its `Reading` or the `ValueError` with the reason why it has none.
         """
-        log_probabilities = self.log_probabilities(prepared)
+        if isinstance(sources, str | bytes | os.PathLike | np.ndarray):
+            kind = type(sources).__name__
+            raise ValueError(f"Expected a list of images. Received a single {kind}: put it into a list.")
+        sources = iter(sources)
+        batches = iter(lambda: list(itertools.islice(sources, self.batch_size)), [])
+        results = _map_in_threads(
+            lambda batch: self._read_batch(batch, constraint, top, characters), batches, self.threads
+        )
+        return itertools.chain.from_iterable(results)
+
+    def _read_batch(self, sources, constraint, top, characters):
+        """Reads one batch; returns the list of tuples that `read_each` iterates over."""
+        results, prepared = [], []
+        for source in sources:
+            try:
+                prepared.append(images.prepare_image(source, self.image_width, self.image_height))
+                results.append(None)
+            except ValueError as error:
+                results.append(error)
+        if prepared:
+            readings = iter(self.read_prepared(np.stack(prepared), constraint, top, characters))
+            results = [next(readings) if result is None else result for result in results]
+        return list(zip(sources, results, strict=True))
+
+    def read_prepared(self, prepared, constraint=None, top=1, characters=False):
+        """Reads images that `prepare` returned; the other arguments and the result are those of `read`."""
+        log_probabilities = self.log_probabilities(prepared)  # (batch, time_steps, classes)
         if constraint is None and top == 1:
-            texts = greedy_decode(log_probabilities)
-            found = [
-                [one] for one in zip(texts, text_log_probabilities(log_probabilities, texts), strict=True)
-            ]
+            texts = decoding.greedy_decode(log_probabilities)
+            scores = decoding.text_log_probabilities(log_probabilities, texts)  # (batch,)
+            found = [[(text, score)] for text, score in zip(texts, scores, strict=True)]
         else:
-            allowed = constraint or Constraint.length(self.alphabet)
-            found = [search(row, allowed, top) or [((), -np.inf)] for row in log_probabilities]
+            constraint = constraint or Constraint.length(self.alphabet)
+            found = [decoding.search(row, constraint, top) or [((), -np.inf)] for row in log_probabilities]
         return [
             self._reading(texts, row, characters) for texts, row in zip(found, log_probabilities, strict=True)
         ]
 
     def prepare(self, sources):
-        """Makes images ready, as they are read.
+        """Returns sources as the model's input, float32 of shape `(batch, image_width, image_height, 1)`.
 
-        Args:
-            sources: as in `read`.
-
-        Returns:
-            float32 of shape `(len(sources), image_width, image_height, 1)`.
-
-        Raises:
-            ValueError: if a source cannot be read; see `images.load_image`.
+        Arguments and errors are those of `read`.
         """
-        prepared = [images.prepare_image(one, self.image_width, self.image_height) for one in sources]
+        prepared = []
+        for number, source in enumerate(sources):
+            try:
+                prepared.append(images.prepare_image(source, self.image_width, self.image_height))
+            except ValueError as error:
+                raise _named(error, source, number) from error
         return np.stack(prepared)
 
     def log_probabilities(self, prepared, temperature=None):
-        """The log-probability of each class at each step.
+        """Returns the log-probability of each class at each time step, for images that `prepare` returned.
 
-        Args:
-            prepared: as in `read_prepared`.
-            temperature: what the logits are divided by; None for the reader's own.
-
-        Returns:
-            float64 of shape `(batch, time_steps, classes)`.
+        They are float64 of shape `(batch, time_steps, classes)`. If `temperature`
+        is None, the reader's own is used.
         """
-        return log_softmax(self.model.predict_on_batch(prepared) / (temperature or self.temperature))
+        return decoding.log_softmax(self.model.predict_on_batch(prepared) / (temperature or self.temperature))
 
     def _reading(self, texts, log_probabilities, characters):
-        """Makes a `Reading` of the best texts: tuples of class numbers and log-probability."""
+        """Makes a `Reading` from tuples of class numbers and log-probability, the most probable first."""
         first, *others = (
             Reading(self.alphabet.decode(text), min(math.exp(probability), 1.0))
             for text, probability in texts
         )
-        each = character_probabilities(log_probabilities, texts[0][0]).tolist() if characters else ()
-        return first._replace(alternatives=tuple(others), character_confidences=tuple(each))
+        if characters:
+            confidences = decoding.character_probabilities(log_probabilities, texts[0][0])  # (characters,)
+            first = first._replace(character_confidences=tuple(confidences.tolist()))
+        return first._replace(alternatives=tuple(others))
 
 
-def _in_threads(function, items, threads):
-    """Maps a function over an iterable, as `map` does, in several threads and only a little ahead."""
+def _map_in_threads(function, items, threads):
+    """Maps a function over an iterator in threads. Keeps the order, and takes only a few items in advance."""
     first = list(itertools.islice(items, 2))
-    if threads == 1 or len(first) < 2:  # a single one does not wait for a thread to start
+    if threads == 1 or len(first) < 2:  # a single item does not pay for starting a thread
         yield from map(function, itertools.chain(first, items))
         return
     with ThreadPoolExecutor(threads) as pool:
-        ahead = deque()
+        pending = deque()
         for item in itertools.chain(first, items):
-            ahead.append(pool.submit(function, item))
-            if len(ahead) > threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def _is_number(value, least, most):
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+def _named(error, source, number):
+    """Returns an error that names the source by its path, or by its number, from 0."""
+    name = source if isinstance(source, str | os.PathLike) else f"image {number}"
+    return ValueError(f"{name} {error}")
+
+
+def _is_number(value, minimum, maximum):
+    return isinstance(value, int | float) and not isinstance(value, bool) and minimum <= value <= maximum

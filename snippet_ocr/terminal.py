@@ -1,4 +1,4 @@
-"""Lines that are seen at once, in a notebook's cell and on the terminal behind it."""
+"""Lines and progress that appear at once, in a notebook cell and on the terminal that started its kernel."""
 
 import contextlib
 import os
@@ -6,54 +6,49 @@ import sys
 import time
 
 PROGRESS_DELAY, PROGRESS_INTERVAL = 2.0, 10.0
-"""Seconds after which progress is first reported, and between two reports."""
+"""Seconds until the first report of progress, and between two reports."""
 
 
 def in_kernel():
-    """Whether this code runs in a Jupyter kernel, and not in a terminal."""
+    """Returns whether this code runs in a Jupyter kernel."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return hasattr(shell, "kernel")
 
 
 def report(line):
-    """Prints a line in the cell and, at the same moment, on the terminal.
+    """Prints a line. In a Jupyter kernel, writes it to the terminal as well.
 
-    What a cell prints reaches the terminal behind a kernel only when the cell
-    has ended, with some runners never; so the terminal gets its own copy.
-
-    Args:
-        line: a string.
+    Programs that run a notebook show the output of a cell on the terminal only
+    when the cell has ended, or never.
     """
     print(line, flush=True)
     if in_kernel():
-        # In a kernel, this number is the terminal's that the kernel was started from.
-        # There may be none, as behind a server; the cell has the line anyway.
+        # A kernel redirects sys.stderr, but its file descriptor is still the terminal's. It may be
+        # closed, as on a server; then the line is in the cell only.
         with contextlib.suppress(OSError):
             os.write(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))
 
 
-def progress(items, total, what):
-    """Passes an iterable on, and reports how far it is and how long it will take, if it takes long.
+def progress(items, total, description, report=report):
+    """Yields the items of an iterable. If the loop is slow, prints "40 of 90 images read, 8 s left".
 
     Args:
         items: the iterable.
-        total: the number of its items.
-        what: what they are, a string.
-
-    Yields:
-        The items.
+        total: the number of items.
+        description: what the number counts, such as "images read".
+        report: the function that prints a line.
     """
     started = time.monotonic()
-    due = started + PROGRESS_DELAY
+    next_report = started + PROGRESS_DELAY
     for count, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now >= due and count < total:
-            left = (now - started) / count * (total - count)
-            report(f"{count:,} of {total:,} {what}, {left:.0f} s left")
-            due = now + PROGRESS_INTERVAL
+        if now >= next_report and count < total:
+            remaining = (now - started) / count * (total - count)
+            report(f"{count:,} of {total:,} {description}, {remaining:.0f} s left")
+            next_report = now + PROGRESS_INTERVAL
 
 
 def printable(path):
-    """A file's path or name as text that can be printed, even where its bytes are not UTF-8."""
+    """Returns a file's path or name as text that can be printed, even if its bytes are not UTF-8."""
     return os.fsencode(path).decode(errors="backslashreplace")

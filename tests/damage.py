@@ -8,7 +8,7 @@ LARGE_NUMBERS = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x00", 
 
 
 def drawing(mode, size=(40, 16)):
-    """A small drawing in a mode of Pillow."""
+    """Returns a small Pillow image in a mode."""
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
     draw.line((2, 2, size[0] - 3, size[1] - 3), fill="black", width=2)
@@ -17,14 +17,14 @@ def drawing(mode, size=(40, 16)):
 
 
 def encoded(form, mode, **options):
-    """The bytes of a drawing in a format."""
+    """Returns the bytes of a drawing in a file format."""
     file = io.BytesIO()
     drawing(mode).save(file, form, **options)
     return file.getvalue()
 
 
 def small_files():
-    """A dictionary from a file's ending and mode to its bytes, for every format and mode that there is."""
+    """Returns a dictionary from a file name to its bytes, for every supported format and mode."""
     frames = {"save_all": True, "append_images": [drawing("L").rotate(10)] * 2}
     return {
         **{
@@ -44,18 +44,18 @@ def small_files():
 
 
 def damaged(content, rng):
-    """Damages the bytes of a file in one to three ways.
+    """Damages the bytes of a file in one to three random ways.
 
     Args:
         content: the bytes.
         rng: a `random.Random`.
 
     Returns:
-        Other bytes (or, seldom, the same).
+        Bytes, which may by chance be the same.
     """
     content = bytearray(content)
     for _ in range(rng.randint(1, 3)):
-        # Headers are short and matter most: every second damage is within the first 64 bytes.
+        # Headers are short and matter most: half of the damage starts in the first 64 bytes.
         start = rng.randrange(min(len(content), rng.choice((64, 10**9))) or 1)
         length = rng.choice((1, 2, 4, 16, 64))
         match rng.randrange(7):

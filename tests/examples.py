@@ -1,4 +1,4 @@
-"""What several tests take as an example."""
+"""An alphabet for tests."""
 
 from snippet_ocr.alphabet import Alphabet
 

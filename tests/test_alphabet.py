@@ -4,13 +4,13 @@ import pytest
 from snippet_ocr.alphabet import BLANK, Alphabet
 
 
-def test_alphabet_is_sorted_and_does_not_depend_on_the_order_of_labels():
+def test_alphabet_is_sorted_whatever_the_order_of_labels():
     labels = ["b2", "ax", "2a"]
     assert Alphabet.from_labels(labels).characters == "2abx"
     assert Alphabet.from_labels(labels[::-1]) == Alphabet.from_labels(labels)
 
 
-def test_blank_is_class_0_and_no_character_has_it():
+def test_blank_is_class_0_and_characters_follow_from_1():
     alphabet = Alphabet("abc")
     assert BLANK == 0
     assert [alphabet.encode(character) for character in "abc"] == [[1], [2], [3]]
@@ -18,7 +18,7 @@ def test_blank_is_class_0_and_no_character_has_it():
 
 
 @pytest.mark.parametrize("text", ["", "a", "cab", "aabb", "ccc"])
-def test_decode_brings_back_what_encode_and_padding_made(text):
+def test_decode_inverts_encode_batch(text):
     alphabet = Alphabet("abc")
     batch = alphabet.encode_batch([text], 6)
     assert batch.dtype == np.int32
@@ -42,13 +42,20 @@ def test_label_longer_than_the_batch_is_named():
         Alphabet("abc").encode_batch(["ab", "abc"], 2)
 
 
-@pytest.mark.parametrize("characters", ["", "aba", ["a", "bc"]])
-def test_impossible_alphabet_is_refused(characters):
-    with pytest.raises(ValueError, match="Expected|needs"):
+@pytest.mark.parametrize(
+    ("characters", "reason"),
+    [
+        ("", "at least one"),
+        ("aba", "once in the alphabet.*'a'"),
+        (["a", "bc"], r"single characters.*\['bc'\]"),
+    ],
+)
+def test_invalid_alphabet_is_refused(characters, reason):
+    with pytest.raises(ValueError, match=reason):
         Alphabet(characters)
 
 
-def test_alphabets_of_the_same_characters_are_equal_and_nothing_else_is():
+def test_alphabets_are_equal_if_their_characters_are():
     assert Alphabet("ab") == Alphabet("ab") and hash(Alphabet("ab")) == hash(Alphabet("ab"))
     assert Alphabet("ab") != Alphabet("ba")
     assert Alphabet("ab") != "ab"

@@ -29,7 +29,7 @@ def run(path, summary):
     return calibrate.main([str(path), str(path.parent)])
 
 
-def test_reader_gets_temperature_and_threshold_and_keeps_all_else(trained, shipped, capsys):
+def test_calibration_changes_temperature_and_threshold_only(trained, shipped, capsys):
     before = Reader.load(trained)
     of_a_fold = {"images": "a set", "parameters": {"epochs": 40, "seed": 2, "fold": 3}}
     assert run(trained, {"provenance": of_a_fold, "calibration": FITTED}) == 0
@@ -45,21 +45,19 @@ def test_reader_gets_temperature_and_threshold_and_keeps_all_else(trained, shipp
     [
         ({**TRAINED, "images": "others"}, "images 'a set', not 'others'"),
         ({"images": "a set", "parameters": {"epochs": 2}}, "epochs 40, not 2"),
-        ({}, "no 'parameters'"),
+        ({}, "KeyError: 'parameters'"),
     ],
 )
-def test_reader_of_other_images_or_training_is_refused_and_left_as_it_is(
-    trained, capsys, provenance, message
-):
+def test_reader_trained_differently_is_refused_and_unchanged(trained, capsys, provenance, message):
     before = trained.read_bytes()
     assert run(trained, {"provenance": provenance, "calibration": FITTED}) == 1
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error and str(trained) in error
     assert trained.read_bytes() == before
 
 
-def test_missing_files_and_other_formats_are_errors_in_a_line(trained, tmp_path, capsys):
+def test_missing_results_and_onnx_files_are_refused(trained, tmp_path, capsys):
     assert calibrate.main([str(trained), str(tmp_path / "nothing")]) == 1
     assert "nothing/crossval.json" in capsys.readouterr().err
-    (tmp_path / "reader.onnx").write_bytes(b"")
-    assert run(tmp_path / "reader.onnx", {}) == 1
+    assert calibrate.main([str(tmp_path / "reader.onnx"), str(tmp_path)]) == 1
     assert "Expected a .keras file" in capsys.readouterr().err

@@ -1,80 +1,52 @@
+import contextlib
+import csv
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
-from training.callbacks import EarlyStopping, Progress
+import utils
+from conftest import PROJECT
+from CTCLayer import CTCLayer
+from snippet_ocr.alphabet import Alphabet
+from training.callbacks import Checkpoint, EarlyStopping, Progress
+from training.metrics import ClippedLoss, ExactMatch
 
 
-class Log(keras.callbacks.Callback):
-    """Plays given logs, as if the training had gone that way."""
+class FixedLogs(keras.callbacks.Callback):
+    """Replaces the logs of each epoch by given ones."""
 
-    def __init__(self, losses, matches):
+    def __init__(self, losses, matches, clipped_losses):
         super().__init__()
-        self.rows = list(zip(losses, matches, strict=True))
+        self.rows = list(zip(losses, matches, clipped_losses, strict=True))
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["val_loss"], logs["val_exact_match"] = self.rows[epoch]
-        logs["loss"] = logs["val_loss"]
-        logs["val_clipped_loss"] = logs["val_loss"]
+        loss, match, clipped = self.rows[epoch]
+        logs |= {"loss": loss, "val_loss": loss, "val_exact_match": match, "val_clipped_loss": clipped}
 
 
-def train(early_stopping, losses, matches, *others, clipped=None):
-    """Runs a real `fit` whose logs are given; returns the weight after each epoch, and that in the end."""
+def train(early_stopping, losses, matches, *others, clipped_losses=None):
+    """Runs `fit` with fixed logs; returns the weight after each epoch, and the weight at the end."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     model.compile("sgd", loss="mse")
     weights = []
     remember = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: weights.append(float(model.get_weights()[0][0, 0]))
     )
-    callbacks = [Log(losses, matches), *([clipped] if clipped else []), remember, early_stopping, *others]
+    callbacks = [FixedLogs(losses, matches, clipped_losses or losses), remember, early_stopping, *others]
     x, y = np.ones((4, 1)), np.full((4, 1), 5.0)
     model.fit(x, y, epochs=len(losses), callbacks=callbacks, verbose=0)
     return weights, float(model.get_weights()[0][0, 0])
 
 
-def test_flat_stretch_does_not_stop_the_training_however_long_it_is():
-    losses = [16.0 + 0.01 * epoch for epoch in range(40)]
-    weights, _ = train(EarlyStopping(patience=1), losses, [0.0] * 40)
-    assert len(weights) == 40
-
-
-def test_keras_s_own_early_stopping_would_have_stopped_there():
-    losses = [16.0 + 0.01 * epoch for epoch in range(40)]
-    weights, _ = train(keras.callbacks.EarlyStopping("val_loss", patience=5), losses, [0.0] * 40)
-    assert len(weights) == 6
-
-
-def test_after_take_off_patience_counts_from_the_best_epoch():
-    flat, learning, worse = [16.0] * 12, [8.0, 3.0, 1.0], [1.1] * 20
-    losses = flat + learning + worse
-    matches = [0.0] * 12 + [0.1, 0.5, 0.9] + [0.9] * 20
-    stopping = EarlyStopping(patience=4)
-    weights, final = train(stopping, losses, matches)
-    assert len(weights) == 12 + 3 + 4
-    assert stopping.best_epoch == 14
-    assert final == weights[14]
-
-
-def test_loss_that_a_wrong_label_lets_rise_does_not_end_the_training():
-    class Clipped(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            logs["val_clipped_loss"] = 1 / (epoch + 1)
-
-    stopping = EarlyStopping(patience=2)
-    losses = [1.0 + epoch for epoch in range(10)]
-    weights, final = train(stopping, losses, [0.9] * 10, clipped=Clipped())
-    assert len(weights) == 10
-    assert final == weights[9]
-
-
-def test_weights_of_the_best_epoch_come_back_even_if_nothing_took_off():
-    stopping = EarlyStopping(patience=5)
-    weights, final = train(stopping, [9.0, 7.0, 8.0], [0.0, 0.0, 0.0])
-    assert stopping.best_epoch == 1
-    assert final == weights[1]
-
-
-def test_progress_tells_epoch_loss_exact_match_and_time_left(capsys):
+def test_progress_reports_losses_match_and_time_left(capsys):
     train(EarlyStopping(patience=9), [9.0, 7.5], [0.0, 0.25], Progress())
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
@@ -82,61 +54,212 @@ def test_progress_tells_epoch_loss_exact_match_and_time_left(capsys):
         assert part in lines[1]
 
 
-@pytest.mark.parametrize("patience", [1, 3])
-def test_patience_is_counted_in_epochs(patience):
-    weights, _ = train(EarlyStopping(patience), [1.0] + [2.0] * 10, [0.5] * 11)
-    assert len(weights) == 1 + patience
-
-
-def test_best_weights_come_back_after_an_interrupt_and_there_are_none_before_the_first_epoch():
-    class Interrupt(keras.callbacks.Callback):
-        def __init__(self, epoch):
-            super().__init__()
-            self.epoch = epoch
-
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == self.epoch:
-                raise KeyboardInterrupt
-
-    for epoch, expected in [(0, False), (2, True)]:
-        stopping = EarlyStopping(patience=9)
-        with pytest.raises(KeyboardInterrupt):
-            train(stopping, [3.0, 4.0, 5.0], [0.1] * 3, Interrupt(epoch))
-        assert stopping.restore_best() is expected
-    assert float(stopping.model.get_weights()[0][0, 0]) == float(stopping.best_weights[0][0, 0])
-
-
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_loss_that_is_not_finite_ends_the_training_and_the_best_epoch_so_far_is_kept(wrong, capsys):
-    stopping = EarlyStopping(patience=9)
-    weights, final = train(stopping, [9.0, 7.0, 8.0, wrong, 1.0], [0.0, 0.1, 0.1, 0.0, 1.0])
-    assert len(weights) == 4
-    assert final == weights[1]
-    said = capsys.readouterr().out
-    assert "the loss of epoch 4 is not finite" in said
-    assert "OCR_LEARNING_RATE" in said
-    assert "The best epoch so far, 2, is kept." in said
-
-
-def test_loss_that_never_was_finite_is_an_error_that_says_what_to_try():
-    with pytest.raises(ValueError, match=r"Nothing was learnt: the loss of epoch 1.*OCR_LEARNING_RATE"):
-        train(EarlyStopping(patience=9), [float("nan"), 1.0], [0.0, 0.0])
-
-
-def test_take_off_that_is_overdue_is_told_once(capsys):
+def test_progress_warns_once_of_a_missing_take_off(capsys):
     train(EarlyStopping(patience=99), [16.0] * 40, [0.0] * 40, Progress())
-    said = capsys.readouterr().out
-    assert said.count("WARNING") == 1
-    assert "after 15 epochs not one validation image has been read" in said
+    output = capsys.readouterr().out
+    assert output.count("WARNING") == 1
+    assert "no validation image has been read correctly in 15 epochs" in output
 
 
-def test_training_that_has_taken_off_is_not_warned_of(capsys):
+def test_progress_does_not_warn_after_take_off(capsys):
     train(EarlyStopping(patience=99), [16.0] * 10 + [1.0] * 10, [0.0] * 10 + [0.5] + [0.0] * 9, Progress())
     assert "WARNING" not in capsys.readouterr().out
 
 
-def test_loss_that_rises_is_told_once_with_what_to_try(capsys):
+def test_progress_warns_once_of_a_rising_loss(capsys):
     train(EarlyStopping(patience=99), [16.0, 2.0, 5.9, 6.1, 50.0], [0.1] * 5, Progress())
-    said = capsys.readouterr().out
-    assert said.count("WARNING") == 1
-    assert "the training loss has risen from 2 to 6.1. The learning rate may be too high" in said
+    output = capsys.readouterr().out
+    assert output.count("WARNING") == 1
+    assert "the training loss has risen from 2 to 6.1. The learning rate may be too high" in output
+
+
+def test_plateau_does_not_stop_the_training():
+    weights, _ = train(EarlyStopping(patience=1), [16.0 + 0.01 * epoch for epoch in range(40)], [0.0] * 40)
+    assert len(weights) == 40
+
+
+def test_patience_counts_from_the_best_epoch_after_take_off():
+    plateau, learning, worse = [16.0] * 12, [8.0, 3.0, 1.0], [1.1] * 20
+    stopping = EarlyStopping(patience=4)
+    weights, final = train(stopping, plateau + learning + worse, [0.0] * 12 + [0.1, 0.5, 0.9] + [0.9] * 20)
+    assert len(weights) == 12 + 3 + 4
+    assert stopping.best_epoch == 14
+    assert final == weights[14]
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_patience_is_a_number_of_epochs(patience):
+    weights, _ = train(EarlyStopping(patience), [1.0] + [2.0] * 10, [0.5] * 11)
+    assert len(weights) == 1 + patience
+
+
+def test_early_stopping_monitors_the_clipped_loss():
+    rising, falling = [1.0 + epoch for epoch in range(10)], [1 / (epoch + 1) for epoch in range(10)]
+    weights, final = train(EarlyStopping(patience=2), rising, [0.9] * 10, clipped_losses=falling)
+    assert len(weights) == 10
+    assert final == weights[9]
+
+
+def test_best_weights_are_restored_without_take_off():
+    stopping = EarlyStopping(patience=5)
+    weights, final = train(stopping, [9.0, 7.0, 8.0], [0.0, 0.0, 0.0])
+    assert stopping.best_epoch == 1
+    assert final == weights[1]
+
+
+@pytest.mark.parametrize(("interrupted_epoch", "restored"), [(0, False), (2, True)])
+def test_best_weights_can_be_restored_after_an_interrupt(interrupted_epoch, restored):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == interrupted_epoch:
+                raise KeyboardInterrupt
+
+    stopping = EarlyStopping(patience=9)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopping, [3.0, 4.0, 5.0], [0.1] * 3, Interrupt())
+    assert stopping.restore_best() is restored
+    if restored:
+        assert stopping.best_epoch == 0
+        np.testing.assert_array_equal(stopping.model.get_weights()[0], stopping.best_weights[0])
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_non_finite_loss_stops_and_keeps_the_best_epoch(loss, capsys):
+    stopping = EarlyStopping(patience=9)
+    weights, final = train(stopping, [9.0, 7.0, 8.0, loss, 1.0], [0.0, 0.1, 0.1, 0.0, 1.0])
+    assert len(weights) == 4
+    assert final == weights[1]
+    output = capsys.readouterr().out
+    assert "the loss of epoch 4 is not finite" in output
+    assert "OCR_LEARNING_RATE" in output
+    assert "the best epoch (2) is kept." in output
+
+
+def test_non_finite_loss_in_the_first_epoch_is_an_error():
+    with pytest.raises(ValueError, match=r"Training failed: the loss of epoch 1.*OCR_LEARNING_RATE"):
+        train(EarlyStopping(patience=9), [float("nan"), 1.0], [0.0, 0.0])
+
+
+@pytest.fixture
+def samples(image_folder):
+    return utils.find_images(image_folder)[0]
+
+
+def small_model(number_of_classes):
+    """A training model with every kind of state: weights, moving averages, a seed generator."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((64, 16, 1), name="image")
+    label = keras.Input((5,), dtype="int32", name="label")
+    x = layers.Reshape((16, 64))(image)  # (batch, steps, features)
+    x = layers.Dropout(0.2)(layers.BatchNormalization()(layers.Dense(32, activation="relu")(x)))
+    logits = layers.Dense(number_of_classes)(x)
+    return keras.Model([image, label], CTCLayer()(label, logits))
+
+
+def train_reader(folder, samples, epochs, stop_after=None):
+    """Trains a small model as the notebook does; returns the first epoch, the model and the callbacks."""
+    alphabet = Alphabet.from_labels(sample.label for sample in samples)
+
+    def encode(sample):
+        return utils.encode_single_sample(sample, alphabet, 64, 16, 5)
+
+    model = small_model(alphabet.number_of_classes)
+    optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, metrics=[ExactMatch(), ClippedLoss()])
+    averaging = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    stopping = EarlyStopping(patience=3)
+    checkpoint = Checkpoint(folder, averaging, stopping)
+    first_epoch = checkpoint.epochs_done
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch + 1 == stop_after:
+                raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        model.fit(
+            utils.get_data(samples, encode, 8, seed=1, first_epoch=first_epoch, augmentation=1.0),
+            steps_per_epoch=-(-len(samples) // 8),
+            validation_data=utils.get_data(samples[:8], encode, 8),
+            initial_epoch=first_epoch,
+            epochs=checkpoint.last_epoch(epochs),
+            callbacks=[averaging, stopping, checkpoint, Kill()],
+            shuffle=False,
+            verbose=0,
+        )
+    return first_epoch, model, stopping, checkpoint
+
+
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path, samples):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    _, expected, expected_stopping, expected_checkpoint = train_reader(whole, samples, epochs=4)
+    train_reader(parts, samples, epochs=4, stop_after=2)
+    first_epoch, model, stopping, checkpoint = train_reader(parts, samples, epochs=4)
+    assert first_epoch == 2
+    state, expected_state = (
+        {name: getattr(one, name) for name in EarlyStopping.STATE} for one in (stopping, expected_stopping)
+    )
+    assert state == pytest.approx(expected_state, rel=1e-5)
+    for row, expected_row in zip(checkpoint.history, expected_checkpoint.history, strict=True):
+        assert row == pytest.approx(expected_row | {"seconds": row["seconds"]}, rel=1e-5)
+    for weight, expected_weight in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected_weight, rtol=1e-4, atol=1e-6)
+    rows = list(csv.DictReader((parts / "history.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    for row, expected_row in zip(rows, checkpoint.history, strict=True):
+        assert {name: float(value) for name, value in row.items()} == pytest.approx(expected_row)
+    assert {"loss", "val_loss", "val_exact_match", "learning_rate", "seconds"} < set(rows[0])
+    assert checkpoint.summary()["epochs"] == 4
+
+
+def test_finished_training_only_restores_its_best_weights(tmp_path, samples):
+    _, expected, expected_stopping, _ = train_reader(tmp_path, samples, epochs=2)
+    first_epoch, model, stopping, checkpoint = train_reader(tmp_path, samples, epochs=2)
+    assert (first_epoch, checkpoint.epochs_done) == (2, 2)
+    assert stopping.best_epoch == expected_stopping.best_epoch
+    for weight, expected_weight in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected_weight)
+    # A training that early stopping has ended does not resume either.
+    stopping.stopped_epoch = 1
+    checkpoint._save(checkpoint.history)
+    *_, checkpoint = train_reader(tmp_path, samples, epochs=9)
+    assert checkpoint.epochs_done == 2
+
+
+def test_kill_during_a_save_leaves_the_previous_checkpoint(tmp_path):
+    script = textwrap.dedent(
+        """
+        import sys, keras, numpy as np
+        from training.callbacks import Checkpoint, EarlyStopping
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1_000_000)])
+        model.compile(keras.optimizers.Adam(use_ema=True), loss="mse")
+        averaging, stopping = keras.callbacks.SwapEMAWeights(swap_on_epoch=True), EarlyStopping(99)
+        class Log(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                logs |= {"val_loss": 1.0, "val_clipped_loss": 1.0, "val_exact_match": 0.0}
+                print(epoch, flush=True)
+        checkpoint = Checkpoint(sys.argv[1], averaging, stopping)
+        x, y = np.ones((1, 1)), np.ones((1, 1_000_000))
+        model.fit(x, y, epochs=1000, callbacks=[averaging, Log(), stopping, checkpoint], verbose=0)
+        """
+    )
+    command = [sys.executable, "-c", script, tmp_path]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    unfinished = tmp_path / "checkpoint.unfinished.npz"
+    for line in process.stdout:
+        if int(line) >= 2:
+            break
+    deadline = time.monotonic() + 60
+    while not unfinished.exists() and time.monotonic() < deadline:
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with np.load(tmp_path / "checkpoint.npz") as saved:
+        history = json.loads(str(saved["history"]))
+        shapes = {saved[name].shape for name in saved.files if name.startswith("variable")}
+    assert len(history) >= 2
+    assert (1, 1_000_000) in shapes

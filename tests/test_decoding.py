@@ -21,21 +21,31 @@ STEPS, CLASSES = 4, 3
 
 
 def collapse(path):
-    """The text of an alignment, by the definition: repeats first, then blanks."""
-    return tuple(number for number, _ in itertools.groupby(path) if number != 0)
+    """The text of an alignment by definition: merge repeats, then drop blanks."""
+    return tuple(character for character, _ in itertools.groupby(path) if character != 0)
 
 
 def brute_force(log_probabilities):
-    """The probability of every text, adding up all alignments one by one."""
-    totals = {}
+    """The probability of every text, summed over all alignments one by one."""
+    totals = collections.defaultdict(float)
     for path in itertools.product(range(CLASSES), repeat=STEPS):
-        probability = math.exp(sum(log_probabilities[step, number] for step, number in enumerate(path)))
-        totals[collapse(path)] = totals.get(collapse(path), 0.0) + probability
-    return totals
+        totals[collapse(path)] += math.exp(sum(log_probabilities[range(STEPS), path]))
+    return dict(totals)
+
+
+def allowed_by_brute_force(log_probabilities, constraint):
+    """The allowed texts with their probabilities, most probable first."""
+    totals = brute_force(log_probabilities).items()
+    return sorted((item for item in totals if constraint.allows(item[0])), key=lambda item: -item[1])
+
+
+def assert_equal_texts(found, expected):
+    assert [text for text, _ in found] == [text for text, _ in expected]
+    assert [math.exp(p) for _, p in found] == pytest.approx([p for _, p in expected])
 
 
 def all_texts():
-    """Every text of the two characters, up to as many as there are steps."""
+    """Every text of up to STEPS characters of two."""
     return itertools.chain(*(itertools.product((1, 2), repeat=length) for length in range(STEPS + 1)))
 
 
@@ -44,7 +54,7 @@ def log_probabilities(request):
     return log_softmax(np.random.default_rng(request.param).normal(size=(STEPS, CLASSES), scale=2.0))
 
 
-def test_probability_of_every_text_equals_the_sum_over_all_alignments(log_probabilities):
+def test_text_probability_is_the_sum_over_alignments(log_probabilities):
     totals = brute_force(log_probabilities)
     assert sum(totals.values()) == pytest.approx(1.0)
     texts = list(all_texts())
@@ -53,26 +63,27 @@ def test_probability_of_every_text_equals_the_sum_over_all_alignments(log_probab
         assert found == pytest.approx(totals.get(text, 0.0), abs=1e-12)
 
 
-def test_text_that_does_not_fit_the_steps_is_impossible(log_probabilities):
+def test_text_that_does_not_fit_has_probability_zero(log_probabilities):
     rows = np.stack([log_probabilities] * 3)
     found = text_log_probabilities(rows, [[1, 1, 1], [1, 2, 1, 2, 1], [1]])
     assert list(found[:2]) == [-math.inf] * 2
     assert found[2] > -math.inf
 
 
-def test_probability_of_a_character_is_its_share_of_the_texts_that_differ_in_it_alone(log_probabilities):
+def test_character_probability_is_relative_to_variants(log_probabilities):
     totals = brute_force(log_probabilities)
     for text in all_texts():
         if text not in totals or not text:
             continue
         found = character_probabilities(log_probabilities, text)
-        for place, probability in enumerate(found):
-            others = [totals.get((*text[:place], other, *text[place + 1 :]), 0.0) for other in (1, 2)]
-            assert probability == pytest.approx(totals[text] / sum(others))
+        for position, probability in enumerate(found):
+            variants = [(*text[:position], other, *text[position + 1 :]) for other in (1, 2)]
+            total = sum(totals.get(variant, 0.0) for variant in variants)
+            assert probability == pytest.approx(totals[text] / total)
     assert len(character_probabilities(log_probabilities, ())) == 0
 
 
-def test_each_character_is_read_at_its_surest_step_of_the_best_alignment():
+def test_character_steps_are_those_of_the_best_alignment():
     generator = np.random.default_rng(1)
     for text in [(), (1,), (1, 2), (1, 1), (2, 1, 2)]:
         log_probabilities = log_softmax(generator.normal(size=(5, CLASSES), scale=2))
@@ -84,42 +95,32 @@ def test_each_character_is_read_at_its_surest_step_of_the_best_alignment():
 
 
 ALPHABET = Alphabet("ab")
+CONSTRAINTS = {
+    "any text": Constraint.length(ALPHABET),
+    "at most 2": Constraint.length(ALPHABET, 0, 2),
+    "2 to 3": Constraint.length(ALPHABET, 2, 3),
+    "pattern": Constraint.pattern(ALPHABET, "?ab"),
+    "words": Constraint.words(ALPHABET, ["ab", "bb", "bab", "a"]),
+    "repeated character that fills all steps": Constraint.pattern(ALPHABET, "bba"),
+}
 
 
-def allowed(name):
-    return {
-        "any text": Constraint.length(ALPHABET),
-        "at most 2": Constraint.length(ALPHABET, 0, 2),
-        "2 to 3": Constraint.length(ALPHABET, 2, 3),
-        "pattern": Constraint.pattern(ALPHABET, "?ab"),
-        "words": Constraint.words(ALPHABET, ["ab", "bb", "bab", "a"]),
-        "equal neighbours that fill all steps": Constraint.pattern(ALPHABET, "bba"),
-    }[name]
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["any text", "at most 2", "2 to 3", "pattern", "words", "equal neighbours that fill all steps"],
-)
-def test_wide_beam_search_finds_all_texts_that_are_allowed_in_their_order(log_probabilities, name):
-    constraint = allowed(name)
-    totals = {text: p for text, p in brute_force(log_probabilities).items() if constraint.allows(text)}
-    expected = sorted(totals.items(), key=lambda one: -one[1])
-    found = beam_search(log_probabilities, constraint, width=100)
-    assert [text for text, _ in found] == [text for text, _ in expected]
-    assert [math.exp(p) for _, p in found] == pytest.approx([p for _, p in expected])
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_wide_beam_search_finds_all_allowed_texts_in_order(log_probabilities, name):
+    found = beam_search(log_probabilities, CONSTRAINTS[name], width=100)
+    assert_equal_texts(found, allowed_by_brute_force(log_probabilities, CONSTRAINTS[name]))
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
-@pytest.mark.parametrize("name", ["2 to 3", "pattern", "words", "equal neighbours that fill all steps"])
-def test_narrow_beam_search_honours_the_constraint(log_probabilities, name, width):
-    constraint = allowed(name)
+@pytest.mark.parametrize("name", [name for name in CONSTRAINTS if name not in ("any text", "at most 2")])
+def test_narrow_beam_search_finds_an_allowed_text(log_probabilities, name, width):
+    constraint = CONSTRAINTS[name]
     found = beam_search(log_probabilities, constraint, width)
     assert found and all(constraint.allows(text) for text, _ in found)
 
 
-def beam_by_the_book(log_probabilities, width, missing):
-    """Prefix beam search as the paper writes it; `missing` tells how many characters a text still needs."""
+def reference_beam_search(log_probabilities, width, missing):
+    """Prefix beam search as in the paper. `missing` returns how many characters a text still needs."""
     beams = {(): (1.0, 0.0)}
     for step, row in enumerate(np.exp(log_probabilities)):
         found = collections.defaultdict(lambda: [0.0, 0.0])
@@ -127,64 +128,59 @@ def beam_by_the_book(log_probabilities, width, missing):
             found[text][0] += (in_blank + in_character) * row[0]
             if text:
                 found[text][1] += in_character * row[text[-1]]
-            for number in range(1, len(row)):
-                entering = in_blank if text[-1:] == (number,) else in_blank + in_character
-                found[*text, number][1] += entering * row[number]
-        left = len(log_probabilities) - step - 1
-        alive = [one for one in found.items() if sum(one[1]) > 0 and missing(one[0]) <= left]
-        beams = dict(sorted(alive, key=lambda one: -sum(one[1]))[:width])
+            for character in range(1, len(row)):
+                entering = in_blank if text[-1:] == (character,) else in_blank + in_character
+                found[*text, character][1] += entering * row[character]
+        remaining = len(log_probabilities) - step - 1
+        possible = [item for item in found.items() if sum(item[1]) > 0 and missing(item[0]) <= remaining]
+        beams = dict(sorted(possible, key=lambda item: -sum(item[1]))[:width])
     return {text for text in beams if missing(text) == 0}
 
 
 @pytest.mark.parametrize("lengths", [(0, 12), (3, 4)])
 @pytest.mark.parametrize("width", [1, 2, 3, 8])
 @pytest.mark.parametrize("seed", range(6))
-def test_narrow_beam_search_keeps_what_the_paper_s_keeps(seed, width, lengths):
+def test_narrow_beam_search_agrees_with_the_reference(seed, width, lengths):
     log_probabilities = log_softmax(np.random.default_rng(seed).normal(size=(12, 4), scale=1.5))
-    least, most = lengths
-    expected = beam_by_the_book(
-        log_probabilities, width, lambda text: max(0, least - len(text)) if len(text) <= most else math.inf
-    )
-    found = beam_search(log_probabilities, Constraint.length(Alphabet("abc"), least, most), width)
+    shortest, longest = lengths
+
+    def missing(text):
+        return max(0, shortest - len(text)) if len(text) <= longest else math.inf
+
+    expected = reference_beam_search(log_probabilities, width, missing)
+    found = beam_search(log_probabilities, Constraint.length(Alphabet("abc"), *lengths), width)
     assert {text for text, _ in found} == expected
     assert [p for _, p in found] == sorted((p for _, p in found), reverse=True)
 
 
-@pytest.mark.parametrize("width", [2, 3])
-def test_all_words_of_a_list_are_compared_exactly(log_probabilities, width):
+@pytest.mark.parametrize("top", [2, 3])
+def test_words_with_a_length_are_compared_exactly(log_probabilities, top):
     words = ["ab", "bb", "bab", "a", "aa", "abab", "bba"]
     constraint = Constraint.words(ALPHABET, words) & Constraint.length(ALPHABET, 0, 3)
-    totals = {text: p for text, p in brute_force(log_probabilities).items() if constraint.allows(text)}
-    expected = sorted(totals.items(), key=lambda one: -one[1])[:width]
-    found = search(log_probabilities, constraint, top=width)
-    assert [text for text, _ in found] == [text for text, _ in expected]
-    assert [math.exp(p) for _, p in found] == pytest.approx([p for _, p in expected])
+    found = search(log_probabilities, constraint, top)
+    assert_equal_texts(found, allowed_by_brute_force(log_probabilities, constraint)[:top])
 
 
 @pytest.mark.parametrize("top", [1, 2, 3])
 @pytest.mark.parametrize("name", ["any text", "pattern", "words"])
-def test_search_finds_the_most_probable_texts_that_are_allowed(log_probabilities, name, top):
-    constraint = allowed(name)
-    totals = {text: p for text, p in brute_force(log_probabilities).items() if constraint.allows(text)}
-    expected = sorted(totals.items(), key=lambda one: -one[1])[:top]
-    found = search(log_probabilities, constraint, top)
-    assert [text for text, _ in found] == [text for text, _ in expected]
-    assert [math.exp(p) for _, p in found] == pytest.approx([p for _, p in expected])
+def test_search_finds_the_most_probable_allowed_texts(log_probabilities, name, top):
+    found = search(log_probabilities, CONSTRAINTS[name], top)
+    assert_equal_texts(found, allowed_by_brute_force(log_probabilities, CONSTRAINTS[name])[:top])
 
 
-def test_search_gives_as_many_texts_as_are_wanted():
+def test_search_returns_the_requested_number_of_texts():
     rows = np.log(np.full((8, ALPHABET.number_of_classes), 1 / ALPHABET.number_of_classes))
     assert len(search(rows, Constraint.length(ALPHABET), top=60)) == 60
 
 
-def test_word_is_found_however_improbable_its_first_character_seems():
+def test_word_is_found_despite_an_improbable_first_character():
     alphabet = Alphabet("abcdefghijklmnopqrstuvwxyz")
     generator = np.random.default_rng(0)
     words = ["".join(generator.choice(list(alphabet.characters), 6)) for _ in range(2000)]
     path = np.zeros(30, dtype=int)
     path[2:30:5] = alphabet.encode(words[7])
     logits = 14.0 * np.eye(27)[path]
-    misread = next(c for c in range(1, 27) if c != path[2])
+    misread = next(character for character in range(1, 27) if character != path[2])
     logits[2, [path[2], misread]] = 0.0, 14.0
     log_probabilities = log_softmax(logits + generator.normal(size=logits.shape))
     ((text, _),) = search(log_probabilities, Constraint.words(alphabet, words))
@@ -193,23 +189,25 @@ def test_word_is_found_however_improbable_its_first_character_seems():
     assert alphabet.decode(text) == words[best] == words[7]
 
 
-def test_long_images_do_not_make_the_probabilities_of_words_vanish():
+def test_word_probabilities_do_not_underflow_in_long_images():
     alphabet = Alphabet("ab")
     log_probabilities = log_softmax(np.random.default_rng(0).normal(size=(3000, 3)))
     ((text, probability),) = search(log_probabilities, Constraint.words(alphabet, ["ab"]))
-    assert (text, probability < -745) == ((1, 2), True)  # exp(-745) is the least number above 0
+    assert text == (1, 2)
+    assert probability < -745  # exp(-745) is the smallest positive float
 
 
-def test_beam_search_adds_up_alignments_where_the_best_path_does_not():
-    # The best path is blank, blank with 0.36; a, in three alignments, has 0.64.
+def test_beam_search_sums_alignments_unlike_the_best_path():
+    # The best path is two blanks with 0.36. The three alignments of "a" sum to 0.64.
     probabilities = np.array([[0.6, 0.4], [0.6, 0.4]])
     constraint = Constraint.length(Alphabet("a"))
     assert [list(text) for text in greedy_decode(np.log(probabilities)[None])] == [[]]
     ((text, probability), _) = beam_search(np.log(probabilities), constraint)
-    assert (text, math.exp(probability)) == ((1,), pytest.approx(0.64))
+    assert text == (1,)
+    assert math.exp(probability) == pytest.approx(0.64)
 
 
-def test_beam_search_keeps_equal_neighbours_apart():
+def test_beam_search_reads_repeated_characters():
     alphabet = Alphabet("35")
     path = [2, 2, 0, 1, 0, 1, 1, 0, 2]  # 5335
     log_probabilities = log_softmax(5 * np.eye(3)[path])
@@ -217,7 +215,7 @@ def test_beam_search_keeps_equal_neighbours_apart():
     assert alphabet.decode(text) == "5335"
 
 
-def test_text_that_cannot_fit_the_steps_is_not_found(log_probabilities):
+def test_beam_search_finds_no_text_that_does_not_fit(log_probabilities):
     assert beam_search(log_probabilities, Constraint.pattern(ALPHABET, "aaa")) == []
     assert beam_search(log_probabilities, Constraint.length(ALPHABET, 5)) == []
 
@@ -229,12 +227,12 @@ def test_greedy_decoding_collapses_the_best_path():
     assert [tuple(text) for text in greedy_decode(logits)] == [collapse(path) for path in paths]
 
 
-def test_equal_neighbours_need_a_blank_between_them():
+def test_greedy_decoding_splits_repeats_only_at_blanks():
     path = [[1, 1, 2, 2, 2, 1], [1, 2, 0, 2, 1, 0]]
     assert [list(text) for text in greedy_decode(np.eye(CLASSES)[path])] == [[1, 2, 1], [1, 2, 2, 1]]
 
 
-def test_log_softmax_stands_large_logits():
+def test_log_softmax_of_large_logits_is_finite():
     rows = log_softmax([[1000.0, 1000.0], [-1000.0, 0.0]])
     assert rows[0] == pytest.approx([math.log(0.5)] * 2)
     assert rows[1] == pytest.approx([-1000.0, 0.0])

@@ -25,11 +25,11 @@ def samples_of(sizes, label="12345"):
         ([(200, 50)] * 6 + [(90, 20)] * 4, "12345", (200, 50)),
         ([(20, 60)] * 5, "7", (24, 60)),  # the next multiple of 8
         ([(400, 32)] * 5, "12345", (400, 32)),
-        ([(1200, 64)] * 5, "12345", (640, 34)),  # as wide as is allowed, the shape kept
-        ([(1600, 400)] * 5, "12345", (256, 64)),  # as high as is allowed
-        ([(48, 12)] * 5, "12", (96, 24)),  # tiny ones grow
-        ([(30, 60)] * 5, "abcdefghij", (40, 60)),  # a step for each of ten characters
-        ([(100, 40), (120, 40), (140, 50), (200, 50)], "12345", (184, 45)),  # mixed
+        ([(1200, 64)] * 5, "12345", (640, 34)),  # the maximum width, with the same proportions
+        ([(1600, 400)] * 5, "12345", (256, 64)),  # the maximum height
+        ([(48, 12)] * 5, "12", (96, 24)),  # the minimum height
+        ([(30, 60)] * 5, "abcdefghij", (40, 60)),  # a time step for each of ten characters
+        ([(100, 40), (120, 40), (140, 50), (200, 50)], "12345", (184, 45)),  # no common size
         ([(1, 4000)] * 3, "1", (16, 64)),
     ],
 )
@@ -39,40 +39,42 @@ def test_size_follows_the_images_within_bounds(sizes, label, expected):
     assert reason
 
 
-def test_size_that_is_set_is_taken_and_the_other_one_follows():
+def test_size_that_is_set_is_used_and_scales_the_other():
     samples = samples_of([(200, 50)] * 3)
-    assert image_size.choose_size(samples, 99, 33) == (99, 33, "as set")
-    assert image_size.choose_size(samples, 100)[:2] == (100, 25)
+    assert image_size.choose_size(samples, 99, 33) == (99, 33, "set by image_width and image_height")
+    width, height, reason = image_size.choose_size(samples, 100)
+    assert (width, height) == (100, 25)
+    assert reason == "the size of 3 of 3 images, scaled by 0.5"
     assert image_size.choose_size(samples, 0, 100)[:2] == (400, 100)
 
 
-def test_chosen_size_has_a_step_for_every_label_that_was_let_through():
-    longest = "ab" * 80  # 160 steps, the most of 640 pixels
-    samples = samples_of([(50, 50)] * 3, longest)
+def test_chosen_size_has_enough_steps_for_every_accepted_label():
+    label = "ab" * 80
+    assert steps_needed(label) == image_size.max_time_steps() == 160
+    samples = samples_of([(50, 50)] * 3, label)
     width, _, _ = image_size.choose_size(samples)
-    assert width // image_size.choose_step_width(samples, width) >= steps_needed(longest)
+    assert width // image_size.choose_step_width(samples, width) >= 160
 
 
-def test_size_and_steps_of_a_known_reader_are_kept():
-    known = SimpleNamespace(image_width=120, image_height=30, time_steps=30)
+def test_size_and_steps_of_a_base_reader_are_kept():
+    base = SimpleNamespace(image_width=120, image_height=30, time_steps=30)
     samples = samples_of([(200, 50)] * 3)
-    assert image_size.choose_size(samples, known=known)[:2] == (120, 30)
-    assert image_size.choose_size(samples, 120, 30, known)[:2] == (120, 30)
-    with pytest.raises(
-        ValueError, match="120×30. Received image_width 0 and image_height 40. Leave both at 0"
-    ):
-        image_size.choose_size(samples, 0, 40, known)
-    assert image_size.choose_step_width(samples, 120, known) == 4
-    known.time_steps = 15
-    assert image_size.choose_step_width(samples, 120, known) == 8
+    assert image_size.choose_size(samples, base_reader=base)[:2] == (120, 30)
+    assert image_size.choose_size(samples, 120, 30, base)[:2] == (120, 30)
+    with pytest.raises(ValueError, match="120×30. Received: image_width 0 and image_height 40. Set"):
+        image_size.choose_size(samples, 0, 40, base)
+    assert image_size.max_time_steps(200, base) == 30
+    assert image_size.choose_step_width(samples, 120, base) == 4
+    base.time_steps = 15
+    assert image_size.choose_step_width(samples, 120, base) == 8
 
 
-def test_steps_are_wide_only_where_every_character_has_eight_of_them():
-    short = [utils.Sample(Path("a"), "abc", (1, 1), "")]  # 200 pixels have 25 steps of 8
-    equal = [utils.Sample(Path("a"), "aac", (1, 1), "")]  # one step more, between equal neighbours
+def test_steps_are_wide_if_every_character_has_eight():
+    short = samples_of([(1, 1)], "abc")  # 200 pixels have 25 wide steps
+    repeated = samples_of([(1, 1)], "aac")  # needs one step more, between the repeated characters
     assert image_size.choose_step_width(short, 200) == 8
     assert image_size.choose_step_width(short, 184) == 4
-    assert image_size.choose_step_width(short + equal, 200) == 4
+    assert image_size.choose_step_width(short + repeated, 200) == 4
 
 
 @pytest.mark.parametrize("size", [(20, 60), (400, 32), (1200, 64)])
@@ -87,8 +89,8 @@ def test_narrow_long_and_large_images_train_and_read(size, tmp_path):
     model = load_build_model()(width, height, 2, alphabet.number_of_classes, step_width, 0.1)
     model.compile("adam")
 
-    def encode(sample, load):
-        return utils.encode_single_sample(sample, alphabet, width, height, 2, load)
+    def encode(sample):
+        return utils.encode_single_sample(sample, alphabet, width, height, 2)
 
     data = utils.get_data(samples, encode, 5, seed=0, augmentation=1.0)
     losses = model.fit(data, steps_per_epoch=1, epochs=8, shuffle=False, verbose=0).history["loss"]

@@ -1,4 +1,4 @@
-"""The numbers of docs/other_languages.md are those that this project computes."""
+"""The numbers in docs/other_languages.md equal those that this project computes."""
 
 import re
 
@@ -15,38 +15,43 @@ PAGE = (PROJECT / "docs" / "other_languages.md").read_text(encoding="utf-8")
 IMAGE = PROJECT / "captcha_images" / "2285e.png"
 
 
-def told(what):
-    """What the page says of something, a string."""
-    (value,) = re.findall(rf"^\| {re.escape(what)} \| (.*) \|$", PAGE, flags=re.MULTILINE)
+def documented(name):
+    """The value of a table row of the page, a string."""
+    (value,) = re.findall(rf"^\| {re.escape(name)} \| (.*) \|$", PAGE, flags=re.MULTILINE)
     return value
 
 
-def test_grey_is_the_formula_s():
+def assert_documented(name, value, digits):
+    """Compares a float with the page, which rounds it to some digits."""
+    assert float(documented(name)) == pytest.approx(value, abs=0.51 * 10**-digits)
+
+
+def test_documented_grey_values_follow_the_formula():
     red, green, blue = np.moveaxis(np.asarray(Image.open(IMAGE).convert("RGB")).astype(int), -1, 0)
     grey = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     np.testing.assert_array_equal(images.load_image(IMAGE), grey)
-    assert int(told("sum of all grey values")) == grey.sum()
-    assert told("mean, standard deviation") == f"{grey.mean():.4f}, {grey.std():.4f}"
-    assert int(told("grey at x 100, y 25")) == grey[25, 100]
-    assert int(told("background grey")) == images.background_of(images.load_image(IMAGE))
+    assert int(documented("sum of all grey values")) == grey.sum()
+    assert int(documented("grey at x 100, y 25")) == grey[25, 100]
+    assert int(documented("background grey")) == images.background_of(images.load_image(IMAGE))
+    statistics = [float(value) for value in documented("mean, standard deviation").split(", ")]
+    assert statistics == pytest.approx([grey.mean(), grey.std()], abs=0.51e-4)
 
 
 @pytest.mark.parametrize(("size", "x", "y"), [((200, 50), 0, 0), ((200, 50), 100, 25), ((120, 40), 60, 20)])
-def test_input_is_the_page_s(size, x, y):
+def test_documented_inputs_equal_prepared_images(size, x, y):
     prepared = images.prepare_image(IMAGE, *size)
-    assert told(f"input for {size[0]} × {size[1]} at x {x}, y {y}") == f"{prepared[x, y, 0]:.5f}"
+    assert_documented(f"input for {size[0]} × {size[1]} at x {x}, y {y}", prepared[x, y, 0], digits=5)
 
 
-def test_text_and_confidence_are_the_page_s():
+def test_documented_confidences_equal_computed_ones():
     steps = re.findall(r"^\| \d \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE, flags=re.MULTILINE)
     log_probabilities = np.log(np.array(steps, dtype=float))[np.newaxis]
     assert log_probabilities.shape == (1, 5, 3)
     (text,) = greedy_decode(log_probabilities)
-    assert told("text") == Alphabet("ab").decode(text)
-    assert (
-        told("blank at step 1, temperature 2") == f"{np.exp(log_softmax(log_probabilities / 2))[0, 0, 0]:.5f}"
-    )
+    assert documented("text") == Alphabet("ab").decode(text)
+    blank = np.exp(log_softmax(log_probabilities / 2))[0, 0, 0]
+    assert_documented("blank at step 1, temperature 2", blank, digits=5)
     for temperature in (1, 2):
         tempered = log_softmax(log_probabilities / temperature)
         confidence = np.exp(text_log_probabilities(tempered, [text])[0])
-        assert told(f"confidence at temperature {temperature}") == f"{confidence:.5f}"
+        assert_documented(f"confidence at temperature {temperature}", confidence, digits=5)

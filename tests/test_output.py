@@ -10,27 +10,27 @@ NAMES = ['a "b", c.png', "d\ne.png", "gü.png", "h.png"]
 READING = Reading("2b", 0.51239, (Reading("2d", 0.25),))
 
 
-def written(top):
+def csv_of(top):
     out = io.StringIO(newline="")
     output.write_csv([(name, READING) for name in NAMES], output.Layout(top), out)
     return out.getvalue()
 
 
-def test_csv_is_what_another_reader_of_csv_understands():
-    rows = list(csv.DictReader(io.StringIO(written(2), newline="")))
+def test_csv_is_read_back_by_a_csv_reader():
+    rows = list(csv.DictReader(io.StringIO(csv_of(2), newline="")))
     assert [row["file"] for row in rows] == NAMES
     assert [rows[0][name] for name in output.Layout(2).columns[1:]] == ["2b", "0.5124", "2d", "0.25"]
 
 
-def test_file_cut_off_at_any_byte_keeps_its_whole_rows_and_nothing_else(tmp_path):
-    path, whole = tmp_path / "readings.csv", written(2).encode()
-    ends = [place + 2 for place in range(len(whole)) if whole[place : place + 2] == b"\r\n"]
-    for length in range(len(whole) + 1):
-        path.write_bytes(whole[:length])
-        kept = [end for end in ends if end <= length]
-        expected = set(NAMES[: len(kept) - 1]) if kept else None
+def test_csv_cut_at_any_byte_keeps_its_complete_rows(tmp_path):
+    path, content = tmp_path / "readings.csv", csv_of(2).encode()
+    ends = [start + 2 for start in range(len(content)) if content[start : start + 2] == b"\r\n"]
+    for length in range(len(content) + 1):
+        path.write_bytes(content[:length])
+        complete = [end for end in ends if end <= length]
+        expected = set(NAMES[: len(complete) - 1]) if complete else None
         assert output.finished_files(path, output.Layout(2)) == expected
-        assert path.read_bytes() == whole[: max(kept, default=0)]
+        assert path.read_bytes() == content[: max(complete, default=0)]
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,14 @@ def test_file_cut_off_at_any_byte_keeps_its_whole_rows_and_nothing_else(tmp_path
         b"file,text\r\na.png,b\r\n",
         b"file,text,confidence\r\na.png\r\n",
         b"file,text,confidence\r\n\xff,b,1\r\n",
-        written(2).encode(),
+        b"file,text,confidence\na.png,b,1\n",
+        b"notes",
+        csv_of(2).encode(),
     ],
 )
-def test_file_of_another_kind_is_refused_and_left_as_it_is(content, tmp_path):
+def test_other_file_is_refused_and_left_unchanged(content, tmp_path):
     path = tmp_path / "readings.csv"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="Expected a CSV of readings to go on with"):
+    with pytest.raises(ValueError, match="to be a CSV of readings with the columns"):
         output.finished_files(path, output.Layout())
     assert path.read_bytes() == content

@@ -4,25 +4,27 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from conftest import PROJECT
 from training import parameters
-from training.parameters import NOTEBOOK
+
+DEFAULTS = parameters.defaults()
 
 
-def defaults():
-    """The values of the notebook's parameters cell, without the environment."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+def test_defaults_are_those_of_the_notebook_s_cell():
+    notebook = nbformat.read(parameters.NOTEBOOK, as_version=4)
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     names = {}
-    exec(re.sub(r"(?m)^globals\(\).*", "", cell.source), names)
-    return {name: value for name, value in names.items() if not name.startswith("__")}
+    exec(cell.source, {"parameters": parameters, "globals": dict}, names)
+    assert list(DEFAULTS.items()) == list(names.items())
 
 
-def test_notebook_sets_exactly_the_parameters_in_bounds():
-    assert list(defaults()) == list(parameters.PARAMETERS)
-    assert parameters.validate(defaults()) == defaults()
+def test_defaults_are_possible_and_every_number_has_limits():
+    assert parameters.validate(DEFAULTS) == DEFAULTS
+    numbers = {name for name, value in DEFAULTS.items() if type(value) in (int, float)}
+    assert numbers == set(parameters.LIMITS)
 
 
-def test_environment_sets_values_of_the_parameters_types():
+def test_environment_sets_values_of_the_default_s_type():
     environment = {
         "OCR_EPOCHS": "2",
         "OCR_LEARNING_RATE": "1e-3",
@@ -38,53 +40,67 @@ def test_environment_sets_values_of_the_parameters_types():
     }
 
 
-@pytest.mark.parametrize("name", parameters.PARAMETERS)
-def test_every_parameter_can_be_set_from_the_environment(name):
-    value = defaults()[name]
-    assert parameters.from_environment({f"OCR_{name.upper()}": str(value)}) == {name: value}
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_environment_sets_every_parameter(name, monkeypatch):
+    monkeypatch.setenv(f"OCR_{name.upper()}", str(DEFAULTS[name]))
+    assert parameters.from_environment()[name] == DEFAULTS[name]
 
 
 @pytest.mark.parametrize("variable", ["OCR_EPOCH", "OCR_epochs", "OCR_BATCHSIZE"])
-def test_near_miss_is_an_error_that_suggests_and_lists_the_valid_ones(variable):
+def test_misspelt_variable_is_an_error_with_a_suggestion(variable):
     with pytest.raises(ValueError, match=rf"(?s){variable} is not.*Did you mean OCR_\w+\?.*OCR_DATA_DIR, "):
         parameters.from_environment({variable: "3"})
 
 
 @pytest.mark.parametrize(
-    ("variable", "text"), [("OCR_EPOCHS", "many"), ("OCR_SEED", "1.5"), ("OCR_DROPOUT", "")]
+    ("variable", "text", "expected"),
+    [
+        ("OCR_EPOCHS", "many", "a whole number of 1 or more"),
+        ("OCR_EPOCHS", "0", "a whole number of 1 or more"),
+        ("OCR_SEED", "1.5", "a whole number from 0 to 2147483647"),
+        ("OCR_DROPOUT", "", "a number from 0 to 0.9"),
+        ("OCR_LEARNING_RATE", "nan", "a number from 1e-07 to 1"),
+        ("OCR_DROP_COPY_NUMBER", "maybe", "true or false"),
+        ("OCR_DATA_DIR", "", "text, not empty"),
+    ],
 )
-def test_text_of_the_wrong_type_is_an_error_that_names_it(variable, text):
-    with pytest.raises(ValueError, match=rf"{variable}: expected a .*number.*Received: '{text}'"):
-        parameters.from_environment({variable: text})
-
-
-def test_image_size_may_be_0_for_chosen_from_the_images_but_not_tiny():
-    assert parameters.validate(defaults() | {"image_width": 0, "image_height": 32})["image_height"] == 32
-    with pytest.raises(
-        ValueError, match="image_width: expected a whole number from 16 to 4096, or 0. Received: 3"
-    ):
-        parameters.validate(defaults() | {"image_width": 3})
-
-
-def test_all_problems_are_told_at_once():
-    values = defaults() | {
-        "epochs": 0,
-        "dropout": 2.0,
-        "data_dir": "",
-        "seed": True,
-        "learning_rate": float("nan"),
-    }
+def test_impossible_text_is_an_error_that_names_the_variable(variable, text, expected):
     with pytest.raises(ValueError) as error:
-        parameters.validate(values)
+        parameters.from_environment({variable: text})
+    assert str(error.value).startswith(f"{variable}: expected {expected}. Received: {text!r}\n")
+
+
+def test_all_problems_of_the_environment_are_in_one_error():
+    with pytest.raises(ValueError) as error:
+        parameters.from_environment({"OCR_EPOCHS": "0", "OCR_FOO": "1", "OCR_SEED": "x"})
     lines = str(error.value).splitlines()
-    assert [line.split(":")[0] for line in lines] == [
-        "data_dir",
-        "seed",
-        "epochs",
-        "learning_rate",
-        "dropout",
-    ]
+    assert [line.split()[0] for line in lines] == ["OCR_EPOCHS:", "OCR_FOO", "OCR_SEED:", "The"]
+
+
+def test_image_size_is_0_or_within_its_limits():
+    assert parameters.validate(DEFAULTS | {"image_width": 0, "image_height": 32})["image_height"] == 32
+    message = "image_width: expected a whole number from 16 to 4096, or 0. Received: 3"
+    with pytest.raises(ValueError, match=message):
+        parameters.validate(DEFAULTS | {"image_width": 3})
+
+
+def test_all_problems_of_the_values_are_in_one_error():
+    wrong = {"epochs": 0, "dropout": 2.0, "data_dir": "", "seed": True, "learning_rate": float("nan")}
+    with pytest.raises(ValueError) as error:
+        parameters.validate(DEFAULTS | wrong)
+    lines = str(error.value).splitlines()
+    assert {line.split(":")[0] for line in lines} == set(wrong)
     assert "epochs: expected a whole number of 1 or more. Received: 0" in lines
+
+
+def test_missing_value_is_an_error():
+    with pytest.raises(ValueError, match="^epochs: expected a whole number of 1 or more. Received: None$"):
+        parameters.validate({name: value for name, value in DEFAULTS.items() if name != "epochs"})
+
+
+def test_whole_number_is_accepted_as_a_number():
+    augmentation = parameters.validate(DEFAULTS | {"augmentation": 1})["augmentation"]
+    assert (augmentation, type(augmentation)) == (1.0, float)
 
 
 @pytest.mark.parametrize(
@@ -98,17 +114,33 @@ def test_all_problems_are_told_at_once():
         {"fold": 0, "folds": 5},
     ],
 )
-def test_values_that_do_not_fit_together_are_refused(wrong):
+def test_values_that_conflict_are_an_error(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        parameters.validate(defaults() | wrong)
+        parameters.validate(DEFAULTS | wrong)
 
 
-def test_fold_of_several_folds_is_accepted():
-    assert parameters.validate(defaults() | {"fold": 5, "folds": 5})["fold"] == 5
+def test_last_fold_is_accepted():
+    assert parameters.validate(DEFAULTS | {"fold": 5, "folds": 5})["fold"] == 5
 
 
 def test_relative_paths_start_at_the_project_s_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert parameters.resolve("captcha_images") == NOTEBOOK.parent / "captcha_images"
+    assert parameters.resolve("captcha_images") == PROJECT / "captcha_images"
     assert parameters.resolve("/elsewhere") == Path("/elsewhere")
     assert parameters.resolve("~") == Path.home()
+
+
+def test_table_has_a_row_with_a_meaning_for_each_parameter():
+    rows = [re.split(r" ?\| ?", line)[1:-1] for line in parameters.table().splitlines()[2:]]
+    assert [row[0] for row in rows] == [f"`OCR_{name.upper()}`" for name in DEFAULTS]
+    assert all(len(row) == 4 and all(row) for row in rows)
+    assert rows[0][1:3] == ['`"captcha_images"`', "text, not empty"]
+
+
+def test_docs_contain_the_table_of_settings():
+    page = (PROJECT / "docs" / "settings.md").read_text(encoding="utf-8")
+    found = page.partition("<!-- settings: begin -->\n")[2].partition("\n<!-- settings: end -->")[0]
+    assert found == parameters.table(), (
+        "docs/settings.md is out of date. Replace the lines between its two settings markers "
+        "by the output of: python -m training.parameters"
+    )

@@ -9,7 +9,7 @@ from examples import ALPHABET
 from snippet_ocr.reader import Reader, Reading
 from training import calibration, plots
 
-PREPARED = np.random.default_rng(0).normal(size=(6, 200, 50, 1)).astype("float32")
+INPUTS = np.random.default_rng(0).normal(size=(6, 200, 50, 1)).astype("float32")
 LABELS = ["abc", "abd", "b", "日本", "", "x"]
 
 
@@ -19,31 +19,50 @@ def texts_of(figure):
     return [text for text in found if text]
 
 
-def test_labelled_grid_shows_each_image_with_its_label_upright():
-    figure = plots.labelled_grid(PREPARED[:3], LABELS[:3])
+def test_labelled_grid_draws_model_inputs_upright():
+    figure = plots.labelled_grid(INPUTS[:3], LABELS[:3])
     assert texts_of(figure) == LABELS[:3]
-    drawn = figure.axes[0].images[0].get_array()
-    np.testing.assert_array_equal(drawn, PREPARED[0, :, :, 0].T)
+    # A dark pixel is positive in the input, and dark in the figure.
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), -INPUTS[0, :, :, 0].T)
 
 
-def test_result_grid_marks_the_wrong_ones_in_words_and_by_a_frame():
+def test_labelled_grid_draws_uint8_images_as_they_are():
+    images = np.random.default_rng(0).integers(0, 256, (2, 50, 200), dtype="uint8")
+    figure = plots.labelled_grid(list(images), LABELS[:2])
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), images[1])
+    assert figure.get_size_inches() == pytest.approx(
+        plots.labelled_grid(INPUTS[:2], LABELS[:2]).get_size_inches()
+    )
+
+
+def test_result_grid_frames_wrong_readings_and_shows_labels():
     readings = [Reading("abc", 0.99), Reading("abe", 0.5), Reading("", 0.1)]
-    figure = plots.result_grid(PREPARED[:3], LABELS[:3], readings)
+    figure = plots.result_grid(INPUTS[:3], LABELS[:3], readings)
     assert texts_of(figure) == ["abc 99%", "abe 50%\n✗ label abd", "∅ 10%\n✗ label b"]
     frames = [axis.spines["left"].get_linewidth() for axis in figure.axes[:3]]
     assert frames[0] < frames[1] == frames[2]
 
 
-def test_learning_curves_draw_what_was_logged_and_tell_lines_apart_without_colour():
+def test_learning_curves_draw_the_history_in_distinct_styles():
+    numbers = range(1, 5)
     history = [
-        {"epoch": n, "loss": 9 / n, "val_loss": 8 / n, "exact_match": 0.1 * n, "val_exact_match": 0.2 * n}
-        for n in range(1, 5)
+        {
+            **{"epoch": n, "loss": 9 / n, "val_loss": 8 / n, "val_clipped_loss": 3 / n},
+            **{"exact_match": 0.1 * n, "val_exact_match": 0.2 * n},
+        }
+        for n in numbers
     ]
     figure = plots.learning_curves(history, best_epoch=4)
     loss, match = figure.axes
-    assert list(loss.lines[1].get_ydata()) == [8 / n for n in range(1, 5)]
-    assert list(match.lines[0].get_ydata()) == [0.1 * n for n in range(1, 5)]
-    assert len({line.get_linestyle() for line in loss.lines}) == 3
+    drawn = {line.get_label(): list(line.get_ydata()) for line in loss.lines[:3]}
+    assert drawn == {
+        "training (augmented)": [9 / n for n in numbers],
+        "validation": [8 / n for n in numbers],
+        "validation, clipped (decides)": [3 / n for n in numbers],
+    }
+    assert list(match.lines[0].get_ydata()) == [0.1 * n for n in numbers]
+    assert list(loss.lines[3].get_xdata()) == [4, 4]
+    assert len({line.get_linestyle() for line in loss.lines}) == 4
     assert "nats" in loss.get_ylabel()
     assert match.get_xlabel() == "epoch"
 
@@ -53,7 +72,7 @@ def test_schedule_draws_every_epoch():
     assert (list(axis.lines[0].get_xdata()), list(axis.lines[0].get_ydata())) == ([1, 2, 3], [0.1, 0.2, 0.1])
 
 
-def test_confusion_matrix_holds_every_count():
+def test_confusion_matrix_shows_every_count():
     figure = plots.confusion_matrix(Counter({("n", "m"): 3, ("c", ""): 1, ("", "n"): 2}))
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["∅", "c", "n"]
@@ -61,25 +80,12 @@ def test_confusion_matrix_holds_every_count():
     np.testing.assert_array_equal(axis.images[0].get_array(), [[0, 0, 2], [1, 0, 0], [0, 3, 0]])
 
 
-def test_confusion_matrix_without_a_confusion_says_so():
+def test_empty_confusion_matrix_says_so():
     assert "no character was misread" in texts_of(plots.confusion_matrix(Counter()))
 
 
-@pytest.mark.parametrize("count", [1, 4, 6])
-def test_figure_is_saved_as_a_png(count, tmp_path):
-    plots.show(plots.labelled_grid(PREPARED[:count], LABELS[:count]), tmp_path / "figure.png")
-    with Image.open(tmp_path / "figure.png") as image:
-        assert image.format == "PNG"
-        assert image.width == 1000
-
-
-def test_dollar_signs_in_texts_are_no_formulas(tmp_path):
-    plots.show(plots.labelled_grid(PREPARED[:2], ["$5_$", "$5.00-$6.00"]), tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").exists()
-
-
 @pytest.mark.parametrize("pairs", [{}, {("n", "m"): 1}, {("n", ""): 12, ("m", "n"): 3}])
-def test_no_text_of_a_confusion_matrix_is_cut_off(pairs):
+def test_confusion_matrix_cuts_off_no_text(pairs):
     figure = plots.confusion_matrix(Counter(pairs))
     figure.draw_without_rendering()
     (axis,) = figure.axes
@@ -95,10 +101,28 @@ def test_confusion_matrix_of_a_large_alphabet_stays_small():
     figure = plots.confusion_matrix(pairs)
     assert max(figure.get_size_inches()) < 20
     assert 2 in figure.axes[0].images[0].get_array()
-    assert "without 470 rarer pairs" in figure.axes[0].get_title()
+    assert "470 rarer pairs not shown" in figure.axes[0].get_title()
 
 
-def test_reliability_draws_every_reading_and_the_threshold():
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_show_saves_the_figure_as_a_png(count, tmp_path):
+    plots.show(plots.labelled_grid(INPUTS[:count], LABELS[:count]), tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.format == "PNG"
+        assert image.width == 1000
+
+
+def test_save_all_names_each_file_after_its_keyword(tmp_path):
+    plots.save_all(tmp_path, one=plots.schedule([0.1]), two=plots.schedule([0.2]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+def test_labels_with_dollar_signs_are_not_formulas(tmp_path):
+    plots.show(plots.labelled_grid(INPUTS[:2], ["$5_$", "$5.00-$6.00"]), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").exists()
+
+
+def test_reliability_draws_bins_precision_and_threshold():
     confidence, readings = 0.9, 40
     rows = np.tile(np.log([1e-9, confidence, 1 - confidence]), (readings, 1, 1))
     right = np.arange(readings) < 30
@@ -108,14 +132,14 @@ def test_reliability_draws_every_reading_and_the_threshold():
     (x,), (y,) = bins.lines[1].get_data()
     assert (x, y) == pytest.approx((confidence, 0.75))
     assert texts_of(figure) == ["40 "]
-    assert list(shares.lines[0].get_ydata()) == list(np.cumsum(right) / np.arange(1, readings + 1))
+    assert shares.lines[0].get_ydata() == pytest.approx(np.cumsum(right) / np.arange(1, readings + 1))
     assert shares.lines[1].get_xdata()[0] == 1
     assert "100% accepted" in shares.get_legend().get_texts()[1].get_text()
     assert len(plots.reliability(observations, 1.0).axes[1].lines) == 1
 
 
-class Spelling:
-    """A reader that reads `ab` in every image: the a at step 2, surest at step 3, the b at step 6."""
+class FixedReader:
+    """Reads `ab` in every image: the `a` at steps 2 and 3, more probable at step 3, and the `b` at step 6."""
 
     alphabet, time_steps = ALPHABET, 8
     prepare, read_prepared = Reader.prepare, Reader.read_prepared
@@ -130,8 +154,8 @@ class Spelling:
         return np.log(probabilities / probabilities.sum(axis=-1, keepdims=True))
 
 
-def test_character_places_shows_each_character_above_its_surest_step(shipped):
-    figure = plots.character_positions(Spelling(), shipped[:3])
+def test_character_positions_are_the_most_probable_steps(shipped):
+    figure = plots.character_positions(FixedReader(), shipped[:3])
     for above, below in zip(figure.axes[:3], figure.axes[3:], strict=True):
         assert above.get_title().startswith("ab ")
         placed = [(text.get_position()[0], text.get_text()[-1]) for text in below.texts]

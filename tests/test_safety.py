@@ -1,7 +1,6 @@
 import contextlib
 import io
 import json
-import time
 import zipfile
 
 import h5py
@@ -29,7 +28,7 @@ def members_of(path):
 
 @pytest.fixture
 def crafted(saved, tmp_path):
-    """Writes a saved reader anew with some members changed, added, or left out (None)."""
+    """Writes a copy of a saved reader with some members changed, added, or removed (None)."""
 
     def write(compression=zipfile.ZIP_STORED, **changes):
         path = tmp_path / "crafted.keras"
@@ -49,15 +48,18 @@ def config(saved):
 
 
 def layer(config, kind):
+    """Returns the configuration of the first layer of a type."""
     return next(one for one in config["config"]["layers"] if one["class_name"] == kind)
 
 
-def refused(path, reason):
-    with pytest.raises(ValueError, match=f"(?s){path.name} is none: .*{reason}"):
+def assert_refused(path, reason=""):
+    """Checks that a file is refused before Keras or onnxruntime opens it."""
+    with pytest.raises(ValueError, match=f"(?s){path.name} is not one: .*{reason}") as refusal:
         Reader.load(path)
+    assert "cannot load it" not in str(refusal.value)
 
 
-def test_archive_written_anew_is_still_accepted(crafted):
+def test_unchanged_copy_of_a_reader_is_accepted(crafted):
     assert Reader.load(crafted()).alphabet == ALPHABET
 
 
@@ -65,7 +67,7 @@ def build(*hidden):
     return keras.Sequential([keras.Input((16, 8, 1)), *hidden, layers.Dense(4)])
 
 
-def both_ways(recurrent, **options):
+def bidirectional(recurrent, **options):
     return layers.Bidirectional(recurrent(5, return_sequences=True, **options))
 
 
@@ -87,18 +89,12 @@ def both_ways(recurrent, **options):
             layers.BatchNormalization(center=False),
             layers.LayerNormalization(scale=False),
         ],
-        [layers.Reshape((16, 8)), both_ways(layers.GRU)],
-        [
-            layers.Reshape((16, 8)),
-            both_ways(layers.GRU, reset_after=False),
-        ],
-        [
-            layers.Reshape((16, 8)),
-            both_ways(layers.LSTM, use_bias=False),
-        ],
+        [layers.Reshape((16, 8)), bidirectional(layers.GRU)],
+        [layers.Reshape((16, 8)), bidirectional(layers.GRU, reset_after=False)],
+        [layers.Reshape((16, 8)), bidirectional(layers.LSTM, use_bias=False)],
     ],
 )
-def test_declared_shapes_are_those_that_keras_builds(hidden):
+def test_declared_shapes_are_those_of_keras_weights(hidden):
     built = build(*hidden)
     model = keras.Model(built.inputs[0], built.outputs[0])
     config = json.dumps(keras.saving.serialize_keras_object(model)).encode()
@@ -115,11 +111,11 @@ class Foreign(layers.Layer):
     ("foreign", "name"),
     [(layers.Lambda(lambda x: x), "Lambda"), (Foreign(), "Foreign"), (layers.Add(), "Add")],
 )
-def test_layer_that_no_reader_needs_is_refused_by_name(foreign, name, crafted):
+def test_other_type_of_layer_is_refused_by_name(foreign, name, crafted):
     image = keras.Input((80, 24, 1))
     x = foreign([image, image] if name == "Add" else image)
     model = keras.Model(image, layers.Dense(ALPHABET.number_of_classes)(layers.Reshape((80, 24))(x)))
-    refused(
+    assert_refused(
         crafted(config__json=json.dumps(keras.saving.serialize_keras_object(model))),
         f"'{name}'.*not accepted",
     )
@@ -136,44 +132,45 @@ def test_layer_that_no_reader_needs_is_refused_by_name(foreign, name, crafted):
         {"module": ["keras.layers"], "class_name": "Dense", "config": {}},
     ],
 )
-def test_class_from_elsewhere_is_refused_wherever_it_hides(foreign, config, crafted):
+def test_foreign_class_inside_a_layer_is_refused(foreign, config, crafted):
     layer(config, "Dense")["config"]["kernel_initializer"] = foreign
-    refused(crafted(config__json=json.dumps(config)), "")
+    assert_refused(crafted(config__json=json.dumps(config)))
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "reason"),
     [
-        ("Dense", {"units": 50_000}, "built for another shape"),
+        ("Dense", {"units": 50_000}, "another shape"),
         ("Dense", {"units": 10**12}, "whole number from 1"),
         ("Dense", {"units": -1}, "whole number from 1"),
         ("Dense", {"units": True}, "whole number from 1"),
-        ("Conv2D", {"filters": 60_000}, "absurd shape|another shape"),
+        ("Conv2D", {"filters": 60_000}, "out of bounds|another shape"),
         ("Conv2D", {"groups": 2}, "without groups"),
         ("MaxPooling2D", {"strides": [0, 1]}, "whole number from 1"),
-        ("MaxPooling2D", {"pool_size": [60_000, 1]}, "absurd shape"),
+        ("MaxPooling2D", {"pool_size": [60_000, 1]}, "out of bounds"),
         ("InputLayer", {"batch_shape": [None, 65_000, 65_000, 1]}, "another shape"),
         ("InputLayer", {"batch_shape": [10**9, 80, 24, 1]}, "InputLayer of images"),
-        ("Reshape", {"target_shape": [20, 60_000]}, "as many values"),
+        ("Reshape", {"target_shape": [20, 60_000]}, "same number of values"),
         ("BatchNormalization", {"axis": 1}, "last axis"),
         ("Bidirectional", {"merge_mode": None}, "concatenates"),
     ],
 )
-def test_absurd_shape_is_refused_before_anything_is_built(kind, change, reason, config, crafted):
+def test_shape_out_of_bounds_is_refused_before_keras_builds(
+    kind, change, reason, config, crafted, monkeypatch
+):
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras opened the file"))
     layer(config, kind)["config"].update(change)
-    started = time.monotonic()
-    refused(crafted(config__json=json.dumps(config)), reason)
-    assert time.monotonic() - started < 5
+    assert_refused(crafted(config__json=json.dumps(config)), reason)
 
 
-def test_shape_to_build_for_is_that_of_the_layer_before(config, crafted):
+def test_build_config_for_another_shape_is_refused(config, crafted):
     layer(config, "Dense")["build_config"]["input_shape"] = [None, 20, 10**9]
-    refused(crafted(config__json=json.dumps(config)), "built for another shape")
+    assert_refused(crafted(config__json=json.dumps(config)), "build_config.*another shape")
 
 
-def test_layers_that_stand_in_no_row_are_refused(config, crafted):
+def test_layers_that_are_not_a_chain_are_refused(config, crafted):
     layer(config, "Dense")["inbound_nodes"][0]["args"][0]["config"]["keras_history"] = ["image", 0, 0]
-    refused(crafted(config__json=json.dumps(config)), "in one row")
+    assert_refused(crafted(config__json=json.dumps(config)), "chain of layers")
 
 
 @pytest.mark.parametrize(
@@ -189,68 +186,68 @@ def test_layers_that_stand_in_no_row_are_refused(config, crafted):
         b"\xff",
     ],
 )
-def test_configuration_that_is_none_is_refused(content, crafted):
-    refused(crafted(config__json=content), "")
+def test_invalid_configuration_is_refused(content, crafted):
+    assert_refused(crafted(config__json=content))
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"[1]", b'"text"', b"\xff", b'{"alphabet": 7}'])
-def test_description_that_is_none_is_refused(content, crafted):
-    refused(crafted(reader__json=content), "")
+def test_invalid_metadata_is_refused(content, crafted):
+    assert_refused(crafted(reader__json=content))
 
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "assets/x", "model.weights.h5/.."])
-def test_member_that_no_reader_has_is_refused_and_never_unpacked(name, saved, tmp_path):
+def test_additional_member_is_refused_and_not_unpacked(name, saved, tmp_path):
     path = tmp_path / "inner" / "crafted.keras"
     path.parent.mkdir()
     path.write_bytes(saved.read_bytes())
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, "x")
-    refused(path, "expected the members")
+    assert_refused(path, "expected the members")
     assert [one.name for one in tmp_path.rglob("*")] == ["inner", "crafted.keras"]
 
 
-def test_archive_behind_another_format_is_not_opened_as_that_format(saved, tmp_path):
-    # Keras opens what ends in .h5 as HDF5, with code and all; to zipfile the same file is an archive.
+def test_file_with_another_suffix_is_refused_unopened(saved, tmp_path):
+    # Keras opens a file that ends in .h5 as HDF5, with its code; for zipfile the same file is an archive.
     path = tmp_path / "reader.h5"
     layers_with_code = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x)])
     layers_with_code.save(path)
     path.write_bytes(path.read_bytes() + saved.read_bytes())
     assert zipfile.is_zipfile(path)
-    refused(path, r"ends in none of \.keras, \.onnx")
+    assert_refused(path, r"does not end in \.keras or \.onnx")
 
 
-def test_member_that_is_there_twice_is_refused(saved, tmp_path):
+def test_duplicate_member_is_refused(saved, tmp_path):
     path = tmp_path / "crafted.keras"
     path.write_bytes(saved.read_bytes())
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("config.json", "{}")
-    refused(path, "expected the members")
+    assert_refused(path, "expected the members")
 
 
 @pytest.mark.parametrize("member", ["config__json", "reader__json", "metadata__json"])
-def test_zip_bomb_is_refused_without_unpacking_it(member, crafted):
+def test_zip_bomb_is_refused_without_unpacking(member, crafted):
     bomb = crafted(zipfile.ZIP_DEFLATED, **{member: b" " * 50_000_000})
     assert bomb.stat().st_size < 3_000_000
-    refused(bomb, "at most")
+    assert_refused(bomb, "at most")
 
 
-def test_archive_cut_off_anywhere_is_refused(saved, tmp_path):
+def test_truncated_archive_is_refused(saved, tmp_path):
     content, path = saved.read_bytes(), tmp_path / "cut.keras"
     for length in [0, 1, 100, *np.linspace(200, len(content) - 1, 30, dtype=int)]:
         path.write_bytes(content[:length])
-        refused(path, "")
+        assert_refused(path)
 
 
 def weights(write, base=None):
-    """The bytes of an HDF5 file that `write` changes."""
+    """Returns the bytes of an HDF5 file after `write`, which starts from the bytes `base` or from none."""
     file = io.BytesIO(base or b"")
     with h5py.File(file, "a" if base else "w") as h5:
         write(h5)
     return file.getvalue()
 
 
-def replaced(saved, **how):
-    """Writes the weights of the last dense layer's bias in another way."""
+def replaced_bias(saved, **how):
+    """Returns a reader's weights file in which the bias of the dense layer is stored in another way."""
 
     def write(h5):
         (name,) = [
@@ -270,30 +267,31 @@ def replaced(saved, **how):
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ({"link": h5py.ExternalLink("/etc/passwd", "/")}, "stored in it"),
-        ({"link": h5py.SoftLink("/layers")}, "stored in it"),
-        ({"shape": (8,), "dtype": "f4", "external": [("/etc/passwd", 0, 32)]}, "stored in it"),
+        ({"link": h5py.ExternalLink("/etc/passwd", "/")}, "stored in model"),
+        ({"link": h5py.SoftLink("/layers")}, "stored in model"),
+        ({"shape": (8,), "dtype": "f4", "external": [("/etc/passwd", 0, 32)]}, "stored in model"),
         ({"shape": (8,), "dtype": "i8"}, "as float32"),
         ({"shape": (9,), "dtype": "f4"}, "other weights"),
-        ({"shape": (10**12,), "dtype": "f4", "chunks": (1000,)}, "more weights than it holds"),
+        ({"shape": (10**12,), "dtype": "f4", "chunks": (1000,)}, "more weights than it contains"),
     ],
 )
-def test_weights_from_elsewhere_or_of_another_shape_are_refused(how, reason, saved, crafted):
-    refused(crafted(model__weights__h5=replaced(saved, **how)), reason)
+def test_linked_or_undeclared_weights_are_refused(how, reason, saved, crafted):
+    assert_refused(crafted(model__weights__h5=replaced_bias(saved, **how)), reason)
 
 
 def test_damaged_weights_are_refused(saved, crafted):
     whole = members_of(saved)["model.weights.h5"]
     for content in [b"", b"text", whole[: len(whole) // 2]]:
-        refused(crafted(model__weights__h5=content), "")
+        assert_refused(crafted(model__weights__h5=content))
 
 
 @pytest.fixture
-def written(model):
-    return build_onnx(model, Reader(model, ALPHABET).describe())
+def exported(model):
+    """A reader as an ONNX model, to be changed by the test."""
+    return build_onnx(model, Reader(model, ALPHABET).metadata())
 
 
-def nested(kind, **attributes):
+def node(kind, **attributes):
     return helper.make_node(kind, ["image"], ["log_probabilities"], **attributes)
 
 
@@ -301,81 +299,88 @@ GRAPH = helper.make_graph([], "inner", [], [])
 
 
 @pytest.mark.parametrize(
-    ("node", "reason"),
+    ("added", "reason"),
     [
-        (nested("Loop", body=GRAPH), "'Loop'.*not accepted"),
-        (nested("If", then_branch=GRAPH, else_branch=GRAPH), "'If'.*not accepted"),
-        (nested("ReadFile", domain="com.microsoft.extensions"), "'ReadFile'.*not accepted"),
-        (nested("Relu", domain="ai.onnx.contrib"), "'Relu' of 'ai.onnx.contrib'"),
-        (nested("Relu", body=GRAPH), "attribute 'body' of Relu"),
-        (nested("Conv", pads=[10**9] * 4), "attribute 'pads' of Conv"),
-        (nested("Reshape", axis=GRAPH), "attribute 'axis' of Reshape"),
+        (node("Loop", body=GRAPH), "'Loop'.*not accepted"),
+        (node("If", then_branch=GRAPH, else_branch=GRAPH), "'If'.*not accepted"),
+        (node("ReadFile", domain="com.microsoft.extensions"), "'ReadFile'.*not accepted"),
+        (node("Relu", domain="ai.onnx.contrib"), "'Relu' of 'ai.onnx.contrib'"),
+        (node("Relu", body=GRAPH), "attribute 'body' of Relu"),
+        (node("Conv", pads=[10**9] * 4), "attribute 'pads' of Conv"),
+        (node("Reshape", axis=GRAPH), "attribute 'axis' of Reshape"),
     ],
 )
-def test_onnx_operation_that_no_reader_needs_is_refused_by_name(node, reason, written, tmp_path):
-    written.graph.node.append(node)
-    onnx.save(written, tmp_path / "crafted.onnx")
-    refused(tmp_path / "crafted.onnx", reason)
+def test_other_onnx_operation_is_refused_by_name(added, reason, exported, tmp_path):
+    exported.graph.node.append(added)
+    onnx.save(exported, tmp_path / "crafted.onnx")
+    assert_refused(tmp_path / "crafted.onnx", reason)
 
 
-def test_onnx_weights_in_another_file_are_refused(written, tmp_path):
+def test_onnx_weights_in_another_file_are_refused(exported, tmp_path):
     (tmp_path / "secret").write_bytes(b"\0" * 10**6)
-    tensor = written.graph.initializer[0]
+    tensor = exported.graph.initializer[0]
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="secret")
-    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
-    refused(tmp_path / "crafted.onnx", "not stored in it")
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    assert_refused(tmp_path / "crafted.onnx", "not in the file")
 
 
-def test_onnx_weights_that_are_declared_larger_than_they_are_are_refused(written, tmp_path):
-    written.graph.initializer[0].dims[:] = [10**6, 10**6]
-    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
-    refused(tmp_path / "crafted.onnx", "not as declared")
+def test_onnx_weights_of_an_undeclared_size_are_refused(exported, tmp_path):
+    exported.graph.initializer[0].dims[:] = [10**6, 10**6]
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    assert_refused(tmp_path / "crafted.onnx", "not as declared")
 
 
-def test_onnx_image_of_an_absurd_shape_is_refused(written, tmp_path):
-    written.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 10**9
-    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
-    refused(tmp_path / "crafted.onnx", "absurd shape")
+def test_onnx_image_shape_out_of_bounds_is_refused(exported, tmp_path):
+    exported.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 10**9
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    assert_refused(tmp_path / "crafted.onnx", "out of bounds")
 
 
-def test_onnx_function_is_refused(written, tmp_path):
-    written.functions.add(name="Relu", domain="")
-    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
-    refused(tmp_path / "crafted.onnx", "functions")
+def test_onnx_function_is_refused(exported, tmp_path):
+    exported.functions.add(name="Relu", domain="")
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    assert_refused(tmp_path / "crafted.onnx", "functions")
 
 
-def test_onnx_that_is_none_or_cut_off_is_refused(written, tmp_path):
-    content = written.SerializeToString()
+def test_truncated_or_invalid_onnx_is_refused(exported, tmp_path):
+    content = exported.SerializeToString()
     for wrong in [b"", b"text", content[:1000], content[: len(content) // 2], content[:-1], b"\x0a" * 1000]:
         (tmp_path / "crafted.onnx").write_bytes(wrong)
-        refused(tmp_path / "crafted.onnx", "")
+        with pytest.raises(ValueError, match=r"crafted\.onnx is not one: "):  # some only by onnxruntime
+            Reader.load(tmp_path / "crafted.onnx")
 
 
-def test_onnx_larger_than_any_reader_is_refused(written, tmp_path, monkeypatch):
+def test_onnx_file_above_the_maximum_size_is_refused(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(safety, "MAX_ONNX_BYTES", 1000)
-    (tmp_path / "crafted.onnx").write_bytes(written.SerializeToString())
-    refused(tmp_path / "crafted.onnx", "at most 1,000 are allowed")
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    assert_refused(tmp_path / "crafted.onnx", "at most 1,000 are allowed")
 
 
 @pytest.fixture(scope="module")
 def readers(model, saved, tmp_path_factory):
-    """A folder with a reader in both formats."""
+    """The path of a folder with a reader in both formats."""
     folder = tmp_path_factory.mktemp("readers")
     (folder / "whole.keras").write_bytes(saved.read_bytes())
-    onnx.save(build_onnx(model, Reader(model, ALPHABET).describe()), folder / "whole.onnx")
+    onnx.save(build_onnx(model, Reader(model, ALPHABET).metadata()), folder / "whole.onnx")
     return folder
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(form=st.sampled_from([".keras", ".onnx"]), rng=st.randoms(use_true_random=False))
-def test_damaged_reader_is_refused_or_accepted_and_nothing_else(readers, form, rng):
+def test_damaged_reader_raises_no_other_error(readers, form, rng):
     path = readers / f"damaged{form}"
     path.write_bytes(damaged((readers / f"whole{form}").read_bytes(), rng))
     with contextlib.suppress(ValueError):
         {".keras": safety.check_keras, ".onnx": safety.check_onnx}[form](path)
 
 
-def test_description_is_that_of_the_checked_archive(saved):
+def test_onnx_without_metadata_is_refused(exported, tmp_path):
+    del exported.metadata_props[:]
+    onnx.save(exported, tmp_path / "crafted.onnx")
+    assert_refused(tmp_path / "crafted.onnx", "reader.json is missing")
+
+
+def test_check_returns_the_metadata_of_the_archive(saved):
     assert json.loads(safety.check_keras(saved))["alphabet"] == ALPHABET.characters
     assert DESCRIPTION in safety.MEMBERS

@@ -1,11 +1,6 @@
-"""Gives a reader the temperature and the threshold that a cross-validation found.
+"""Copies the temperature and the threshold that a cross-validation found into a reader's file.
 
-    python -m tools.calibrate READER CROSSVALIDATION
-
-READER is a `reader.keras`, which is written anew; CROSSVALIDATION is the folder
-that `python -m tools.crossval` left, `runs/crossval-…`, of the same images and
-the same kind of training. Its readings are of every image, the notebook's own
-validation images are few.
+The reader must have been trained on the same images with the same settings. Export it afterwards.
 """
 
 import argparse
@@ -13,68 +8,70 @@ import json
 import sys
 from pathlib import Path
 
-from snippet_ocr.reader import Reader
+from snippet_ocr import Reader
 from tools.crossval import SUMMARY
-from training import calibration
 
-OF_THE_SPLIT = (
+MAY_DIFFER = (
     *("data_dir", "run_name", "seed", "fold", "folds"),
     *("validation_share", "test_share", "target_precision"),
 )
-"""The parameters in which the reader's training may differ from those of the folds."""
+"""The settings that may differ. The images are compared by their content."""
 
 
-def recipe(provenance):
-    """What tells one kind of training from another: the images, and the parameters but for the split."""
-    parameters = {name: value for name, value in provenance["parameters"].items() if name not in OF_THE_SPLIT}
-    return {"images": provenance["images"], **parameters}
-
-
-def calibrate(path, summary):
-    """Gives a reader the temperature and the threshold of a cross-validation.
+def calibrate(path, folder):
+    """Calibrates a reader with the results of a cross-validation.
 
     Args:
-        path: the `Path` of the reader, a `.keras` file; it is written anew.
-        summary: what a cross-validation saved as `crossval.json`, a dictionary.
+        path: the `Path` of the reader, a `.keras` file. It is rewritten.
+        folder: the `Path` of the folder that `tools.crossval` wrote.
 
     Returns:
-        What `calibration.fit` found for the readings of the cross-validation.
+        The calibration that was copied, a dictionary from `training.calibration.fit`.
 
     Raises:
-        ValueError: if that is no reader, or was trained on other images or in another way than the folds.
-        OSError: if it cannot be written.
+        ValueError: if one of the two cannot be used, or if the reader was trained differently.
+        OSError: if the reader cannot be written.
     """
     if path.suffix != ".keras":
-        raise ValueError(f"Expected a .keras file to calibrate; export it afterwards. Received: {path}")
+        raise ValueError(f"Expected a .keras file; export it after the calibration. Received: {path}")
     reader = Reader.load(path)
     try:
-        own, folds = recipe(reader.provenance), recipe(summary["provenance"])
-    except KeyError as error:
-        raise ValueError(
-            f"Expected a reader of the notebook and a cross-validation of today: no {error}"
-        ) from error
-    different = [name for name in folds if own.get(name) != folds[name]]
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        found, expected = _recipe(reader.provenance), _recipe(summary["provenance"])
+        different, fitted = sorted(expected.items() - found.items()), summary["calibration"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = f"{path}, and the results of a cross-validation, {folder / SUMMARY}"
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"Expected a reader that the notebook trained, {files}. {reason}") from error
     if different:
+        listed = "; ".join(f"{name} {found.get(name)!r}, not {value!r}" for name, value in different)
         raise ValueError(
-            f"Expected a reader of the same images and training as the cross-validation's. {path} differs: "
-            + "; ".join(f"{name} {own.get(name)!r}, not {folds[name]!r}" for name in different)
+            f"Expected a reader trained on the same images with the same settings as in {folder}. "
+            f"{path} has {listed}."
         )
-    fitted = summary["calibration"]
     reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
     reader.provenance = {**reader.provenance, "calibration": {"by": "cross-validation", **fitted}}
     reader.save(path)
     return fitted
 
 
+def _recipe(provenance):
+    """Returns what must be equal: the images, and all settings but those of `MAY_DIFFER`."""
+    settings = {name: value for name, value in provenance["parameters"].items() if name not in MAY_DIFFER}
+    return {"images": provenance["images"], **settings}
+
+
 def main(arguments=None):
     """Runs the command line and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="calibrate", description="Calibrates a reader.")
-    parser.add_argument("reader", metavar="READER", type=Path, help="a reader.keras")
+    example = "Example: python -m tools.calibrate reader.keras runs/crossval-meters-1a2b3c4d"
+    parser = argparse.ArgumentParser("python -m tools.calibrate", description=__doc__, epilog=example)
+    parser.add_argument("reader", metavar="READER.keras", type=Path, help="the reader; its file is rewritten")
     parser.add_argument("folder", metavar="CROSSVALIDATION", type=Path, help="the folder runs/crossval-…")
     options = parser.parse_args(arguments)
+    from training import calibration
+
     try:
-        summary = json.loads((options.folder / SUMMARY).read_text(encoding="utf-8"))
-        fitted = calibrate(options.reader, summary)
+        fitted = calibrate(options.reader, options.folder)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,59 +1,42 @@
-"""A reader as a file for other programs: ONNX, or TensorFlow's SavedModel.
+"""Exports a reader as one ONNX file, which reads without Keras and TensorFlow.
 
-    python -m tools.export MODEL --to onnx
-    python -m tools.export MODEL --to savedmodel
-
-Both take float32 images of shape `(batch, image_width, image_height, 1)` and
-give the log-probabilities of each step, `(batch, steps, classes)`. The file is
-loaded by its own runtime and compared with Keras before it gets its name.
+Before the file is saved, onnxruntime reads up to 200 images with it, and the result is compared with Keras.
 """
 
 import argparse
 import contextlib
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 import onnx
-from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
-from snippet_ocr import images
+from snippet_ocr import Reader, files, images
 from snippet_ocr.decoding import greedy_decode, log_softmax
 from snippet_ocr.model_file import DESCRIPTION, OnnxModel
-from snippet_ocr.reader import Reader
-from training import PROJECT
+from training import PROJECT, parameters
 
-SHIPPED = PROJECT / "captcha_images"
 OPSET, IR_VERSION = 18, 9
-"""Of 2022 and 2023: every runtime of today knows them."""
+"""Versions of 2022 and 2023, which all current runtimes support."""
 
-IMAGES, TOLERANCE = 200, 1e-4
-"""How many images are compared, and how far log-probabilities may differ, in nats."""
+MAX_IMAGES, TOLERANCE = 200, 1e-4
+"""The number of images to compare on, and the accepted difference of log-probabilities, in nats."""
 
 
 class Graph:
-    """An ONNX graph that is written from its beginning, one node after the other.
-
-    Attributes:
-        nodes: the nodes so far.
-        weights: the constants so far, a dictionary from name to array.
-        value: the name of the last node's output.
-        columns: the height and features of the columns that the last value
-            still has to be cut into, or None.
-    """
+    """An ONNX graph, written node by node."""
 
     def __init__(self, value):
-        self.nodes, self.weights, self.value, self.columns = [], {}, value, None
+        self.nodes, self.constants = [], {}  # a list of nodes, and a dictionary from names to arrays
+        self.value = value  # the name of the last output
+        self.columns = None  # (height, features) while the last value still has to be cut into columns
 
     def add(self, operation, *arrays, **attributes):
-        """Adds a node that takes the last value and some constants; its output becomes the last value."""
-        names = [f"constant_{len(self.weights) + number}" for number in range(len(arrays))]
-        self.weights.update(zip(names, arrays, strict=True))
+        """Adds a node. Its inputs are the last value and constants; its output becomes the last value."""
+        names = [f"constant_{len(self.constants) + number}" for number in range(len(arrays))]
+        self.constants.update(zip(names, arrays, strict=True))
         output = f"{operation}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operation, [self.value, *names], [output], output, **attributes))
         self.value = output
@@ -61,47 +44,52 @@ class Graph:
 
 def _input(graph, layer):
     _, width, height, channels = layer.output.shape
-    # (batch, width, height, 1) and (batch, 1, width, height) hold the same numbers in the same order.
+    # (batch, width, height, 1) → (batch, 1, width, height): the same numbers in the same order
     graph.add("Reshape", np.array([-1, channels, width, height]))
 
 
 def _convolution(graph, layer):
-    if layer.activation is not keras.activations.linear or layer.groups != 1:
-        raise ValueError("an activation of its own, or groups")
-    kernel = np.array(layer.kernel).transpose(3, 2, 0, 1)
-    bias = np.array(layer.bias) if layer.use_bias else np.zeros(len(kernel), "float32")
-    padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
-    graph.add("Conv", kernel, bias, auto_pad=padding, strides=layer.strides, dilations=layer.dilation_rate)
+    if layer.activation.__name__ != "linear" or layer.groups != 1:
+        raise ValueError("an activation or groups")
+    kernel, *bias = layer.get_weights()
+    kernel = kernel.transpose(3, 2, 0, 1)  # (filters, channels, kernel width, kernel height)
+    bias = bias[0] if bias else np.zeros(layer.filters, "float32")
+    window = {"auto_pad": PADDING[layer.padding], "strides": layer.strides, "dilations": layer.dilation_rate}
+    graph.add("Conv", kernel, bias, **window)
+
+
+def _pooling(graph, layer):
+    padding, size, strides = PADDING[layer.padding], layer.pool_size, layer.strides
+    graph.add("MaxPool", auto_pad=padding, kernel_shape=size, strides=strides)
 
 
 def _batch_normalisation(graph, layer):
-    scale = np.array(layer.gamma) / np.sqrt(np.array(layer.moving_variance) + layer.epsilon)
-    shift = np.array(layer.beta) - np.array(layer.moving_mean) * scale
+    """Folds the normalisation into the weights of the layer before, where there are any."""
+    if not (layer.center and layer.scale):
+        raise ValueError("no center or no scale")
+    gamma, beta, mean, variance = layer.get_weights()  # each (features,)
+    scale = gamma / np.sqrt(variance + layer.epsilon)
+    shift = beta - mean * scale
     before = graph.nodes[-1]
     if before.op_type == "MaxPool" and (scale > 0).all():
-        before = graph.nodes[-2]  # a positive factor does not change which value is the largest
+        before = graph.nodes[-2]  # a positive factor does not change which value is the maximum
     elif [node.op_type for node in graph.nodes[-3:]] == COLUMNS_TO_STEPS:
         before = graph.nodes[-3]
     if before.op_type == "Conv":
         kernel, bias = before.input[1:]
-        graph.weights[kernel] = graph.weights[kernel] * scale[:, None, None, None]
-        graph.weights[bias] = graph.weights[bias] * scale + shift
+        graph.constants[kernel] = graph.constants[kernel] * scale[:, None, None, None]
+        graph.constants[bias] = graph.constants[bias] * scale + shift
     elif before.op_type == "MatMul":
-        graph.weights[before.input[1]] = graph.weights[before.input[1]] * scale
+        graph.constants[before.input[1]] = graph.constants[before.input[1]] * scale
         graph.add("Add", shift)
     else:
-        features = (-1, 1, 1) if len(layer.output.shape) == 4 else (-1,)
-        graph.add("Mul", scale.reshape(features))
-        graph.add("Add", shift.reshape(features))
-
-
-def _pooling(graph, layer):
-    padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
-    graph.add("MaxPool", auto_pad=padding, kernel_shape=layer.pool_size, strides=layer.strides)
+        features_axis = (-1, 1, 1) if len(layer.output.shape) == 4 else (-1,)
+        graph.add("Mul", scale.reshape(features_axis))
+        graph.add("Add", shift.reshape(features_axis))
 
 
 def _activation(graph, layer):
-    if layer.activation is not keras.activations.relu:
+    if layer.activation.__name__ != "relu":
         raise ValueError(f"the activation {layer.activation.__name__}")
     graph.add("Relu")
 
@@ -109,228 +97,204 @@ def _activation(graph, layer):
 def _columns(graph, layer):
     _, width, height, features = layer.input.shape
     if tuple(layer.output.shape) != (None, width, height * features):
-        raise ValueError(f"a shape that is not that of columns: {layer.output.shape}")
-    graph.columns = height, features
-
-
-COLUMNS_TO_STEPS = ["Conv", "Squeeze", "Transpose"]
-"""The nodes that a dense layer over columns becomes."""
+        raise ValueError(f"the output shape {layer.output.shape}; expected one vector per column")
+    graph.columns = height, features  # the next dense layer does the work
 
 
 def _dense(graph, layer):
-    if layer.activation is not keras.activations.linear:
-        raise ValueError("an activation of its own")
-    kernel, bias = np.array(layer.kernel), np.array(layer.bias) if layer.use_bias else None
+    if layer.activation.__name__ != "linear":
+        raise ValueError("an activation")
+    kernel, *bias = layer.get_weights()  # (inputs, units), (units,)
     if graph.columns:
-        # Over a whole column, it is a convolution as high as the column, which needs no copy of the
-        # columns: (batch, features, width, height) becomes (width, batch, units), time first.
-        kernel = kernel.reshape(*graph.columns, -1).transpose(2, 1, 0)[:, :, None, :]
-        graph.add("Conv", kernel, np.zeros(len(kernel), "float32") if bias is None else bias)
-        graph.add("Squeeze", np.array([3]))
-        graph.add("Transpose", perm=[2, 0, 1])
+        # Over a whole column, a dense layer is a convolution as high as the column. This saves a copy.
+        kernel = kernel.reshape(*graph.columns, -1).transpose(2, 1, 0)  # (units, features, height)
+        bias = bias[0] if bias else np.zeros(layer.units, "float32")
+        graph.add("Conv", kernel[:, :, None, :], bias)  # (batch, units, width, 1)
+        graph.add("Squeeze", np.array([3]))  # (batch, units, width)
+        graph.add("Transpose", perm=[2, 0, 1])  # (steps, batch, units): time first, as GRU expects
         graph.columns = None
     else:
         graph.add("MatMul", kernel)
-        if bias is not None:
-            graph.add("Add", bias)
+        if bias:
+            graph.add("Add", *bias)
 
 
 def _layer_normalisation(graph, layer):
     if not (layer.center and layer.scale):
-        raise ValueError("no centre or no scale")
-    graph.add("LayerNormalization", np.array(layer.gamma), np.array(layer.beta), epsilon=layer.epsilon)
+        raise ValueError("no center or no scale")
+    graph.add("LayerNormalization", *layer.get_weights(), epsilon=layer.epsilon)
 
 
 def _bidirectional_gru(graph, layer):
-    directions = (layer.forward_layer, layer.backward_layer)
+    directions = layer.forward_layer, layer.backward_layer
     for gru in directions:
-        if not isinstance(gru, layers.GRU) or not (gru.reset_after and gru.use_bias and gru.return_sequences):
-            raise ValueError("a recurrent layer that is no GRU with reset_after, bias and return_sequences")
-        activations = (gru.activation, gru.recurrent_activation)
-        if activations != (keras.activations.tanh, keras.activations.sigmoid) or layer.merge_mode != "concat":
-            raise ValueError("other activations than tanh and sigmoid, or another merge_mode than concat")
-    # Both have the gates in one order: update, reset, candidate.
-    kernel, recurrent, bias = (
-        np.stack(arrays)
-        for arrays in zip(
-            *(
-                (np.array(cell.kernel).T, np.array(cell.recurrent_kernel).T, np.array(cell.bias).ravel())
-                for cell in (gru.cell for gru in directions)
-            ),
-            strict=True,
-        )
-    )
+        if type(gru).__name__ != "GRU" or not (gru.reset_after and gru.use_bias and gru.return_sequences):
+            raise ValueError("a recurrent layer other than a GRU with reset_after, bias and return_sequences")
+        activations = gru.activation.__name__, gru.recurrent_activation.__name__
+        if activations != ("tanh", "sigmoid") or layer.merge_mode != "concat":
+            raise ValueError("activations other than tanh and sigmoid, or a merge_mode other than concat")
+    # In Keras and in ONNX, the order of the gates is update, reset, candidate.
+    kernel, recurrent, bias = map(np.stack, zip(*(gru.get_weights() for gru in directions), strict=True))
+    kernel = kernel.transpose(0, 2, 1)  # (2, 3 × units, inputs)
+    recurrent = recurrent.transpose(0, 2, 1)  # (2, 3 × units, units)
+    bias = bias.reshape(2, -1)  # (2, 6 × units)
     units = layer.forward_layer.units
-    graph.add(
-        "GRU", kernel, recurrent, bias, hidden_size=units, direction="bidirectional", linear_before_reset=1
-    )
-    graph.add("Transpose", perm=[0, 2, 1, 3])
-    graph.add("Reshape", np.array([0, 0, 2 * units]))
+    attributes = {"hidden_size": units, "direction": "bidirectional", "linear_before_reset": 1}
+    graph.add("GRU", kernel, recurrent, bias, **attributes)  # (steps, 2, batch, units)
+    graph.add("Transpose", perm=[0, 2, 1, 3])  # (steps, batch, 2, units)
+    graph.add("Reshape", np.array([0, 0, 2 * units]))  # (steps, batch, 2 × units); 0 keeps an axis
 
 
-def _nothing(graph, layer):
-    """Dropout does nothing in reading."""
+def _dropout(graph, layer):
+    """Adds nothing: dropout is for training only."""
 
+
+PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
+
+COLUMNS_TO_STEPS = ["Conv", "Squeeze", "Transpose"]
+"""The nodes that `_dense` writes for columns."""
 
 WRITERS = {
-    layers.InputLayer: _input,
-    layers.Conv2D: _convolution,
-    layers.BatchNormalization: _batch_normalisation,
-    layers.MaxPooling2D: _pooling,
-    layers.Activation: _activation,
-    layers.Reshape: _columns,
-    layers.Dense: _dense,
-    layers.LayerNormalization: _layer_normalisation,
-    layers.Bidirectional: _bidirectional_gru,
-    layers.Dropout: _nothing,
+    "InputLayer": _input,
+    "Conv2D": _convolution,
+    "MaxPooling2D": _pooling,
+    "BatchNormalization": _batch_normalisation,
+    "Activation": _activation,
+    "Reshape": _columns,
+    "Dense": _dense,
+    "LayerNormalization": _layer_normalisation,
+    "Bidirectional": _bidirectional_gru,
+    "Dropout": _dropout,
 }
+"""Functions that add a Keras layer to a graph, by the name of its class."""
 
 
 def build_onnx(model, description):
-    """Writes a reading model as an ONNX graph.
+    """Converts a reading model to ONNX.
 
     Args:
-        model: a reading model, whose layers stand in one row.
-        description: what a reader needs besides the model, a dictionary; it
-            goes into the file's metadata.
+        model: a Keras model without branches, from images to logits.
+        description: `Reader.metadata()`, a dictionary; it is stored in the file's metadata.
 
     Returns:
-        An `onnx.ModelProto` from `image` to `log_probabilities`.
+        An `onnx.ModelProto`, from `image`, float32 of shape `(batch, image_width, image_height, 1)`,
+        to `log_probabilities`, float32 of shape `(batch, steps, classes)`.
 
     Raises:
-        ValueError: if a layer is of a kind that cannot be written.
+        ValueError: if a layer cannot be converted.
     """
     graph = Graph("image")
     for layer in model.layers:
-        write = WRITERS.get(type(layer))
+        kind = type(layer).__name__
         try:
-            if write is None:
-                raise ValueError(f"a layer of the type {type(layer).__name__}")
-            write(graph, layer)
+            if kind not in WRITERS:
+                raise ValueError(f"the type {kind}")
+            if graph.columns and kind not in ("Dense", "Dropout"):
+                raise ValueError("columns as its input, which a dense layer must read first")
+            WRITERS[kind](graph, layer)
         except ValueError as error:
-            known = ", ".join(kind.__name__ for kind in WRITERS)
-            raise ValueError(
-                f"Expected layers that can be written as ONNX: {known}. "
-                f"The layer {layer.name!r} of this model is or has {error}."
-            ) from error
-    graph.add("Transpose", perm=[1, 0, 2])
+            supported = f"Expected layers that can be exported: {', '.join(WRITERS)}."
+            raise ValueError(f"{supported} Layer {layer.name!r} has {error}.") from error
+    graph.add("Transpose", perm=[1, 0, 2])  # (batch, steps, classes)
     graph.add("LogSoftmax", axis=-1)
     graph.nodes[-1].output[0] = "log_probabilities"
     _, steps, classes = model.output_shape
-    written = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "reader",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", *model.input_shape[1:]])],
-            [
-                helper.make_tensor_value_info(
-                    "log_probabilities", TensorProto.FLOAT, ["batch", steps, classes]
-                )
-            ],
-            [
-                numpy_helper.from_array(np.ascontiguousarray(array), name)
-                for name, array in graph.weights.items()
-            ],
-        ),
+    shapes = {"image": ["batch", *model.input_shape[1:]], "log_probabilities": ["batch", steps, classes]}
+    image, output = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in shapes)
+    arrays = {name: np.ascontiguousarray(array) for name, array in graph.constants.items()}
+    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    converted = helper.make_model(
+        helper.make_graph(graph.nodes, "reader", [image], [output], constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    helper.set_model_props(written, {DESCRIPTION: json.dumps(description, ensure_ascii=False)})
-    onnx.checker.check_model(written, full_check=True)
-    return written
+    helper.set_model_props(converted, {DESCRIPTION: json.dumps(description, ensure_ascii=False)})
+    onnx.checker.check_model(converted, full_check=True)
+    return converted
 
 
-def write_onnx(reader, path):
-    """Writes the reader as an ONNX file; returns it as its runtime loads it."""
-    path.write_bytes(build_onnx(reader.model, reader.metadata()).SerializeToString())
-    return OnnxModel(path)
-
-
-def compare(model, exported, prepared):
-    """Compares a reading model with what was exported.
+def export(reader, path, prepared):
+    """Exports a reader to a new file, provided that it reads like Keras.
 
     Args:
-        model: the reading model of Keras.
-        exported: the other one, from the same images to log-probabilities.
-        prepared: float32 of shape `(batch, image_width, image_height, 1)`.
+        reader: the `Reader`, with a Keras model.
+        path: the `Path` of the file, which must not exist.
+        prepared: the images to compare on, float32 of shape `(images, image_width, image_height, 1)`.
 
     Returns:
-        The largest difference of a log-probability, in nats.
+        The maximum absolute difference of the log-probabilities, in nats.
 
     Raises:
-        ValueError: if a text is read differently, or a log-probability
-            differs by more than `TOLERANCE`.
+        ValueError: if the reader is in ONNX already, if the file exists, if a layer cannot be converted,
+            if a text is read differently, or if the difference exceeds `TOLERANCE`.
     """
-    expected = log_softmax(model.predict_on_batch(prepared))
+    if isinstance(reader.model, OnnxModel):
+        raise ValueError("Expected a reader in a .keras file. This one is exported already.")
+    if path.exists():
+        raise ValueError(f"{path} already exists. Delete it, or choose another file with --out.")
+    with files.atomic_write(path) as unfinished:
+        unfinished.write_bytes(build_onnx(reader.model, reader.metadata()).SerializeToString())
+        return _compare(reader.model, OnnxModel(unfinished), prepared)
+
+
+def _compare(model, exported, prepared):
+    """Returns the maximum difference of two models' log-probabilities; raises if they read differently."""
+    expected = log_softmax(model.predict_on_batch(prepared))  # (images, steps, classes)
     found = exported.predict_on_batch(prepared)
     difference = float(np.abs(expected - found).max())
     texts = zip(greedy_decode(expected), greedy_decode(found), strict=True)
     different = sum(not np.array_equal(*pair) for pair in texts)
-    if different or not difference <= TOLERANCE:
+    if different or not difference <= TOLERANCE:  # also if it is NaN
         raise ValueError(
-            f"Expected the exported model to read as Keras does. Of {len(prepared)} images {different} are "
-            f"read differently; log-probabilities differ by up to {difference:.1e}, not {TOLERANCE:.0e}."
+            f"Expected the exported reader to read like Keras. It reads {different} of {len(prepared)} "
+            f"images differently; log-probabilities differ by up to {difference:.1e}, not {TOLERANCE:.0e}."
         )
     return difference
 
 
-def export(reader, path, prepared):
-    """Exports a reader, if the result reads as the reader does.
-
-    Args:
-        reader: the `Reader`.
-        path: the file or folder to write, which is not there yet.
-        prepared: the images to compare on, as in `compare`.
-
-    Returns:
-        The largest difference of a log-probability, in nats.
-
-    Raises:
-        ValueError: if the reader is not of Keras, if something is there already, if the model has a layer
-            that cannot be written, or if the result reads differently.
-    """
-    if not isinstance(reader.model, keras.Model):
-        raise ValueError("Expected a reader of Keras, a .keras file, to export.")
-    if path.exists():
-        raise ValueError(f"Expected nothing at {path} yet. Delete it, or say --out.")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        unfinished = Path(folder, path.name)
-        difference = compare(reader.model, write_onnx(reader, unfinished), prepared)
-        os.rename(unfinished, path)
-    return difference
-
-
-def prepare(files, reader):
-    """Prepares the first 200 images that can be read: an array as in `compare`."""
+def prepare(paths, reader):
+    """Prepares the first `MAX_IMAGES` readable images: float32 of shape `(images, width, height, 1)`."""
     prepared = []
-    for file in files:
+    for path in paths:
         with contextlib.suppress(ValueError):
-            prepared.append(images.prepare_image(file, reader.image_width, reader.image_height))
-        if len(prepared) == IMAGES:
+            prepared.append(images.prepare_image(path, reader.image_width, reader.image_height))
+        if len(prepared) == MAX_IMAGES:
             break
     if not prepared:
-        raise ValueError(f"Expected images to compare on. None of {len(files)} can be read.")
+        raise ValueError(f"Expected images to compare on. None of {len(paths)} can be read. Set --images.")
     return np.stack(prepared)
+
+
+def training_folder(reader):
+    """Returns the folder that a reader was trained on, or `captcha_images` if that is not there."""
+    with contextlib.suppress(KeyError, TypeError):  # not every reader was trained by the notebook
+        folder = parameters.resolve(reader.provenance["parameters"]["data_dir"])
+        if folder.is_dir():
+            return folder
+    return PROJECT / "captcha_images"
 
 
 def main(arguments=None):
     """Runs the command line and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="export", description="Exports a reader for other programs.")
-    parser.add_argument("model", metavar="MODEL", type=Path, help="a saved reader, runs/…/reader.keras")
-    parser.add_argument("--out", type=Path, help="what to write; beside MODEL if it is not said")
-    parser.add_argument(
-        "--images", type=Path, default=SHIPPED, help="a folder of images to compare on; captcha_images"
-    )
+    example = "Example: python -m tools.export runs/meters-1/reader.keras --images ~/meters"
+    parser = argparse.ArgumentParser("python -m tools.export", description=__doc__, epilog=example)
+    option = parser.add_argument
+    option("reader", metavar="READER.keras", type=Path, help="the reader to export")
+    option("--out", metavar="FILE.onnx", type=Path, help="the new file (default: next to the reader)")
+    images_help = "images to compare on (default: those of the training if found, else captcha_images)"
+    option("--images", metavar="FOLDER", type=Path, help=images_help)
     options = parser.parse_args(arguments)
-    out = (options.out or options.model.with_suffix(".onnx")).absolute()
+    out = (options.out or options.reader.with_suffix(".onnx")).absolute()
     try:
-        reader = Reader.load(options.model)
-        prepared = prepare(images.find_files([options.images]), reader)
+        reader = Reader.load(options.reader)
+        folder = options.images or training_folder(reader)
+        prepared = prepare(images.find_files([folder]), reader)
         difference = export(reader, out, prepared)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{out}: reads {len(prepared)} images as Keras does, log-probabilities within {difference:.1e}")
+    print(f"read {len(prepared)} images of {folder} like Keras; log-probabilities within {difference:.1e}")
+    print(f"exported: {out}")
     return 0
 
 

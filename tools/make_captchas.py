@@ -1,38 +1,23 @@
-"""Draws labelled images of short texts.
-
-    python -m tools.make_captchas --count 1040 --length 5 --alphabet 2345678bcdefgmnpwxy --out captcha_images
-
-The texts follow from the seed. The pixels do not: the `captcha` package draws
-them from the operating system's randomness, which cannot be seeded.
-"""
+"""Draws labelled images of short random texts. Each image is named after its text."""
 
 import argparse
+import contextlib
 import random
 import re
 import sys
 from pathlib import Path
 
 from captcha.image import ImageCaptcha
-from tqdm import tqdm
 
 from snippet_ocr.cli import parse_lengths
+from snippet_ocr.terminal import progress
 
 ALPHABET = "2345678bcdefgmnpwxy"
-"""Small letters and digits without those that are easily taken for one another."""
+"""Lower-case letters and digits, without those that are easily confused."""
 
 
 def draw_texts(count, lengths, alphabet, seed):
-    """Draws the texts.
-
-    Args:
-        count: how many.
-        lengths: a tuple of the shortest and the longest length.
-        alphabet: a string of the characters to draw from.
-        seed: an integer; the same seed gives the same texts.
-
-    Returns:
-        A list of strings.
-    """
+    """Draws random texts: a list of `count` strings. The other arguments are those of `make_captchas`."""
     generator = random.Random(seed)
     return ["".join(generator.choices(alphabet, k=generator.randint(*lengths))) for _ in range(count)]
 
@@ -40,62 +25,53 @@ def draw_texts(count, lengths, alphabet, seed):
 def make_captchas(count, lengths=(5, 5), alphabet=ALPHABET, size=(200, 50), out="captcha_images", seed=0):
     """Draws labelled images into a folder, each named after its text.
 
-    An image that is there already is never overwritten: a text that occurs
-    again gets a copy number, as in `2b827_1.png`.
+    Existing images are never overwritten: a text that occurs again gets a copy
+    number, as in `2b827_1.png`.
 
     Args:
-        count: how many images.
-        lengths: a tuple of the shortest and the longest text.
+        count: the number of images, 1 or more.
+        lengths: a tuple of the minimum and maximum number of characters, both 1 or more.
         alphabet: a string of the characters to draw from.
-        size: the width and the height of an image, in pixels.
-        out: the folder, which is made if it is not there.
-        seed: the seed of the texts; the pixels cannot be seeded.
+        size: a tuple of the width and height of an image in pixels, both 20 or more.
+        out: the path of the folder, which is created if needed.
+        seed: the seed of the texts, an integer. The pixels cannot be seeded: the
+            `captcha` package draws them with the operating system's random numbers.
 
     Returns:
         A list of the `Path`s of the new images.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of range.
     """
-    _check(count, lengths, alphabet, size)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    height = size[1]
-    # The package's own sizes are made for images 60 pixels high and are cut off below that.
-    font_sizes = tuple(max(8, round(height * share)) for share in (0.60, 0.68, 0.76))
-    draw = ImageCaptcha(*size, font_sizes=font_sizes)
-    paths = []
-    for text in tqdm(draw_texts(count, lengths, alphabet, seed), unit="image", file=sys.stderr):
-        image = draw.generate_image(text)
-        paths.append(_write_new(image, out, text))
-    return paths
-
-
-def _check(count, lengths, alphabet, size):
     if count < 1:
         raise ValueError(f"Expected a count of 1 or more. Received: {count}")
     if not 1 <= lengths[0] <= lengths[1]:
         raise ValueError(f"Expected lengths of 1 or more, the shortest first. Received: {lengths}")
     if not alphabet or set(alphabet) & set("/\\\0"):
-        raise ValueError(f"Expected characters that a file name can hold. Received: {alphabet!r}")
-    if size[0] < 20 or size[1] < 20:
-        raise ValueError(f"Expected at least 20×20 pixels. Received: {size[0]}×{size[1]}")
+        raise ValueError(f"Expected an alphabet without / and \\, for file names. Received: {alphabet!r}")
+    if min(size) < 20:
+        raise ValueError(f"Expected a size of 20x20 pixels or more. Received: {size[0]}x{size[1]}")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    # The package's default font sizes suit images 60 pixels high; in lower images, letters are cut off.
+    font_sizes = tuple(max(8, round(size[1] * share)) for share in (0.60, 0.68, 0.76))
+    captcha = ImageCaptcha(*size, font_sizes=font_sizes)
+    texts = draw_texts(count, lengths, alphabet, seed)
+    return [_save(captcha.generate_image(text), out, text) for text in progress(texts, count, "images drawn")]
 
 
-def _write_new(image, out, text):
-    """Writes an image under the first free name of its text."""
-    number = 0
+def _save(image, out, text):
+    """Saves an image under the first free name for its text; returns the path."""
+    copy_number = 0
     while True:
-        path = out / (f"{text}_{number}.png" if number else f"{text}.png")
-        try:
-            with open(path, "xb") as file:
-                image.save(file, format="png", optimize=True)
+        path = out / (f"{text}_{copy_number}.png" if copy_number else f"{text}.png")
+        with contextlib.suppress(FileExistsError), path.open("xb") as file:
+            image.save(file, format="png", optimize=True)
             return path
-        except FileExistsError:
-            number += 1
+        copy_number += 1
 
 
-def _size(text):
+def _parse_size(text):
     match = re.fullmatch(r"(\d+)[x×](\d+)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT such as 200x50, received {text!r}")
@@ -103,23 +79,21 @@ def _size(text):
 
 
 def main(arguments=None):
-    """Runs the command line and returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.make_captchas", description="Draws labelled images."
-    )
-    parser.add_argument("--count", type=int, required=True, help="how many images")
-    parser.add_argument(
-        "--length", type=parse_lengths, default=(5, 5), help="characters, a number or a range: 5 or 3-8"
-    )
-    parser.add_argument("--alphabet", default=ALPHABET, help=f"characters to draw from (default {ALPHABET})")
-    parser.add_argument("--size", type=_size, default=(200, 50), help="pixels, WIDTHxHEIGHT (default 200x50)")
-    parser.add_argument("--out", required=True, help="the folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the texts (the pixels cannot be seeded)")
+    """Runs the command line and returns the exit code."""
+    example = "Example: python -m tools.make_captchas --count 500 --length 4-6 --out drawn"
+    parser = argparse.ArgumentParser("python -m tools.make_captchas", description=__doc__, epilog=example)
+    option = parser.add_argument
+    option("--count", type=int, required=True, help="number of images to draw")
+    lengths = {"dest": "lengths", "metavar": "N|MIN-MAX", "type": parse_lengths, "default": "5"}
+    option("--length", **lengths, help="number of characters per text, or a range (default: %(default)s)")
+    option("--alphabet", default=ALPHABET, help="characters to draw from (default: %(default)s)")
+    size = {"metavar": "WIDTHxHEIGHT", "type": _parse_size, "default": "200x50"}
+    option("--size", **size, help="size of each image in pixels (default: %(default)s)")
+    option("--out", required=True, metavar="FOLDER", help="folder to write to; nothing in it is overwritten")
+    option("--seed", type=int, default=0, help="seed of the texts, not of the pixels (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        paths = make_captchas(
-            options.count, options.length, options.alphabet, options.size, options.out, options.seed
-        )
+        paths = make_captchas(**vars(options))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

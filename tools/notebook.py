@@ -1,20 +1,12 @@
-"""The notebook seen from outside: its model for tests and benchmarks, and its outputs for the repository.
+"""Runs ocr.ipynb with the default settings and stores its cleaned outputs in it, ready to commit."""
 
-    python -m tools.notebook
-
-runs `ocr.ipynb` from top to bottom with the defaults, as `jupyter execute`
-does, and stores the outputs in it, cleaned so that they can be committed.
-"""
-
+import argparse
 import ast
 import hashlib
 import os
 import re
 import subprocess
 import sys
-
-import nbformat
-import papermill
 
 from training import PROJECT
 from training.parameters import NOTEBOOK
@@ -24,39 +16,39 @@ TRAINING_MODULES = (
     *("training/devices", "training/image_size", "training/labels", "training/metrics", "training/pixels"),
     *("CTCLayer", "SquareRootScheduler", "utils"),
 )
-"""The modules that a training's outcome depends on."""
+"""The modules that affect a training's outcome."""
 
 TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
 
 
-def load_build_model():
-    """Takes `build_model` out of the notebook, with the imports it needs.
+def _read_notebook():
+    import nbformat
 
-    Returns:
-        The very function of the notebook's cell that is tagged `model`.
-    """
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def load_build_model():
+    """Returns the function `build_model` from the notebook's cell tagged `model`."""
     import keras
     from keras import layers
 
     from CTCLayer import CTCLayer
 
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    (cell,) = [cell for cell in notebook.cells if "model" in cell.metadata.get("tags", [])]
+    (cell,) = [cell for cell in _read_notebook().cells if "model" in cell.metadata.get("tags", [])]
     names = {"keras": keras, "layers": layers, "CTCLayer": CTCLayer}
-    exec(compile(cell.source, f"{NOTEBOOK.name}, the cell tagged model", "exec"), names)
+    exec(compile(cell.source, f"{NOTEBOOK.name}, cell tagged model", "exec"), names)
     return names["build_model"]
 
 
 def code_version():
-    """A short name for the code that trains: the notebook's, up to `fit`, and that of `TRAINING_MODULES`.
+    """Hashes the code that affects a training: the notebook up to `fit`, and `TRAINING_MODULES`.
 
-    Comments, docstrings, imports and layout do not count.
+    Comments, docstrings, imports and layout do not change the hash.
 
     Returns:
-        8 hexadecimal digits.
+        8 hexadecimal digits, a string.
     """
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    cells = [cell.source for cell in cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in _read_notebook().cells if cell.cell_type == "code"]
     (last,) = [number for number, source in enumerate(cells) if "model.fit(" in source]
     sources = ["\n".join(cells[: last + 1])]
     sources += [(PROJECT / f"{name}.py").read_text(encoding="utf-8") for name in TRAINING_MODULES]
@@ -69,42 +61,42 @@ def code_version():
     return hashlib.sha256("\n".join(map(ast.dump, trees)).encode()).hexdigest()[:8]
 
 
-def run_notebook(parameters, changes=()):
-    """Runs the notebook through papermill.
+def run_notebook(settings, changes=()):
+    """Runs the notebook with papermill. The file itself is not changed.
 
     Args:
-        parameters: a dictionary of the notebook's parameters; `OCR_…` variables
-            set those that are not in it. It holds a `run_name` that is not taken.
-        changes: pairs of strings: each first one, which must stand exactly
-            once in the notebook's code, is replaced by the second.
+        settings: a dictionary of the notebook's parameters, with a `run_name` that is not in use.
+            Parameters that are missing follow the `OCR_…` variables.
+        changes: pairs of strings. The first one, which must occur exactly once in the notebook's
+            code, is replaced by the second one.
 
     Returns:
         The `Path` of the run's folder.
 
     Raises:
-        ValueError: if a change does not fit the notebook.
+        ValueError: if the first string of a pair does not occur exactly once.
         papermill.PapermillExecutionError: if a cell fails.
     """
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    import papermill
+
+    notebook = _read_notebook()
     for before, after in changes:
         cells = [cell for cell in notebook.cells if before in cell.source and cell.cell_type == "code"]
         if sum(cell.source.count(before) for cell in cells) != 1:
             raise ValueError(f"Expected to find this exactly once in the notebook's code: {before}")
         cells[0].source = cells[0].source.replace(before, after)
-    papermill.execute_notebook(notebook, None, parameters, cwd=PROJECT, progress_bar=False)
-    return PROJECT / "runs" / parameters["run_name"]
+    papermill.execute_notebook(notebook, None, settings, cwd=PROJECT, progress_bar=False)
+    return PROJECT / "runs" / settings["run_name"]
 
 
 def clean(notebook):
-    """Takes out of a notebook what differs from run to run and machine to machine.
+    """Removes from an executed notebook what differs between runs and machines.
 
-    Metadata of the editor, the kernel and the clock go; so do the log lines of
-    TensorFlow's C++ part, which bear clock and process number, and the path of
-    the project's folder, which leaves relative paths. Neighbouring texts of one
-    stream become one output.
+    This removes the metadata of editor and kernel, the log lines of TensorFlow's C++ code, and the path
+    of the project's folder. Adjacent outputs of the same stream are joined.
 
     Args:
-        notebook: an executed notebook, as `nbformat.read` gives it; it is changed.
+        notebook: the notebook, as `nbformat.read` returns it. It is changed in place.
     """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -132,12 +124,15 @@ def _clean_outputs(outputs):
     return cleaned
 
 
-def main():
-    """Runs the notebook, cleans its outputs, and returns the exit code."""
+def main(arguments=None):
+    """Runs the command line and returns the exit code."""
+    argparse.ArgumentParser("python -m tools.notebook", description=__doc__).parse_args(arguments)
+    import nbformat
+
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OCR_")}
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "--timeout=-1", str(NOTEBOOK)]
     subprocess.run(command, cwd=PROJECT, env=environment, check=True)
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = _read_notebook()
     clean(notebook)
     nbformat.validate(notebook)
     nbformat.write(notebook, NOTEBOOK)

@@ -1,4 +1,4 @@
-"""What the notebook uses for training besides the three modules in the root."""
+"""Training: what the notebook uses besides the three modules in the root."""
 
 from pathlib import Path
 

@@ -1,35 +1,34 @@
-"""Confidence that one can act on: a temperature, and a threshold that keeps a promise."""
+"""Makes confidence reliable: temperature scaling, and a threshold with a guaranteed precision."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.stats import beta
+from scipy.stats import nbinom
 
 from snippet_ocr.decoding import greedy_decode, log_softmax, text_log_probabilities
 from snippet_ocr.terminal import progress
 
-TEMPERATURES = (0.5, 5.0)
-"""The bounds of the temperature."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 5.0
 
 PRIOR_STD = 0.25
-"""The standard deviation of the temperature's logarithm, as long as nothing is known of the readings."""
+"""The standard deviation of the prior of the temperature's logarithm, a normal distribution around 0."""
 
 CONFIDENCE_LEVEL = 0.95
-"""How sure the promise of a threshold is."""
+"""The statistical confidence of the guarantee that a threshold gives."""
 
 BINS = 10
-"""The bins of a reliability diagram, each a tenth of confidence."""
+"""The number of bins of a reliability diagram."""
 
 
 class Observations(NamedTuple):
-    """Readings of labelled images by a model that was not trained on them.
+    """The readings of labelled images by a model that was not trained on them.
 
     Attributes:
-        log_probabilities: floats of shape `(images, steps, classes)`, before any temperature.
-        texts: a list of arrays of class numbers, what was read.
-        right: booleans of shape `(images,)`.
+        log_probabilities: floats of shape `(images, steps, classes)`, at temperature 1.
+        texts: a list of arrays of class numbers, the texts that were read.
+        right: booleans of shape `(images,)`, whether each text equals its label.
     """
 
     log_probabilities: np.ndarray
@@ -37,13 +36,13 @@ class Observations(NamedTuple):
     right: np.ndarray
 
     def confidences(self, temperature):
-        """The confidence of each reading at a temperature: floats from 0 to 1, of shape `(images,)`."""
-        tempered = log_softmax(self.log_probabilities / temperature)
-        return np.minimum(np.exp(text_log_probabilities(tempered, self.texts)), 1.0)
+        """Returns the confidence of each reading, from 0 to 1, at a temperature; shape `(images,)`."""
+        scaled = log_softmax(self.log_probabilities / temperature)  # (images, steps, classes)
+        return np.minimum(np.exp(text_log_probabilities(scaled, self.texts)), 1.0)
 
 
 def observe(reader, samples):
-    """Reads labelled images that a model was not trained on.
+    """Reads labelled images that the reader was not trained on, and reports progress.
 
     Args:
         reader: a `Reader`.
@@ -59,80 +58,75 @@ def observe(reader, samples):
             reader.log_probabilities(reader.prepare([sample.path for sample in batch]), temperature=1.0)
             for batch in progress(batches, len(batches), f"batches of {size} images read")
         ]
-    )
+    )  # (images, steps, classes)
     texts = greedy_decode(log_probabilities)
-    right = [
-        reader.alphabet.decode(text) == sample.label for text, sample in zip(texts, samples, strict=True)
-    ]
+    pairs = zip(texts, samples, strict=True)
+    right = [reader.alphabet.decode(text) == sample.label for text, sample in pairs]
     return Observations(log_probabilities, texts, np.array(right, dtype=bool))
 
 
 def log_odds(observations, labels):
-    """How many times as probable as its label a reading is, as a natural logarithm.
+    """Returns the log-odds of each reading against its label, log(p(reading) / p(label)).
 
     Args:
         observations: `Observations`.
-        labels: a list of as many texts, each a sequence of class numbers.
+        labels: a list of labels, each a sequence of class numbers.
 
     Returns:
-        float64 of shape `(images,)`; 0 where the label is what was read.
+        float64 of shape `(images,)`, in nats; 0 where the reading equals the label.
     """
-    log_probabilities = observations.log_probabilities
-    read = text_log_probabilities(log_probabilities, observations.texts)
-    return read - text_log_probabilities(log_probabilities, labels)
+    reading = text_log_probabilities(observations.log_probabilities, observations.texts)
+    return reading - text_log_probabilities(observations.log_probabilities, labels)
 
 
 def join(observations):
-    """Puts several `Observations` of the same alphabet and size together."""
+    """Concatenates several `Observations` of the same alphabet and number of time steps."""
     log_probabilities, texts, right = zip(*observations, strict=True)
     return Observations(np.concatenate(log_probabilities), sum(texts, []), np.concatenate(right))
 
 
 def fit_temperature(observations):
-    """Finds the temperature at which confidence tells best how often readings are right.
+    """Finds the temperature at which confidence best predicts whether a reading is correct.
 
-    Logits are divided by the temperature before the softmax: above 1, the
-    model becomes less sure of itself, and the best path stays the same (Guo
-    et al., "On Calibration of Modern Neural Networks", ICML 2017). The
-    temperature minimises the log loss of "this reading is right", but few
-    readings say little, so two things hold it back. Right and wrong are drawn
-    a little towards each other, as Platt does ("Probabilistic Outputs for
-    Support Vector Machines", 1999): a hundred right readings of a hundred do
-    not mean certainty. And the temperature's logarithm is expected within
-    `PRIOR_STD` of 0: a single wrong reading does not double it.
+    Logits are divided by the temperature before the softmax. A temperature
+    above 1 lowers confidence; the best path stays the same (Guo et al., "On
+    Calibration of Modern Neural Networks", ICML 2017). The log loss of "this
+    reading is correct" is minimised. Against overfitting to few readings, the
+    targets are smoothed (Platt, "Probabilistic Outputs for Support Vector
+    Machines", 1999), and the temperature's logarithm has a normal prior.
 
     Args:
         observations: `Observations`.
 
     Returns:
-        A float from 0.5 to 5.
+        A float from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`.
     """
     right = int(observations.right.sum())
     wrong = len(observations.right) - right
-    wanted = np.where(observations.right, (right + 1) / (right + 2), 1 / (wrong + 2))
+    targets = np.where(observations.right, (right + 1) / (right + 2), 1 / (wrong + 2))  # (images,)
 
-    def log_loss(logarithm):
-        confidences = np.clip(observations.confidences(math.exp(logarithm)), 1e-12, 1 - 1e-12)
-        losses = -wanted * np.log(confidences) - (1 - wanted) * np.log1p(-confidences)
-        return losses.sum() + (logarithm / PRIOR_STD) ** 2 / 2  # a normal distribution, before any reading
+    def loss(log_temperature):
+        confidences = np.clip(observations.confidences(math.exp(log_temperature)), 1e-12, 1 - 1e-12)
+        log_losses = -targets * np.log(confidences) - (1 - targets) * np.log1p(-confidences)  # (images,)
+        return log_losses.sum() + (log_temperature / PRIOR_STD) ** 2 / 2
 
-    bounds = [math.log(temperature) for temperature in TEMPERATURES]
-    return float(math.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))
+    bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
+    return float(math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def reliability_bins(confidences, right):
-    """Compares confidence with how often readings are right, in ten bins of confidence.
+    """Compares confidence with the share of correct readings, in equal bins of confidence.
 
     Args:
-        confidences: floats from 0 to 1.
-        right: booleans, as many.
+        confidences: floats from 0 to 1, of shape `(images,)`.
+        right: booleans of shape `(images,)`.
 
     Returns:
-        A list of dictionaries, one for each bin that is not empty: `images`,
-        the mean `confidence`, and `right`, a share.
+        A list with a dictionary for each bin that is not empty: the number of
+        `images`, their mean `confidence`, and `right`, the share that is correct.
     """
     confidences, right = np.asarray(confidences), np.asarray(right, dtype=bool)
-    bins = np.minimum((confidences * BINS).astype(int), BINS - 1)
+    bins = np.minimum((confidences * BINS).astype(int), BINS - 1)  # (images,)
     return [
         {
             "images": int((bins == number).sum()),
@@ -144,106 +138,79 @@ def reliability_bins(confidences, right):
 
 
 def calibration_error(confidences, right):
-    """The expected calibration error: how far confidence is from the share that is right, on average.
+    """Returns the expected calibration error, from 0 (perfect) to 1.
 
-    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using
-    Bayesian Binning", AAAI 2015.
+    It is the mean difference between confidence and the share of correct
+    readings over the bins, weighted by their images (Naeini et al., "Obtaining
+    Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015).
 
     Args:
-        confidences: floats from 0 to 1, at least one.
-        right: booleans, as many.
-
-    Returns:
-        A float from 0 to 1; 0 is perfect.
+        confidences, right: as in `reliability_bins`, at least one.
     """
     bins = reliability_bins(confidences, right)
-    return sum(one["images"] * abs(one["confidence"] - one["right"]) for one in bins) / len(right)
-
-
-def lower_bound(right, readings):
-    """The least precision that so many right readings are compatible with.
-
-    The exact one-sided bound for a binomial share at 95 % (Clopper & Pearson,
-    "The Use of Confidence or Fiducial Limits", Biometrika, 1934).
-
-    Args:
-        right: how many readings were right.
-        readings: how many there were, 1 or more.
-
-    Returns:
-        A float from 0 to 1.
-    """
-    return float(beta.ppf(1 - CONFIDENCE_LEVEL, right, readings - right + 1)) if right else 0.0
+    return sum(row["images"] * abs(row["confidence"] - row["right"]) for row in bins) / len(right)
 
 
 def readings_needed(target, wrong=0):
-    """How many readings it takes to promise a precision, if so many of them are wrong.
+    """Returns the smallest number of readings, `wrong` of them wrong, that guarantees a precision.
+
+    With them, the one-sided 95% lower bound of the precision reaches the target
+    (Clopper & Pearson, "The Use of Confidence or Fiducial Limits", Biometrika,
+    1934). For 0.99 it is 299, and 473 with one wrong reading.
 
     Args:
-        target: the precision, above 0 and below 1.
-        wrong: the wrong readings among them.
-
-    Returns:
-        An integer.
+        target: the precision, between 0 and 1.
+        wrong: the number of wrong readings.
     """
-    most = 1
-    while lower_bound(most, most + wrong) < target:
-        most *= 2
-    least = most // 2
-    while most - least > 1:
-        middle = (least + most) // 2
-        if lower_bound(middle, middle + wrong) < target:
-            least = middle
-        else:
-            most = middle
-    return most + wrong
+    # Correct readings before the (wrong + 1)th wrong one have a negative binomial distribution.
+    return int(nbinom.isf(1 - CONFIDENCE_LEVEL, wrong + 1, 1 - target)) + 1 + wrong
 
 
 def find_threshold(confidences, right, target):
-    """Finds a confidence from which on a precision can be promised.
+    """Finds the confidence from which a precision is guaranteed, with 95% statistical confidence.
 
-    Readings are accepted from the surest on. None of the first
-    `readings_needed(target, 0)` may be wrong, one of the first
-    `readings_needed(target, 1)`, and so on; last come all readings together.
-    The first of these tests that fails ends the search, so that the promise is
-    wrong with a chance of one in twenty at most, however many tests there were
-    (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021,
-    <https://arxiv.org/abs/2110.01052>). Looking for the best of all
-    thresholds would find one by luck more often than that.
+    Readings are accepted from the most confident down, in a fixed sequence of
+    tests. Test k = 0, 1, 2, … accepts `readings_needed(target, k)` readings and
+    passes if at most k of them are wrong; the last test accepts all readings.
+    The first test that fails ends the sequence. So the guarantee is wrong with
+    a probability of at most 5%, whatever the number of tests (fixed sequence
+    testing: Angelopoulos et al., "Learn then Test", 2021,
+    <https://arxiv.org/abs/2110.01052>). Choosing the best of all thresholds
+    would give no such guarantee.
 
     Args:
-        confidences: floats from 0 to 1.
-        right: booleans, as many.
-        target: the share of accepted readings that is to be right, above 0 and below 1.
+        confidences, right: as in `reliability_bins`.
+        target: the precision to guarantee, between 0 and 1.
 
     Returns:
-        A float from 0 to 1, or None if the readings cannot support the promise.
+        A float from 0 to 1, or None if the readings do not support the guarantee.
     """
     order = np.argsort(-np.asarray(confidences), kind="stable")
-    ranked, counts = np.asarray(confidences)[order], np.cumsum(np.asarray(right)[order])
+    ranked = np.asarray(confidences)[order]
+    errors = np.cumsum(~np.asarray(right, dtype=bool)[order])  # among the first 1, 2, … readings
     threshold, wrong = None, 0
     while (accepted := readings_needed(target, wrong)) < len(ranked):
-        if accepted - counts[accepted - 1] > wrong:
+        if errors[accepted - 1] > wrong:
             return threshold
-        if ranked[accepted] < ranked[accepted - 1]:  # those of one confidence are accepted together
+        if ranked[accepted] < ranked[accepted - 1]:  # equal confidences are accepted together
             threshold = float(ranked[accepted - 1])
         wrong += 1
-    if len(ranked) and lower_bound(int(counts[-1]), len(ranked)) >= target:
+    if len(ranked) and readings_needed(target, int(errors[-1])) <= len(ranked):
         threshold = float(ranked[-1])
     return threshold
 
 
 def fit(observations, target):
-    """Calibrates: finds the temperature and the threshold, and tells what they are worth.
+    """Finds the temperature and the threshold.
 
     Args:
         observations: `Observations`, at least one.
-        target: the target precision of the threshold, above 0 and below 1.
+        target: the precision that the threshold guarantees, between 0 and 1.
 
     Returns:
-        A dictionary that JSON can hold: `readings`, `right`, `temperature`,
-        `target_precision`, `threshold` (None if it cannot be promised), and
-        what `check` returns, on these very readings.
+        A dictionary that JSON can hold: `readings` and `right` (counts),
+        `temperature`, `target_precision`, `threshold` (None if there is none),
+        and the results of `check` on the same readings.
     """
     temperature = fit_temperature(observations)
     threshold = find_threshold(observations.confidences(temperature), observations.right, target)
@@ -258,15 +225,11 @@ def fit(observations, target):
 
 
 def calibrate(reader, samples, target):
-    """Gives a reader its temperature and its threshold, by greedy reading without a constraint.
+    """Sets the temperature and the threshold of a reader, and returns what `fit` returns.
 
     Args:
         reader: the `Reader`; it is changed.
-        samples: a list of `utils.Sample`s that it was not trained on, at least one.
-        target: as in `fit`.
-
-    Returns:
-        What `fit` returns.
+        samples, target: as in `observe` and `fit`.
     """
     fitted = fit(observe(reader, samples), target)
     reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
@@ -274,7 +237,7 @@ def calibrate(reader, samples, target):
 
 
 def check(observations, temperature, threshold):
-    """Tells how well a calibration fits readings.
+    """Measures how well a temperature and a threshold suit some readings.
 
     Args:
         observations: `Observations`, at least one.
@@ -282,9 +245,9 @@ def check(observations, temperature, threshold):
         threshold: its threshold, or None.
 
     Returns:
-        A dictionary: the expected `calibration_error`, `before` and `after`
-        the temperature; with a threshold also `accepted`, the share of the
-        readings that reach it, and their `precision` (None if none does).
+        A dictionary with the expected `calibration_error`, `before` and `after`
+        temperature scaling. With a threshold, also `accepted`, the share of
+        readings that reach it, and their `precision` (None if there are none).
     """
     confidences, right = observations.confidences(temperature), observations.right
     errors = {
@@ -294,48 +257,35 @@ def check(observations, temperature, threshold):
     if threshold is None:
         return {"calibration_error": errors}
     accepted = confidences >= threshold
-    return {
-        "calibration_error": errors,
-        "accepted": float(accepted.mean()),
-        "precision": float(right[accepted].mean()) if accepted.any() else None,
-    }
+    precision = float(right[accepted].mean()) if accepted.any() else None
+    return {"calibration_error": errors, "accepted": float(accepted.mean()), "precision": precision}
 
 
 def describe(fitted):
-    """Writes a calibration for people.
-
-    Args:
-        fitted: what `fit` returns.
-
-    Returns:
-        A string of two lines.
-    """
-    target = fitted["target_precision"]
-    first = f"temperature {fitted['temperature']:.2f}, by {fitted['readings']} readings"
-    if fitted["threshold"] is None:
+    """Writes the result of `fit` as text for the user."""
+    target = f"{100 * fitted['target_precision']:g}%"
+    temperature = f"temperature {fitted['temperature']:.2f} (from {fitted['readings']} readings)"
+    if fitted["threshold"] is not None:
         return (
-            f"{first}; no threshold\nTo promise a precision of {target:.1%} takes "
-            f"{readings_needed(target)} sure readings that are all right, {readings_needed(target, 1)} with "
-            f"one wrong among them. These are {fitted['readings']}, {fitted['right']} right."
+            f"{temperature}, threshold {fitted['threshold']:.2%}\nOf the readings that reach the threshold, "
+            f"at least {target} are correct, with {CONFIDENCE_LEVEL:.0%} statistical confidence."
         )
-    return (
-        f"{first}; threshold {fitted['threshold']:.2%}\nOf the readings that reach it, "
-        f"at least {target:.1%} are right: of this we are {CONFIDENCE_LEVEL:.0%} sure."
-    )
+    needed = readings_needed(fitted["target_precision"])
+    if fitted["readings"] < needed:
+        reason = f"that needs at least {needed} readings, all correct; add images or run `make crossval`"
+    else:
+        reason = "too many of the most confident readings are wrong"
+    return f"{temperature}. No {target} threshold: {reason}."
 
 
 def describe_check(checked):
-    """Writes what a calibration is worth for people.
-
-    Args:
-        checked: what `check` returns.
-
-    Returns:
-        A string.
-    """
+    """Writes the result of `check` as text for the user."""
     errors = checked["calibration_error"]
-    text = f"expected calibration error {errors['before']:.2%}, {errors['after']:.2%} with the temperature"
+    text = (
+        f"expected calibration error {errors['before']:.2%} before temperature scaling, "
+        f"{errors['after']:.2%} after"
+    )
     if "accepted" not in checked:
         return text
-    precision = "" if checked["precision"] is None else f", {checked['precision']:.1%} of them right"
+    precision = "" if checked["precision"] is None else f", {checked['precision']:.1%} of them correct"
     return f"{text}; {checked['accepted']:.1%} of the readings reach the threshold{precision}"

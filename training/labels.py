@@ -1,4 +1,4 @@
-"""Where the text of an image comes from: its file's name, or a `labels.csv` beside it."""
+"""Labels of images, from their file names or from a `labels.csv` in their folder."""
 
 import csv
 import io
@@ -11,17 +11,16 @@ LABELS_FILE = "labels.csv"
 
 
 def label_from_name(name, drop_copy_number=True):
-    """The label in a file's name: the name without its ending.
+    """Returns the label in a file name: the name without its extension.
 
     Args:
-        name: the name of the file, such as `"2b827_1.png"`.
-        drop_copy_number: whether a trailing `_` and digits are left out, so
-            that one text can occur in several files. What follows a hyphen
-            always stays: `AB-1234.png` is `AB-1234`.
+        name: the file name, such as `"2b827_1.png"`.
+        drop_copy_number: whether a trailing `_` and number are removed, so that
+            several files can show one text. A number after a hyphen always
+            stays: the label of `AB-1234.png` is `AB-1234`.
 
     Returns:
-        The label, in Unicode's normal form NFC, so that one text is one label
-        on every file system.
+        The label in Unicode normal form NFC, which is the same on every file system.
     """
     label = name[: name.rfind(".")] if "." in name else name
     if drop_copy_number:
@@ -30,33 +29,38 @@ def label_from_name(name, drop_copy_number=True):
 
 
 def steps_needed(label):
-    """The time steps that CTC needs for a label: its length and a blank between equal neighbours."""
+    """Returns the time steps that CTC needs: one per character, and a blank between repeated characters."""
     return len(label) + sum(left == right for left, right in zip(label, label[1:], strict=False))
 
 
-def read_labels_file(data_dir):
-    """Reads `labels.csv` of a folder: a table with the columns `file` and `text`, in UTF-8.
+def file_key(data_dir, file):
+    """Returns the absolute path of a file in `data_dir`, normalised and in NFC, as a key for comparisons."""
+    return unicodedata.normalize("NFC", os.path.normpath(os.path.join(data_dir, file)))
 
-    Its columns are separated by commas, semicolons or tabs, whichever its first
-    line has.
+
+def read_labels_file(data_dir):
+    """Reads `labels.csv` of a folder.
+
+    It is a table in UTF-8 with the columns `file` and `text`, separated by
+    commas, semicolons or tabs.
 
     Args:
         data_dir: the folder.
 
     Returns:
-        A tuple of a dictionary from files (the keys that `key_of` gives) to pairs
-        of label and line number, and a list of pairs of a line number and what
-        is wrong with it. The dictionary is None if the folder has no `labels.csv`.
+        A tuple of two. First, a dictionary from the `file_key` of each file to
+        a tuple of label and line number; None if there is no `labels.csv`.
+        Second, a list with a tuple of line number and problem for each line
+        that cannot be used.
 
     Raises:
-        ValueError: if there is a `labels.csv` that is no such table.
+        ValueError: if `labels.csv` cannot be read or is not such a table.
     """
     path = Path(data_dir, LABELS_FILE)
     if not path.is_file():
         return None, []
     try:
-        # utf-8-sig: spreadsheets begin a file with a mark that is no part of the first column's name.
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark first
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise ValueError(f"Expected {path} in UTF-8. Line {line} is not. Save the table as UTF-8.") from error
@@ -67,39 +71,24 @@ def read_labels_file(data_dir):
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         if rows.fieldnames is None or not {"file", "text"} <= set(rows.fieldnames):
-            raise ValueError(
-                f"Expected {path} to begin with the line file,text. Received: {first_line[:80].strip()!r}"
-            )
+            found = first_line[:80].strip()
+            raise ValueError(f"Expected the line file,text at the beginning of {path}. Found: {found!r}")
         return _labels_and_problems(rows, data_dir)
     except csv.Error as error:
-        raise ValueError(f"Expected a table in {path}. Line {rows.line_num}: {error}") from error
-
-
-def key_of(data_dir, file):
-    """The form in which a file in `labels.csv` and a file in the folder are the same.
-
-    Args:
-        data_dir: the folder.
-        file: the file's path, absolute or within the folder.
-
-    Returns:
-        A string: the absolute path, without `.` and `..`, in Unicode's form NFC.
-    """
-    return unicodedata.normalize("NFC", os.path.normpath(os.path.join(data_dir, file)))
+        raise ValueError(f"{path}, line {rows.line_num}, cannot be read: {error}") from error
 
 
 def _labels_and_problems(rows, data_dir):
     labels, problems = {}, []
     for row in rows:
         file, text = ((row[column] or "").strip() for column in ("file", "text"))
-        key = key_of(data_dir, file)
+        key = file_key(data_dir, file)
         if not file:
             problems.append((rows.line_num, "names no file"))
         elif not text:
             problems.append((rows.line_num, f"has no text for {file}"))
         elif key in labels:
-            first = labels[key][1]
-            problems.append((rows.line_num, f"names {file} again, after line {first}; the first is used"))
+            problems.append((rows.line_num, f"names {file} again; line {labels[key][1]} is used"))
         else:
             labels[key] = unicodedata.normalize("NFC", text), rows.line_num
     return labels, problems

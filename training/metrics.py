@@ -1,4 +1,4 @@
-"""How good a reader is: exact match, character error rate, intervals, confusions."""
+"""How good a reader is: exact match, character error rate, confidence intervals, confusions."""
 
 from collections import Counter
 
@@ -11,19 +11,29 @@ from CTCLayer import ctc_losses, has_text
 from snippet_ocr.alphabet import BLANK
 
 MAX_LOSS = 3.0
-"""What one image adds to `ClippedLoss` at most: the loss of a text of 5 % probability."""
+"""The most that one image adds to `ClippedLoss`, in nats: the loss of a text with 5% probability."""
+
+
+class _MeanOverImages(keras.metrics.Mean):
+    """Averages `values(label, logits)`, one per image. Rows without a label do not count."""
+
+    def update_state(self, label, logits, sample_weight=None):
+        weights = has_text(label)  # (batch,)
+        if sample_weight is not None:
+            weights = weights * sample_weight
+        super().update_state(self.values(label, logits), weights)
 
 
 @keras.saving.register_keras_serializable(package="ocr")
-class ExactMatch(keras.metrics.Mean):
-    """The share of images whose greedy reading is the label, character for character.
+class ExactMatch(_MeanOverImages):
+    """The share of images whose greedy reading equals the label, character for character.
 
     Args:
         name: the name of the metric.
         dtype: the dtype of its result.
 
     Call arguments:
-        label: integers of shape `(batch, longest label)`, padded with 0.
+        label: integers of shape `(batch, max_label_length)`, padded with 0.
         logits: floats of shape `(batch, steps, classes)`.
 
     Returns:
@@ -33,99 +43,70 @@ class ExactMatch(keras.metrics.Mean):
     def __init__(self, name="exact_match", dtype=None):
         super().__init__(name=name, dtype=dtype)
 
-    def update_state(self, label, logits, sample_weight=None):
+    def values(self, label, logits):
         batch, steps = ops.shape(logits)[0], logits.shape[1]
-        readings, _ = ops.ctc_decode(logits, ops.full((batch,), steps, dtype="int32"), mask_index=BLANK)
-        # Keras fills up readings with -1, labels are filled up with the blank.
-        reading = ops.where(readings[0] < 0, BLANK, readings[0])
-        label = ops.pad(ops.cast(label, reading.dtype), [[0, 0], [0, steps - label.shape[1]]])
-        match = ops.all(ops.equal(label, reading), axis=1)
-        super().update_state(ops.cast(match, self.dtype), _weights(label, sample_weight))
-
-    def get_config(self):
-        return {"name": self.name, "dtype": self.dtype}
+        decoded, _ = ops.ctc_decode(logits, ops.full((batch,), steps, dtype="int32"), mask_index=BLANK)
+        text = ops.where(decoded[0] < 0, BLANK, decoded[0])  # (batch, steps); Keras pads with -1
+        label = ops.pad(ops.cast(label, text.dtype), [[0, 0], [0, steps - label.shape[1]]])  # (batch, steps)
+        return ops.cast(ops.all(ops.equal(label, text), axis=1), self.dtype)  # (batch,)
 
 
 @keras.saving.register_keras_serializable(package="ocr")
-class ClippedLoss(keras.metrics.Mean):
-    """The mean CTC loss, to which each image adds 3 at most.
+class ClippedLoss(_MeanOverImages):
+    """The mean CTC loss, where each image counts for at most `MAX_LOSS`.
 
-    The surer a model becomes, the more it loses on an image with a wrong
-    label. One of those among a hundred can let the mean loss rise while the
-    reading still gets better. Clipped, it counts as wrong and no more.
+    The more confident a model is, the more a wrong label costs it. Without
+    the clipping, a few wrong labels can raise the mean loss while the readings
+    still improve.
 
-    Args:
-        name: the name of the metric.
-        dtype: the dtype of its result.
-
-    Call arguments:
-        label: integers of shape `(batch, longest label)`, padded with 0.
-        logits: floats of shape `(batch, steps, classes)`.
+    Args, call arguments: as in `ExactMatch`.
 
     Returns:
-        A float from 0 to 3.
+        A float from 0 to 3, in nats.
     """
 
     def __init__(self, name="clipped_loss", dtype=None):
         super().__init__(name=name, dtype=dtype)
 
-    def update_state(self, label, logits, sample_weight=None):
-        losses = ops.minimum(ctc_losses(label, logits), MAX_LOSS)
-        super().update_state(losses, _weights(label, sample_weight))
-
-    def get_config(self):
-        return {"name": self.name, "dtype": self.dtype}
-
-
-def _weights(label, sample_weight):
-    return has_text(label) if sample_weight is None else has_text(label) * sample_weight
+    def values(self, label, logits):
+        return ops.minimum(ctc_losses(label, logits), MAX_LOSS)  # (batch,)
 
 
 def exact_match(labels, texts):
-    """The share of texts that are their label, character for character.
-
-    Args:
-        labels: a list of strings, at least one.
-        texts: a list of strings, as many.
-
-    Returns:
-        A float from 0 to 1.
-    """
+    """Returns the share of texts that equal their label, from 0 to 1; at least one is required."""
     return sum(label == text for label, text in zip(labels, texts, strict=True)) / len(labels)
 
 
 def character_error_rate(labels, texts):
-    """The edits that turn the texts into their labels, per character of the labels.
+    """Returns the number of edits per character of the labels, over all labels together.
 
-    Substitutions, insertions and deletions count one each (Levenshtein
-    distance), over all labels together.
+    An edit is a substitution, an insertion or a deletion (Levenshtein distance).
 
     Args:
         labels: a list of strings, at least one of them not empty.
-        texts: a list of strings, as many.
+        texts: a list of strings, one for each label.
 
     Returns:
-        A float of 0 or more; 0 is a perfect reading. More than 1 is possible,
-        where texts are longer than labels.
+        A float; 0 is perfect. It exceeds 1 where texts are much longer than labels.
     """
     edits = sum(Levenshtein.distance(label, text) for label, text in zip(labels, texts, strict=True))
     return edits / sum(map(len, labels))
 
 
 def wilson_interval(successes, trials, confidence=0.95):
-    """The interval that holds the true rate behind some trials.
+    """Returns the Wilson score interval of a binomial proportion.
 
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical
-    Inference", 1927. Unlike the normal approximation it stays within 0 and 1
-    and has a width even when every trial succeeds.
+    Unlike the normal approximation, it stays within 0 and 1, and has a width
+    even if every trial succeeds. Source: Wilson, "Probable Inference, the Law
+    of Succession, and Statistical Inference", 1927.
 
     Args:
-        successes: how many trials succeeded.
-        trials: how many there were, 1 or more.
-        confidence: how sure the interval is to hold the rate, between 0 and 1.
+        successes: the number of successes.
+        trials: the number of trials, at least 1.
+        confidence: the confidence level, between 0 and 1.
 
     Returns:
-        A tuple of two floats from 0 to 1: the lower and the upper end.
+        A tuple of two floats from 0 to 1: the lower and the upper bound.
     """
     interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return interval.low, interval.high
@@ -134,16 +115,15 @@ def wilson_interval(successes, trials, confidence=0.95):
 def confusions(labels, texts):
     """Counts which characters were read as which others.
 
-    Each text is aligned with its label by the fewest edits.
+    Each text is aligned with its label by the smallest number of edits.
 
     Args:
         labels: a list of strings.
-        texts: a list of strings, as many.
+        texts: a list of strings, one for each label.
 
     Returns:
         A `Counter` of pairs `(character of the label, character read)`. A
-        character that was missed is read as `""`; one that was made up stands
-        for `""` in the label.
+        missed character is read as `""`; an invented one has `""` as its label.
     """
     counts = Counter()
     for label, text in zip(labels, texts, strict=True):
@@ -159,53 +139,39 @@ def score(labels, texts):
 
     Args:
         labels: a list of strings, at least one.
-        texts: a list of strings, as many.
+        texts: a list of strings, one for each label.
 
     Returns:
-        A dictionary of `images` and `right` (counts), `exact_match`, its 95 %
-        Wilson `interval` (a list of two) and `character_error_rate`, all rates
-        from 0 on as fractions, not per cent.
+        A dictionary: the counts `images` and `right` (correct texts), and the
+        fractions `exact_match`, its 95% Wilson `interval` (a list of two) and
+        `character_error_rate`.
     """
-    right = sum(label == text for label, text in zip(labels, texts, strict=True))
+    correct = sum(label == text for label, text in zip(labels, texts, strict=True))
     return {
         "images": len(labels),
-        "right": right,
+        "right": correct,
         "exact_match": exact_match(labels, texts),
-        "interval": list(wilson_interval(right, len(labels))),
+        "interval": list(wilson_interval(correct, len(labels))),
         "character_error_rate": character_error_rate(labels, texts),
     }
 
 
 def describe(row):
-    """Writes one score as a sentence.
-
-    Args:
-        row: what `score` returns.
-
-    Returns:
-        A string.
-    """
+    """Writes a score, as `score` returns it, as a line of text."""
     low, high = row["interval"]
     return (
-        f"{row['right']} of {row['images']} texts right, exact match {row['exact_match']:.1%} "
-        f"(95 % interval {low:.1%} to {high:.1%}), character error rate {row['character_error_rate']:.2%}"
+        f"{row['right']} of {row['images']} texts correct, exact match {row['exact_match']:.1%} "
+        f"(95% interval {low:.1%} to {high:.1%}), character error rate {row['character_error_rate']:.2%}"
     )
 
 
 def table(scores):
-    """Writes the scores of several splits as a table.
-
-    Args:
-        scores: a dictionary from the names of splits to what `score` returns.
-
-    Returns:
-        A string of several lines.
-    """
-    lines = ["split        images   right   exact match   95 % interval      character error rate"]
+    """Writes a dictionary from split names to scores, as `score` returns them, as a text table."""
+    lines = ["split       images  correct   exact match   95% interval      character error rate"]
     for split, row in scores.items():
         low, high = row["interval"]
         lines.append(
-            f"{split:<12} {row['images']:>6} {row['right']:>7} {row['exact_match']:>12.2%}   "
+            f"{split:<11} {row['images']:>6}  {row['right']:>7} {row['exact_match']:>12.2%}   "
             f"{low:>6.2%} – {high:<7.2%} {row['character_error_rate']:>16.2%}"
         )
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""The notebook's parameters: where their values come from, and which values are possible.
+"""The notebook's parameters: their values from the environment, and their limits.
 
-Names, types and defaults are those of the notebook's cell that is tagged
-`parameters`. An environment variable, `OCR_` and the name in capitals,
-overrides a default; papermill's `-p` overrides both.
+The notebook's cell tagged `parameters` defines names, types and defaults. An
+environment variable, `OCR_` plus the name in capitals, overrides a default.
+papermill's `-p` overrides both.
 """
 
 import ast
@@ -37,140 +37,130 @@ LIMITS = {
     "patience": (1, math.inf),
     "target_precision": (0.5, 0.9999),
 }
-"""The smallest and the largest value of each number. A default of 0 is always possible: it means "automatic"."""
-
-
-def cell():
-    """Returns the source of the notebook's cell that is tagged `parameters`."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    (found,) = [one for one in cells if "parameters" in one["metadata"].get("tags", [])]
-    return "".join(found["source"])
+"""The minimum and maximum of each number. Where the default is 0, 0 is possible too."""
 
 
 def defaults():
-    """Reads the notebook's parameters.
-
-    Returns:
-        A dictionary from names to default values, in the notebook's order.
-    """
-    assignments = [node for node in ast.parse(cell()).body if isinstance(node, ast.Assign)]
+    """Returns a dictionary from the names of all parameters to their defaults, in the notebook's order."""
+    assignments = [node for node in ast.parse(_cell()).body if isinstance(node, ast.Assign)]
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
 
 
-def describe_limits(name, default):
-    """Describes the possible values of a parameter, such as "a number from 0 to 3"."""
-    kind = KINDS[type(default)]
-    if name not in LIMITS:
-        return kind
-    low, high = LIMITS[name]
-    bounds = f"of {low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
-    return f"{kind} {bounds}{', or 0' if default == 0 < low else ''}"
+def _cell():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    return "".join(cell["source"])
 
 
 def table():
-    """Returns the parameters as a Markdown table, described by the comments in the notebook's cell."""
-    comments = dict(re.findall(r"(?m)^(\w+) = .*  # (.*)$", cell()))
+    """Returns a Markdown table of the parameters. Their meanings are the comments in the notebook's cell."""
+    comments = dict(re.findall(r"(?m)^(\w+) = .*?  # (.*)$", _cell()))
     lines = ["| variable | default | values | meaning |", "| --- | --- | --- | --- |"]
     for name, default in defaults().items():
-        value = f"`{json.dumps(default)}`" if default != "" else "empty"
-        row = f"`{PREFIX}{name.upper()}`", value, describe_limits(name, default), comments.get(name, "")
+        value = "empty" if default == "" else f"`{json.dumps(default)}`"
+        row = f"`{PREFIX}{name.upper()}`", value, _possible_values(name, default), comments.get(name, "")
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
 def from_environment(environment=None):
-    """Reads the parameters that environment variables set.
+    """Reads the parameters that are set as environment variables.
 
     Args:
-        environment: a mapping of names to texts; `os.environ` if None.
+        environment: a mapping of names to strings; None for `os.environ`.
 
     Returns:
-        A dictionary from the names of parameters to values of their types.
+        A dictionary from the names of those parameters to values of their types.
 
     Raises:
-        ValueError: if a variable starts with `OCR_` and is no parameter, or
-            if its text is not a value of the parameter's type.
+        ValueError: with a line for each variable that starts with `OCR_` and is
+            not a parameter, or has an impossible value.
     """
-    environment = os.environ if environment is None else environment
-    values, problems, known = {}, [], defaults()
-    for variable, text in sorted(environment.items()):
-        name = variable.removeprefix(PREFIX).lower()
-        if not variable.startswith(PREFIX):
-            continue
-        if variable != PREFIX + name.upper() or name not in known:
-            problems.append(f"{variable} is not a parameter.{_suggestion(variable, known)}")
-            continue
-        try:
-            values[name] = _parse(text, type(known[name]))
-        except ValueError:
-            limits = describe_limits(name, known[name])
-            problems.append(f"{variable}: expected {limits}. Received: {text!r}")
+    values, problems, all_defaults = {}, [], defaults()
+    variables = {PREFIX + name.upper(): name for name in all_defaults}
+    for variable, text in sorted((os.environ if environment is None else environment).items()):
+        if variable in variables:
+            name = variables[variable]
+            default = all_defaults[name]
+            values[name] = _parse(text, type(default))
+            if not _is_possible(name, values[name], default):
+                problems.append(f"{variable}: expected {_possible_values(name, default)}. Received: {text!r}")
+        elif variable.startswith(PREFIX):
+            close = difflib.get_close_matches(variable.upper(), variables, n=1)
+            suggestion = f" Did you mean {close[0]}?" if close else ""
+            problems.append(f"{variable} is not a parameter.{suggestion}")
     if problems:
-        valid = ", ".join(PREFIX + name.upper() for name in known)
-        raise ValueError("\n".join([*problems, f"The parameters are: {valid}."]))
+        raise ValueError("\n".join([*problems, f"The parameters are: {', '.join(variables)}."]))
     return values
 
 
-def _suggestion(variable, known):
-    close = difflib.get_close_matches(variable.upper(), [PREFIX + name.upper() for name in known], n=1)
-    return f" Did you mean {close[0]}?" if close else ""
-
-
 def _parse(text, kind):
-    if kind is not bool:
+    """Returns a value of a type, or None if the text is not one."""
+    if kind is bool:
+        return configparser.ConfigParser.BOOLEAN_STATES.get(text.lower())  # 1, yes, true, on, 0, no, …
+    try:
         return kind(text)
-    words = configparser.ConfigParser.BOOLEAN_STATES  # 1, yes, true, on and their opposites
-    if text.lower() not in words:
-        raise ValueError(text)
-    return words[text.lower()]
+    except ValueError:
+        return None
 
 
 def validate(values):
     """Checks all parameters at once.
 
     Args:
-        values: a mapping with a value for each parameter, such as a notebook's
-            `globals()`; other names are ignored.
+        values: a mapping with a value for each parameter, such as the
+            notebook's `globals()`. Other names are ignored.
 
     Returns:
         A dictionary of the parameters alone, in the notebook's order.
 
     Raises:
-        ValueError: one line for each parameter that is missing or impossible.
+        ValueError: with a line for each parameter that is missing or impossible.
     """
     problems, settings = [], {}
     for name, default in defaults().items():
         value = values.get(name)
-        if type(default) is float and type(value) is int:
-            value = float(value)
-        settings[name] = value
-        if not _is_possible(name, value, default):
-            problems.append(f"{name}: expected {describe_limits(name, default)}. Received: {value!r}")
-    if problems:
-        raise ValueError("\n".join(problems))
-    if settings["validation_share"] + settings["test_share"] > 0.8:
-        problems.append("validation_share and test_share: expected at most 0.8 together.")
-    fold, folds = settings["fold"], settings["folds"]
-    if not min(folds, 1) <= fold <= folds:
-        problems.append(f"fold: expected 1 to folds, or 0 for both. Received: fold {fold} of {folds} folds")
-    if set(settings["run_name"]) & set("/\\\0") or settings["run_name"] in (".", ".."):
-        problems.append(f"run_name: expected a name, not a path. Received: {settings['run_name']!r}")
+        settings[name] = float(value) if type(default) is float and type(value) is int else value
+        if not _is_possible(name, settings[name], default):
+            problems.append(f"{name}: expected {_possible_values(name, default)}. Received: {value!r}")
+    if not problems:
+        problems = list(_conflicts(**settings))
     if problems:
         raise ValueError("\n".join(problems))
     return settings
+
+
+def _conflicts(*, validation_share, test_share, fold, folds, run_name, **_):
+    """Yields the problems of values that are possible on their own."""
+    if validation_share + test_share > 0.8:
+        yield "validation_share and test_share: expected at most 0.8 together."
+    if not min(folds, 1) <= fold <= folds:
+        yield f"fold: expected 1 to folds, or both 0. Received: fold {fold} and folds {folds}"
+    if set(run_name) & set("/\\\0") or run_name in (".", ".."):
+        yield f"run_name: expected a name, not a path. Received: {run_name!r}"
+
+
+def _possible_values(name, default):
+    """Describes the possible values of a parameter, such as "a number from 0 to 3"."""
+    kind = KINDS[type(default)]
+    if name not in LIMITS:
+        return "text, not empty" if kind == "text" and default else kind
+    low, high = LIMITS[name]
+    limits = f"of {low} or more" if math.isinf(high) else f"from {low} to {high}"
+    return f"{kind} {limits}{', or 0' if default == 0 < low else ''}"
 
 
 def _is_possible(name, value, default):
     if type(value) is not type(default):
         return False
     if name not in LIMITS:
-        return value != "" or default == ""  # a text without a default may be empty
+        return value != "" or default == ""
     low, high = LIMITS[name]
     return low <= value <= high or value == default == 0
 
 
 def resolve(path):
-    """Returns an absolute `Path`: relative paths start at the project's folder, `~` is the home folder."""
+    """Returns an absolute `Path`. Relative paths start at the project's folder; `~` is the home folder."""
     return PROJECT / Path(path).expanduser()
 
 

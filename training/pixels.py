@@ -1,6 +1,5 @@
 """Image files in parallel: checked once, decoded once, kept as bytes."""
 
-import contextlib
 import hashlib
 import itertools
 import math
@@ -15,21 +14,18 @@ from snippet_ocr.terminal import progress
 from training import PROJECT
 
 MEMORY_SHARE = 0.02
-"""The share of the machine's memory that the images of a split may fill. Larger splits are kept in a file.
-
-A file costs little time: the system caches it in memory as long as nothing else needs that memory.
-"""
+"""The share of memory that the images of a split may fill. More are kept in a file, which the OS caches."""
 
 
 def inspect_image(path):
     """Checks whether an image file can be used.
 
     Args:
-        path: its path.
+        path: the path of the file.
 
     Returns:
         A tuple of the width and height in pixels and the SHA-256 of the file
-        in hexadecimal, or the reason why the file cannot be used, a string.
+        in hexadecimal; or, if the file cannot be used, the reason, a string.
     """
     try:
         content = images.read_file(path)
@@ -40,7 +36,7 @@ def inspect_image(path):
 
 
 def inspect_images(paths):
-    """Calls `inspect_image` for a list of paths in parallel; returns a list of its results."""
+    """Calls `inspect_image` for a list of paths, in parallel; returns the list of results."""
     with ThreadPool() as pool:
         results = pool.imap(inspect_image, paths, chunksize=16)
         return list(progress(results, len(paths), "images checked"))
@@ -54,16 +50,16 @@ def encode_all(samples, encode, max_bytes=None):
         encode: a function from a sample to a dictionary of `"image"`, uint8 of
             shape `(height, width)`, and `"label"`, int32 of shape
             `(max_label_length,)`.
-        max_bytes: the bytes of memory that the images may fill. A larger array
-            is backed by an unnamed file in the project's folder. None stands
-            for `MEMORY_SHARE` of the machine's memory.
+        max_bytes: the bytes of memory that the images may fill; None for
+            `MEMORY_SHARE` of the machine's memory. More are kept in a temporary
+            file in the project's folder.
 
     Returns:
         A tuple of two arrays: the images, uint8 of shape `(samples, height,
         width)`, and the labels, int32 of shape `(samples, max_label_length)`.
 
     Raises:
-        ValueError: if an image cannot be read any more; it names the file.
+        ValueError: if an image can no longer be read; it names the file.
         OSError: if the disk is full; it names the folder.
     """
 
@@ -75,30 +71,24 @@ def encode_all(samples, encode, max_bytes=None):
 
     if max_bytes is None:
         max_bytes = MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with ThreadPool() as pool, contextlib.ExitStack() as stack:
+    with ThreadPool() as pool:
         rows = progress(pool.imap(encode_one, samples, chunksize=16), len(samples), "images decoded")
         first = next(rows)
+        numbered_rows = enumerate(itertools.chain([first], rows))
         shape = (len(samples), *first["image"].shape)
-        if math.prod(shape) <= max_bytes:
-            image, file = np.empty(shape, "uint8"), None
-        else:
-            file = stack.enter_context(tempfile.TemporaryFile(dir=PROJECT))
         label = np.empty((len(samples), *first["label"].shape), "int32")
-        for number, row in enumerate(itertools.chain([first], rows)):
-            label[number] = row["label"]
-            if file is None:
-                image[number] = row["image"]
-            else:
-                _write(file, row["image"])
-        if file is not None:
-            image = np.memmap(file, "uint8", "r", shape=shape)  # stays open when the file is closed
-    return image, label
-
-
-def _write(file, image):
-    """Appends pixels. A full disk raises an error here; a memory map would end the process (SIGBUS)."""
-    try:
-        file.write(image.tobytes())
-        file.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(PROJECT)) from error  # the system names no file
+        if math.prod(shape) <= max_bytes:
+            image = np.empty(shape, "uint8")
+            for number, row in numbered_rows:
+                image[number], label[number] = row["image"], row["label"]
+            return image, label
+        try:
+            with tempfile.TemporaryFile(dir=PROJECT) as file:
+                for number, row in numbered_rows:
+                    # A full disk is an error here. Writing to a memory map would end the process instead.
+                    file.write(row["image"].tobytes())
+                    label[number] = row["label"]
+                file.flush()
+                return np.memmap(file, "uint8", "r", shape=shape), label  # outlives the file object
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(PROJECT)) from error  # the original names no path

@@ -1,8 +1,8 @@
-"""Every figure of the project, one function each.
+"""Figures: each function except `show` and `save_all` draws one and returns a matplotlib `Figure`.
 
-Right and wrong, training and validation differ by line style, marker and
-word as well as by colour, so that a print in black and white says the same.
-The colours are those of Okabe and Ito, which the colour-blind tell apart.
+Line styles, markers and words carry the same information as colours, so the
+figures can be printed in black and white. The colours are from the palette of
+Okabe and Ito, which colour-blind readers can distinguish.
 """
 
 import io
@@ -21,21 +21,16 @@ from training import calibration
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 COLUMNS = 4
 MAX_PAIRS = 30
-"""The pairs of characters that a confusion matrix shows at most."""
+"""The maximum number of character pairs in a confusion matrix."""
 
 EMPTY = "∅"
-"""Stands in the confusion matrix for a character that is not there."""
+"""Stands for an empty text, and for a missed or invented character."""
 
 
 def show(figure, path=None):
-    """Shows a figure in a notebook, and saves the very same picture.
-
-    Args:
-        figure: a matplotlib `Figure`.
-        path: the `Path` of the PNG to write, or None to show it only.
-    """
+    """Shows a figure in a notebook, and saves it as a PNG if a `Path` is given."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")  # once: a figure that is drawn again may be laid out anew
+    figure.savefig(picture, format="png")  # once, because the layout may change when it is drawn again
     if path is not None:
         with files.atomic_write(path) as unfinished:
             unfinished.write_bytes(picture.getvalue())
@@ -43,84 +38,69 @@ def show(figure, path=None):
         display(Image(picture.getvalue()))
 
 
-def save(figure, path):
-    """Saves a figure as a PNG, which is whole or not there."""
-    with files.atomic_write(path) as unfinished:
-        figure.savefig(unfinished)
-
-
 def save_all(folder, **figures):
-    """Saves figures in a folder, each as a PNG of the name it is given here."""
+    """Saves figures as PNG files in a folder, each under the name of its keyword."""
     for name, figure in figures.items():
-        save(figure, folder / f"{name}.png")
+        with files.atomic_write(folder / f"{name}.png") as unfinished:
+            figure.savefig(unfinished)
 
 
-def _grid(prepared, captions):
-    """Draws images in rows of four, a caption above each; returns the figure and its axes."""
-    rows = max(1, -(-len(prepared) // COLUMNS))
-    first = prepared[0] if len(prepared) else np.zeros((1, 4))
+def _figure(width, height):
+    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def _draw_image(axis, image, caption, **options):
+    """Draws an image of either kind that `labelled_grid` takes."""
+    pixels = image if image.ndim == 2 else -image[:, :, 0].T  # (height, width)
+    axis.imshow(pixels, cmap="gray", **options)
+    axis.set_title(caption, fontsize=11, family="monospace", parse_math=False)
+    axis.set(xticks=[], yticks=[])
+
+
+def _caption(reading):
+    return f"{reading.text or EMPTY} {reading.confidence:.0%}"
+
+
+def labelled_grid(images, labels):
+    """Draws images in rows of four, each below its label.
+
+    Args:
+        images: a list or an array of images of the same size: either uint8 of
+            shape `(height, width)`, or as the model receives them, float32 of
+            shape `(width, height, 1)` with dark pixels positive.
+        labels: a list of strings, one for each image.
+    """
+    rows = max(1, -(-len(images) // COLUMNS))
+    first = images[0] if len(images) else np.zeros((1, 4))
     height, width = first.shape if first.ndim == 2 else first.shape[1::-1]
-    figure = Figure(figsize=(10, rows * (2.4 * height / width + 0.45)), dpi=100, layout="constrained")
+    figure = _figure(10, rows * (2.4 * height / width + 0.45))
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for axis in axes[len(prepared) :]:
+    for axis in axes[len(images) :]:
         axis.set_visible(False)
-    for axis, image, caption in zip(axes, prepared, captions, strict=False):
-        # A model's input has the width first and dark pixels positive: (width, height, 1).
-        shown = image if image.ndim == 2 else -image[:, :, 0].T
-        axis.imshow(shown, cmap="gray", aspect="equal")
-        axis.set_title(caption, fontsize=11, family="monospace", parse_math=False)
-        axis.set(xticks=[], yticks=[])
-    return figure, axes
+    for axis, image, label in zip(axes[: len(images)], images, labels, strict=True):
+        _draw_image(axis, image, label)
+    return figure
 
 
-def labelled_grid(prepared, labels):
-    """Draws images with their labels.
+def result_grid(images, labels, readings):
+    """Draws images with their readings. A wrong reading has a frame and shows the label.
 
     Args:
-        prepared: float32 of shape `(images, width, height, 1)`.
-        labels: a list of as many strings.
-
-    Returns:
-        A matplotlib `Figure`.
+        images, labels: as in `labelled_grid`.
+        readings: a list of `Reading`s, one for each image.
     """
-    return _grid(prepared, labels)[0]
-
-
-def result_grid(prepared, labels, readings):
-    """Draws images with what was read in them; a wrong one is framed and tells its label.
-
-    Args:
-        prepared: float32 of shape `(images, width, height, 1)`.
-        labels: a list of as many strings.
-        readings: a list of as many `reader.Reading`s.
-
-    Returns:
-        A matplotlib `Figure`.
-    """
-    captions = [
-        f"{reading.text or EMPTY} {reading.confidence:.0%}"
-        + ("" if reading.text == label else f"\n✗ label {label}")
-        for label, reading in zip(labels, readings, strict=True)
-    ]
-    figure, axes = _grid(prepared, captions)
-    for axis, label, reading in zip(axes, labels, readings, strict=False):
+    figure = labelled_grid(images, map(_caption, readings))
+    for axis, label, reading in zip(figure.axes[: len(images)], labels, readings, strict=True):
         if reading.text != label:
-            axis.title.set_color(ORANGE)
+            axis.title.set(text=f"{_caption(reading)}\n✗ label {label}", color=ORANGE)
             for spine in axis.spines.values():
                 spine.set(edgecolor=ORANGE, linewidth=3)
     return figure
 
 
 def schedule(rates):
-    """Draws the learning rate of each epoch.
-
-    Args:
-        rates: a list of the learning rates, that of the first epoch first.
-
-    Returns:
-        A matplotlib `Figure`.
-    """
-    figure = Figure(figsize=(6, 3), dpi=100, layout="constrained")
+    """Draws a list of learning rates, one for each epoch."""
+    figure = _figure(6, 3)
     axis = figure.subplots()
     axis.plot(range(1, len(rates) + 1), rates, color=BLUE, marker=".")
     axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
@@ -131,23 +111,24 @@ def schedule(rates):
 
 
 def learning_curves(history, best_epoch):
-    """Draws loss and exact match over the epochs.
+    """Draws the losses and the exact match of each epoch.
 
     Args:
         history: a list with a dictionary for each epoch, as `Checkpoint.history`.
         best_epoch: the epoch whose weights were kept, counted from 1.
-
-    Returns:
-        A matplotlib `Figure`.
     """
-    figure = Figure(figsize=(10, 3.6), dpi=100, layout="constrained")
+    figure = _figure(10, 3.6)
     loss_axis, match_axis = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
-    curves = (("training (augmented)", "", BLUE, "--", "."), ("validation", "val_", ORANGE, "-", "o"))
-    for label, prefix, colour, line, marker in curves:
-        style = {"label": label, "color": colour, "linestyle": line, "marker": marker, "markersize": 4}
-        loss_axis.plot(epochs, [row[f"{prefix}loss"] for row in history], **style)
-        match_axis.plot(epochs, [row[f"{prefix}exact_match"] for row in history], **style)
+    curves = (("training (augmented)", "", BLUE, ".--"), ("validation", "val_", ORANGE, "o-"))
+    for label, prefix, colour, style in curves:
+        for axis, name in ((loss_axis, "loss"), (match_axis, "exact_match")):
+            values = [row[prefix + name] for row in history]
+            axis.plot(epochs, values, style, color=colour, label=label, markersize=4)
+    # The best epoch has the lowest clipped loss, not the lowest loss.
+    clipped = [row["val_clipped_loss"] for row in history]
+    style = {"color": ORANGE, "linestyle": "-.", "linewidth": 0.8}
+    loss_axis.plot(epochs, clipped, label="validation, clipped (decides)", **style)
     loss_axis.set(xlabel="epoch", ylabel="CTC loss, mean per image (nats)", yscale="log")
     match_axis.set(xlabel="epoch", ylabel="exact match", ylim=(-0.02, 1.02))
     match_axis.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -164,25 +145,21 @@ def confusion_matrix(confusions):
 
     Args:
         confusions: a `Counter` of pairs `(character of the label, character
-            read)`, with `""` for none, as `metrics.confusions` gives it.
-
-    Returns:
-        A matplotlib `Figure` of those characters that were confused.
+            read)`, as `metrics.confusions` returns it.
     """
     shown = dict(confusions.most_common(MAX_PAIRS))
     expected = sorted({pair[0] for pair in shown})
     read = sorted({pair[1] for pair in shown})
     counts = np.array([[confusions[row, column] for column in read] for row in expected])
-    # Never narrower than the title and the axis' names need.
-    size = max(3.2, 1.6 + 0.42 * len(read)), max(2.4, 1.5 + 0.42 * len(expected))
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    # The minimum leaves space for the title and the axis labels.
+    figure = _figure(max(3.2, 1.6 + 0.42 * len(read)), max(2.4, 1.5 + 0.42 * len(expected)))
     axis = figure.subplots()
     if not confusions:
         axis.text(0.5, 0.5, "no character was misread", ha="center", va="center")
         axis.set_axis_off()
         return figure
     more = len(confusions) - len(shown)
-    title = "Misread characters" + (f",\nwithout {more} rarer pairs" if more else "")
+    title = "Misread characters" + (f"\n({more} rarer pairs not shown)" if more else "")
     axis.imshow(counts, cmap="Blues", vmin=0, vmax=counts.max() * 1.5)
     for row, column in np.argwhere(counts):
         axis.text(column, row, counts[row, column], ha="center", va="center")
@@ -193,88 +170,86 @@ def confusion_matrix(confusions):
 
 
 def reliability(observations, temperature, threshold=None):
-    """Draws what confidence is worth: a reliability diagram, and precision over the share that is accepted.
+    """Draws a reliability diagram, and the precision over the share of readings that are accepted.
 
     Args:
         observations: `calibration.Observations`, at least one.
         temperature: the reader's temperature.
         threshold: the reader's threshold, or None.
-
-    Returns:
-        A matplotlib `Figure`.
     """
-    figure = Figure(figsize=(10, 3.6), dpi=100, layout="constrained")
-    bin_axis, share_axis = figure.subplots(1, 2)
-    bin_axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as often right as sure")
-    right, confidences = observations.right, observations.confidences(temperature)
-    for shown, label, colour, style in (
-        (observations.confidences(1.0), "before the temperature", BLUE, "x--"),
-        (confidences, f"after (temperature {temperature:.2f})", ORANGE, "o-"),
-    ):
-        bins = calibration.reliability_bins(shown, right)
-        shares = [one["right"] for one in bins]
-        bin_axis.plot([one["confidence"] for one in bins], shares, style, color=colour, label=label)
-    for one in bins:
-        bin_axis.annotate(
-            f"{one['images']} ",
-            (one["confidence"], one["right"]),
-            xytext=(-6, 0),
-            textcoords="offset points",
-            horizontalalignment="right",
-            verticalalignment="center",
-        )
-    order = np.argsort(-confidences, kind="stable")
-    accepted = np.arange(1, len(order) + 1)
-    precision = np.cumsum(right[order]) / accepted
-    share_axis.plot(accepted / len(order), precision, color=BLUE, label="precision of the surest readings")
-    if threshold is not None:
-        share = (confidences >= threshold).mean()
-        share_axis.axvline(share, color=ORANGE, linestyle="--", label=f"threshold: {share:.0%} accepted")
-    bin_axis.set(xlabel="confidence", ylabel="share that is right", xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))
-    share_axis.set(xlabel="accepted share", ylabel="precision", xlim=(0, 1.01))
-    share_axis.set_ylim(min(0.94, precision.min() - 0.02), 1.005)
-    for axis in (bin_axis, share_axis):
+    figure = _figure(10, 3.6)
+    bin_axis, precision_axis = figure.subplots(1, 2)
+    _draw_bins(bin_axis, observations, temperature)
+    _draw_precision(precision_axis, observations.confidences(temperature), observations.right, threshold)
+    for axis in (bin_axis, precision_axis):
         axis.xaxis.set_major_formatter(PercentFormatter(1.0))
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right" if axis is share_axis else "upper left")
     return figure
+
+
+def _draw_bins(axis, observations, temperature):
+    axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect calibration")
+    for scale, label, colour, style in (
+        (1.0, "before temperature scaling", BLUE, "x--"),
+        (temperature, f"after (temperature {temperature:.2f})", ORANGE, "o-"),
+    ):
+        bins = calibration.reliability_bins(observations.confidences(scale), observations.right)
+        points = [row["confidence"] for row in bins], [row["right"] for row in bins]
+        axis.plot(*points, style, color=colour, label=label)
+    for row in bins:
+        point, text = (row["confidence"], row["right"]), f"{row['images']} "
+        axis.annotate(text, point, xytext=(-6, 0), textcoords="offset points", ha="right", va="center")
+    axis.set(xlabel="confidence", ylabel="share of correct readings", xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))
+    axis.legend(loc="upper left")
+
+
+def _draw_precision(axis, confidences, right, threshold):
+    accepted = np.arange(1, len(right) + 1)
+    precision = np.cumsum(right[np.argsort(-confidences, kind="stable")]) / accepted
+    axis.plot(accepted / len(right), precision, color=BLUE, label="precision of the most confident readings")
+    if threshold is not None:
+        share = (confidences >= threshold).mean()
+        axis.axvline(share, color=ORANGE, linestyle="--", label=f"threshold: {share:.0%} accepted")
+    axis.set(xlabel="share of readings accepted", ylabel="precision", xlim=(0, 1.01))
+    axis.set_ylim(min(0.94, precision.min() - 0.02), 1.005)
+    axis.legend(loc="lower right")
 
 
 def character_positions(reader, sources, inches=3.4, top=1):
-    """Draws where in images each character is read.
+    """Draws where in each image the characters are read.
+
+    Below each image are the probabilities of its characters and of the blank,
+    at each time step. A character with a confidence below 99.5% has it above.
 
     Args:
-        reader: a `reader.Reader`.
-        sources: a list of images, as `Reader.read` takes them, at least one.
+        reader: a `Reader`.
+        sources: a list of images, as in `Reader.read`, at least one.
         inches: the width of each image in the figure.
-        top: as in `Reader.read`: with more than 1, texts are found as they are there.
-
-    Returns:
-        A matplotlib `Figure`: under each image the probabilities of its
-        characters and of the blank, step by step; above each character its
-        confidence if it is below 99.5 %.
+        top: as in `Reader.read`. With 1 the text is that of greedy decoding,
+            with more that of the search.
     """
-    prepared = reader.prepare(sources)
+    prepared = reader.prepare(sources)  # (images, width, height, 1)
     readings = reader.read_prepared(prepared, top=top, characters=True)
-    figure = Figure(figsize=(inches * len(sources), 3.0), dpi=100, layout="constrained")
+    log_probabilities = reader.log_probabilities(prepared)  # (images, steps, classes)
+    figure = _figure(inches * len(sources), 3.0)
     axes = figure.subplots(2, len(sources), squeeze=False, height_ratios=(1, 1.6))
-    rows = reader.log_probabilities(prepared)
-    for (above, below), image, row, reading in zip(axes.T, prepared, rows, readings, strict=True):
-        # Each step stands under the pixels that it stands for.
-        extent = (-0.5, len(row) - 0.5, image.shape[1], 0)
-        above.imshow(image[:, :, 0].T, cmap="gray_r", aspect="auto", extent=extent)
-        caption = f"{reading.text or EMPTY} {reading.confidence:.0%}"
-        above.set_title(caption, fontsize=11, family="monospace", parse_math=False)
-        above.set(xticks=[], yticks=[])
-        classes = reader.alphabet.encode(reading.text)
-        below.plot(np.exp(row[:, BLANK]), color=GREY, linestyle=":")
-        for number in set(classes):
-            below.plot(np.exp(row[:, number]), color=BLUE)
-        places = zip(character_steps(row, classes), reading.text, reading.character_confidences, strict=True)
-        for step, character, confidence in places:
-            doubt = f"{confidence:.0%}\n" if confidence < 0.995 else ""
-            below.text(step, 1.05, doubt + character, ha="center", va="bottom", parse_math=False)
+    # Each time step is drawn below its pixels.
+    extent = (-0.5, log_probabilities.shape[1] - 0.5, prepared.shape[2], 0)
+    columns = zip(axes.T, prepared, log_probabilities, readings, strict=True)
+    for (above, below), image, rows, reading in columns:
+        _draw_image(above, image, _caption(reading), aspect="auto", extent=extent)
+        _draw_probabilities(below, rows, reading, reader.alphabet.encode(reading.text))
         below.set(xlim=extent[:2], ylim=(0, 1.5), yticks=(0, 0.5, 1), xlabel="time step")
     axes[1, 0].set_ylabel("probability\n(blank dotted)")
     return figure
+
+
+def _draw_probabilities(axis, log_probabilities, reading, classes):
+    axis.plot(np.exp(log_probabilities[:, BLANK]), color=GREY, linestyle=":")
+    for number in set(classes):
+        axis.plot(np.exp(log_probabilities[:, number]), color=BLUE)
+    steps = character_steps(log_probabilities, classes)
+    for step, character, confidence in zip(steps, reading.text, reading.character_confidences, strict=True):
+        text = character if confidence >= 0.995 else f"{confidence:.0%}\n{character}"
+        axis.text(step, 1.05, text, ha="center", va="bottom", parse_math=False)

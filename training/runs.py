@@ -1,4 +1,4 @@
-"""A training's folder, and the checkpoint from which a killed training goes on."""
+"""Run folders: one for each training, found again when an interrupted training resumes."""
 
 import atexit
 import hashlib
@@ -19,137 +19,131 @@ from snippet_ocr.terminal import printable
 from training import PROJECT, devices
 
 CHECKPOINT = "checkpoint.npz"
-"""The file from which a killed training goes on."""
+"""The state of the training, from which an interrupted run resumes."""
 
 FINISHED = "metrics.json"
-"""The file that a run writes last: a run that has it is finished."""
+"""The last file that a run writes: a run that has it is finished."""
 
 LOCK = ".lock"
-"""The file that a run holds a lock on for as long as its process lives, so that no other writes beside it."""
+"""The lock file, which is locked while a process trains in the folder."""
 
-_locks = []
-"""The locks that this process holds; one that nothing refers to would be given up."""
+_locks = []  # references to the acquired locks: a lock is released when it is garbage-collected
 
 
 def fingerprint(samples):
-    """A short name for a set of labelled images: the same bytes and labels give the same name.
+    """Returns 16 hexadecimal digits that identify a list of `utils.Sample`s, whatever its order."""
+    return _digest(json.dumps(sorted((sample.digest, sample.label) for sample in samples)).encode())
 
-    Args:
-        samples: a list of `utils.Sample`s, in any order.
 
-    Returns:
-        16 hexadecimal digits.
-    """
-    listed = sorted((sample.digest, sample.label) for sample in samples)
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def open_run(runs_dir, name, numbered, settings, model, splits):
-    """Finds the folder for a training: that of an unfinished run of the same kind, or a new one.
+    """Opens the folder of a training: an unfinished run that can resume, or else a new folder.
 
-    A run goes on only if its parameters (but for the target precision, which
-    trains nothing), its model's configuration and its images are those of now,
-    and no other process is training there. A finished run is never touched.
+    A run can resume if its settings (except the target precision, which does
+    not affect training), its model configuration and its images are the same,
+    and if no other process is training in its folder. Finished runs are never
+    changed.
 
-    Of several hosts that train together, the first one opens the run and gives
-    the others its checkpoint. Theirs is a folder that is deleted in the end.
+    If several hosts train together, only host 0 saves the run. Each of the others
+    uses a temporary folder with a copy of the checkpoint.
 
     Args:
         runs_dir: the folder of all runs.
         name: the name of the run.
-        numbered: whether the first run bears a number too: `name-1`, and not
-            just `name`. Later ones are `name-2`, `name-3` …
-        settings: the dictionary of the notebook's parameters.
-        model: the Keras model that is to be trained.
-        splits: a dictionary from the names of the splits to their lists of `utils.Sample`s.
+        numbered: whether the first folder is `name-1` instead of `name`; the
+            next one is `name-2` in both cases.
+        settings: a dictionary of the notebook's parameters.
+        model: the Keras model to train.
+        splits: a dictionary from the names of the splits to lists of `utils.Sample`s.
 
     Returns:
-        A tuple of the folder's `Path` and a message that says why this one.
+        A tuple of the folder's `Path` and a message that explains the choice.
 
     Raises:
-        ValueError: if several hosts train together and something of this, or a
-            version, is not the same on all of them.
+        ValueError: if several hosts train together and their settings, images,
+            weights or package versions differ.
     """
     identity = {
         **{f"parameter {key}": value for key, value in settings.items() if key != "target_precision"},
-        "model configuration": hashlib.sha256(model.to_json().encode()).hexdigest()[:16],
+        "model configuration": _digest(model.to_json().encode()),
         **{f"{split} images": fingerprint(samples) for split, samples in splits.items()},
     }
-    facts = {**identity, **environment(), "first weights": _digest(model.get_weights())}
+    weights = b"".join(array.tobytes() for array in model.get_weights())
+    facts = {**identity, **environment(), "first weights": _digest(weights)}
     for may_differ in ("parameter data_dir", "parameter base_reader", "machine"):
         facts.pop(may_differ, None)
     devices.require_same(facts)
-    if devices.host() == 0:
+    if devices.host_index() == 0:
         folder, message = _find_folder(runs_dir, name, numbered, identity)
     else:
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        message = f"the first host keeps what the training leaves; here it is {folder}, until the end"
-    saved = folder / CHECKPOINT
-    content = devices.broadcast(saved.read_bytes() if saved.exists() else b"")
-    if content and not saved.exists():
-        saved.write_bytes(content)
+        message = f"host 0 saves the run; this host uses a temporary folder: {folder}"
+    checkpoint = folder / CHECKPOINT
+    content = devices.broadcast(checkpoint.read_bytes() if checkpoint.exists() else b"")
+    if content and not checkpoint.exists():
+        checkpoint.write_bytes(content)
     return folder, message
 
 
-def _digest(arrays):
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
-
-
 def _find_folder(runs_dir, name, numbered, identity):
-    """Finds the folder for a training, as `open_run` does; returns it and why this one."""
-    passed_over = []
-    number = 1
+    """Finds the first folder that is new or can resume; returns it and the message of `open_run`."""
+    skipped, number = [], 1
     while True:
         folder = Path(runs_dir, name if number == 1 and not numbered else f"{name}-{number}").absolute()
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
-        difference = _difference(folder, identity) or _lock(folder) or _difference(folder, identity)
-        if difference is None and _is_empty(folder):
+        # Checked again under the lock: until then, another process may have changed the folder.
+        obstacle = _obstacle(folder, identity) or _lock(folder) or _obstacle(folder, identity)
+        if not obstacle and _is_empty(folder):
             files.write_json(folder / "config.json", {"identity": identity, "environment": environment()})
-            return folder, "\n".join([*passed_over, f"new run: {folder}"])
-        if difference is None:
-            return folder, f"goes on with the unfinished run: {folder}"
-        passed_over.append(f"leaves {folder.name} alone: {difference}")
+            return folder, "\n".join([*skipped, f"new run: {folder}"])
+        if not obstacle:
+            return folder, f"resuming {folder}"
+        skipped.append(f"skipping {folder.name}: {obstacle}")
         number += 1
 
 
 def _lock(folder):
-    """Locks a run's folder until this process ends; returns why that cannot be, or None."""
+    """Locks a folder until this process ends; returns the obstacle, or an empty string."""
     lock = filelock.FileLock(folder / LOCK, is_singleton=True)  # a notebook's cell may run twice
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return "another process is training there"
     _locks.append(lock)
-    return None
+    return ""
 
 
 def _is_empty(folder):
-    """Whether a run is new, or was killed before it had written its first file."""
+    """Whether a run is new, or was killed before it wrote its first file."""
     return all(path.name in (LOCK, "config.unfinished.json") for path in folder.iterdir())
 
 
-def _difference(folder, identity):
-    """Why a run cannot go on, or begin in an empty folder; None if it can."""
+def _obstacle(folder, identity):
+    """Returns why a run can neither start nor resume in a folder; an empty string if it can."""
     if not folder.is_dir():
-        return "it is no folder"
+        return "it is not a folder"
     if _is_empty(folder):
-        return None
+        return ""
     if (folder / FINISHED).exists():
         return "it is finished"
     try:
-        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError):
-        return "it holds no readable config.json"
-    changed = [key for key in identity if before.get(key) != identity[key]]
-    if not changed:
-        return None
-    return "; ".join(f"{key} changed from {before.get(key)!r} to {identity[key]!r}" for key in changed)
+        before = dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))["identity"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it has no readable config.json"
+    return "; ".join(
+        f"{key.removeprefix('parameter ')} changed from {before.get(key)!r} to {value!r}"
+        for key, value in identity.items()
+        if before.get(key) != value
+    )
 
 
 def commit():
-    """The commit of the project's code, with `-dirty` where files were changed since; None without git."""
+    """Returns the project's git commit, with `-dirty` if files have changed since; None without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         found = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
@@ -159,7 +153,7 @@ def commit():
 
 
 def environment():
-    """What the training ran on: code, versions, backend and machine, as a dictionary."""
+    """Returns a dictionary of the commit, the package versions, the backend and the machine."""
     packages = ["keras", "tensorflow", "numpy", "pillow"]
     if keras.backend.backend() == "jax":
         packages.append("jax")
@@ -177,9 +171,9 @@ def write_readings(path, images_dir, samples, readings):
 
     Args:
         path: the `Path` of the file to write.
-        images_dir: the folder that the files' names are relative to.
+        images_dir: the folder that the file names are relative to.
         samples: a list of `utils.Sample`s.
-        readings: a list of as many `reader.Reading`s.
+        readings: a list of `Reading`s, one for each sample.
     """
     rows = [
         {

@@ -1,58 +1,57 @@
-"""Going on from a reader that exists already."""
+"""Starts a training from a base reader."""
 
 from snippet_ocr.alphabet import BLANK
 
 LOGITS_LAYER = "logits"
-"""The layer whose outputs are the classes; all others know nothing of the alphabet."""
+"""The name of the last layer, the only one whose weights depend on the alphabet."""
 
 
 def copy_weights(reader, model, alphabet):
-    """Copies what a reader has learnt into a new model, character by character.
+    """Copies the weights of a base reader into a new model.
 
-    A character that both know keeps its weights, wherever its class number has
-    moved to. A new one begins with the new model's own first weights.
+    Characters of both alphabets keep their weights in the logits layer, even if
+    their class numbers differ. New characters keep the model's initial weights.
 
     Args:
-        reader: the `reader.Reader` to start from.
+        reader: the base reader, a `Reader` from a `.keras` file.
         model: the new model; its weights are changed.
         alphabet: the `Alphabet` of the new model.
 
     Returns:
-        Two lines that say what was kept, what is new, and what to mind.
+        A message: how many characters keep their weights, which ones are new,
+        and a warning about the score.
 
     Raises:
-        ValueError: if the reader's network is another than the model's.
+        ValueError: if the base reader is an ONNX file, or its network differs.
     """
     if not hasattr(reader.model, "layers"):
-        raise ValueError("Expected base_reader to be a .keras file. One in ONNX can read, but not learn.")
-    old_layers = [layer for layer in reader.model.layers if layer.weights]
-    new_layers = [layer for layer in model.layers if layer.weights]
-    old_shapes, new_shapes = (
-        [tuple(weight.shape) for layer in layers if layer.name != LOGITS_LAYER for weight in layer.weights]
-        for layers in (old_layers, new_layers)
-    )
-    if old_shapes != new_shapes:
+        raise ValueError("Expected base_reader to be a .keras file. An .onnx file cannot be trained.")
+    old_layers, new_layers = _layers_below_logits(reader.model), _layers_below_logits(model)
+    if _shapes(old_layers) != _shapes(new_layers):
         raise ValueError(
-            "Expected base_reader to be a reader with the network of the new model, layer for layer. "
-            "The shapes of their weights differ: "
-            "it was trained with another build_model, or another image height."
+            "Expected base_reader to have the network of the new model, but their weights differ in shape. "
+            "Use the build_model and the image height that it was trained with, or no base_reader."
         )
     for old, new in zip(old_layers, new_layers, strict=True):
-        if new.name != LOGITS_LAYER:
-            new.set_weights(old.get_weights())
+        new.set_weights(old.get_weights())
     kept = [character for character in alphabet.characters if character in reader.alphabet.characters]
-    old_classes = [BLANK, *reader.alphabet.encode(kept)]
-    new_classes = [BLANK, *alphabet.encode(kept)]
-    head = model.get_layer(LOGITS_LAYER)
-    kernel, bias = head.get_weights()
-    old_kernel, old_bias = reader.model.get_layer(LOGITS_LAYER).get_weights()
-    kernel[:, new_classes] = old_kernel[:, old_classes]
-    bias[new_classes] = old_bias[old_classes]
-    head.set_weights([kernel, bias])
     added = [character for character in alphabet.characters if character not in kept]
-    new = f"{len(added)} new: {' '.join(added)}" if added else "none is new"
+    old_classes, new_classes = [BLANK, *reader.alphabet.encode(kept)], [BLANK, *alphabet.encode(kept)]
+    old_kernel, old_bias = reader.model.get_layer(LOGITS_LAYER).get_weights()
+    kernel, bias = model.get_layer(LOGITS_LAYER).get_weights()  # (features, classes), (classes,)
+    kernel[:, new_classes], bias[new_classes] = old_kernel[:, old_classes], old_bias[old_classes]
+    model.get_layer(LOGITS_LAYER).set_weights([kernel, bias])
+    new_characters = f"{len(added)} new: {' '.join(added)}" if added else "0 new"
     return (
-        f"starts from a reader: {len(kept)} characters keep their weights, {new}\n"
-        "Images that it was trained on flatter the score, the temperature and the threshold "
-        "where they are now among the validation or test images."
+        f"base reader: {len(kept)} characters keep their weights, {new_characters}\n"
+        "Score, temperature and threshold are too optimistic if the base reader was trained on images that "
+        "are now validation or test images."
     )
+
+
+def _layers_below_logits(model):
+    return [layer for layer in model.layers if layer.weights and layer.name != LOGITS_LAYER]
+
+
+def _shapes(layers):
+    return [[tuple(weight.shape) for weight in layer.weights] for layer in layers]

@@ -1,8 +1,10 @@
-"""The benchmarks measure what they say: their parts that need no training."""
+"""The benchmarks' changes fit the notebook, and their figures and tables are right."""
 
 import csv
+import importlib
 import json
 import math
+from types import SimpleNamespace
 
 import keras
 import nbformat
@@ -10,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tensorflow as tf
+from keras import layers
 
 import utils
 from benchmarks import (
@@ -19,36 +23,98 @@ from benchmarks import (
     cost,
     fast_plate_ocr_baseline,
     learning_curve,
+    many_images,
+    memory,
+    read_with,
     reading,
     recipe,
     robustness,
+    scale,
     speed,
     study,
     suspect_labels,
 )
+from CTCLayer import CTCLayer
+from snippet_ocr import cli
 from tools.notebook import load_build_model
-from training import PROJECT, metrics
-from training.parameters import NOTEBOOK
+from training import PROJECT, metrics, parameters, runs
 
 CHANGES = {
     **{case: recipe.SPLIT + changes for case, (_, changes) in (recipe.ABLATION | recipe.CANDIDATES).items()},
     **{criterion: changes for criterion, changes in robustness.CRITERIA.items() if changes},
     "cost": cost.CHANGES,
-    "clock": speed.clocked("curve.csv", 10),
+    "clock": speed.clock_changes("curve.csv", 10),
 }
+COMMANDS = (
+    *("baselines", "bench", "cost", "fast_plate_ocr_baseline", "learning_curve", "many_images", "reading"),
+    *("recipe", "robustness", "scale", "suspect_labels"),
+)
+
+
+def tiny_model(width, height, max_label_length, number_of_classes, step_width, dropout):
+    """Builds a training model that takes the arguments of the notebook's and trains at once."""
+    image = keras.Input((width, height, 1), name="image")
+    label = keras.Input((max_label_length,), dtype="int32", name="label")
+    x = layers.Reshape((width // step_width, step_width * height))(image)
+    x = layers.Dropout(dropout)(x)
+    logits = layers.Dense(number_of_classes, name="logits")(x)
+    return keras.Model([image, label], CTCLayer(name="ctc")(label, logits))
+
+
+@pytest.fixture
+def eager():
+    """Runs TensorFlow without tracing graphs, which takes most of the time of a short training."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def quick(monkeypatch, eager):
+    """Makes `cost` and `scale` take few steps of a tiny model."""
+    for module in (cost, scale):
+        monkeypatch.setattr(module, "load_build_model", lambda: tiny_model)
+        monkeypatch.setattr(module, "STEPS", 1)
+    monkeypatch.setattr(cost, "ROUNDS", 1)
+    monkeypatch.setattr(scale, "EPOCHS", 1)
+
+
+@pytest.fixture(scope="module")
+def real_model():
+    return load_build_model()(64, 16, 5, 11, 4, 0.1)
+
+
+# The notebook and the commands
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_every_change_of_a_benchmark_fits_the_notebook(case):
-    sources = [
-        cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"
-    ]
+def test_change_fits_the_notebook_exactly_once(case):
+    cells = nbformat.read(parameters.NOTEBOOK, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     for before, after in CHANGES[case]:
-        assert sum(source.count(before) for source in sources) == 1
-        compile("\n".join(sources).replace(before, after), case, "exec")
+        assert code.count(before) == 1
+        code = code.replace(before, after)
+    compile(code, case, "exec")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_describes_itself(name, capsys):
+    with pytest.raises(SystemExit) as exit:
+        importlib.import_module(f"benchmarks.{name}").main(["--help"])
+    assert exit.value.code == 0
+    assert f"python -m benchmarks.{name}" in capsys.readouterr().out
+
+
+def test_many_images_are_read_with_a_valid_command():
+    options = cli.parse(many_images.read_command("reader.onnx", "folder", "out.csv")[3:] + ["--resume"])
+    assert (options.model, options.images, str(options.out)) == ("reader.onnx", ["folder"], "out.csv")
+
+
+# Studies
 
 
 def finished_run(folder, matches):
+    """Writes what a run leaves in its folder, one epoch of two seconds for each exact match."""
     with (folder / "history.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "val_exact_match", "val_loss", "seconds"])
@@ -59,72 +125,88 @@ def finished_run(folder, matches):
     return folder
 
 
-def test_figures_of_a_run_tell_when_it_took_off_and_how_long_each_milestone_took(tmp_path):
-    found = study.figures(finished_run(tmp_path, [0, 0, 0.4, 0.9, 0.97]))
+def test_figures_include_take_off_and_milestones(tmp_path):
+    found = study.training_figures(finished_run(tmp_path, [0, 0, 0.4, 0.9, 0.97]))
     assert found["take-off epoch"] == 3
     assert found["epochs to"] == {"50%": 4, "90%": 4, "95%": 5, "99%": None}
     assert found["seconds to"] == {"50%": 8.0, "90%": 8.0, "95%": 10.0, "99%": None}
     assert (found["epochs"], found["seconds"], found["validation exact match"]) == (5, 10.0, 0.97)
 
 
-def test_run_that_never_takes_off_has_no_take_off_epoch(tmp_path):
-    assert study.figures(finished_run(tmp_path, [0, 0]))["take-off epoch"] is None
+def test_run_that_stays_on_the_plateau_has_no_take_off(tmp_path):
+    assert study.training_figures(finished_run(tmp_path, [0, 0]))["take-off epoch"] is None
 
 
-def test_finished_training_is_recorded_and_never_repeated(tmp_path, monkeypatch):
+def test_training_that_is_recorded_is_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "RESULTS", tmp_path)
     monkeypatch.setattr(study, "PROJECT", tmp_path)
     trainings = []
 
-    def train(parameters, changes):
-        folder = tmp_path / "runs" / parameters["run_name"]
+    def train(settings, changes):
+        folder = tmp_path / "runs" / settings["run_name"]
         folder.mkdir(parents=True)
-        trainings.append(parameters["epochs"])
+        trainings.append(settings["epochs"])
         return finished_run(folder, [0.5])
 
     monkeypatch.setattr(study, "run_notebook", train)
     for epochs in (1, 2, 1):
-        row = study.measure(
-            "try", {"case": "a"}, "some images", {"epochs": epochs, "data_dir": str(tmp_path)}
-        )
+        settings = {"epochs": epochs, "data_dir": str(tmp_path)}
+        row = study.measure("try", {"case": "a"}, "some images", settings)
         assert row["parameters"] == {"epochs": epochs}
     assert trainings == [1, 2]
-    assert len(study.read("try")) == 2
+    assert len(study.recorded_rows("try")) == 2
 
 
-def test_table_of_the_recipe_puts_the_seeds_of_a_case_side_by_side(tmp_path):
+def test_recorded_rows_can_be_formatted_as_tables():
+    rows = {name: study.recorded_rows(name) for name in ("recipe", "learning_curve", "robustness", "speed")}
+    assert all(rows.values())
+    assert len(recipe.table(rows["recipe"]).splitlines()) > 20
+    assert study.rows_table(learning_curve.COLUMNS, rows["learning_curve"])
+    for row in rows["robustness"]:
+        assert study.rows_table(robustness.COLUMNS["kinds" if "kind" in row else "seeds"], [row])
+    assert len(speed.table(rows["speed"]).splitlines()) == 2 + len(speed.SYSTEMS)
+    assert all(reading.table(row) for row in study.recorded_rows("reading"))
+
+
+def test_recipe_table_puts_the_seeds_of_a_case_in_one_line(tmp_path):
     rows = []
     for seed, matches in ((1, [0.4, 0.96]), (2, [0.96, 0.995])):
-        rows.append({"case": "a case", "seed": seed, **study.figures(finished_run(tmp_path, matches))})
+        figures = study.training_figures(finished_run(tmp_path, matches))
+        rows.append({"case": "a case", "seed": seed, **figures})
     assert recipe.table(rows).splitlines()[2] == (
         "| a case | 1 / 1 | 2 (4) / 1 (2) | 2 (4) / 1 (2) | – / 2 (4) | 0.04 / 0.005 | 96.0% / 99.5% | 2.0 |"
     )
 
 
-def test_linked_images_are_found_with_the_labels_given(tmp_path, image_folder):
+def test_line_is_drawn_through_every_column_of_an_image():
+    images = np.zeros((2, 40, 20, 1), "float32")
+    images[:, 0, 0] = 1.0  # the darkest pixel decides how dark the line is
+    (drawn,) = tf.data.Dataset.from_tensors(images).map(recipe.strike_through)
+    assert (drawn.numpy().max(axis=(2, 3)) > 0.7).all()
+
+
+def test_linked_images_are_found_with_their_labels(tmp_path, image_folder):
     paths = sorted(image_folder.iterdir())[:3]
     folder = tmp_path / "links"
     folder.mkdir()
     names = study.link_images(folder, paths, ["one", "two", "three"])
     samples, rejected = utils.find_images(folder)
-    assert [(sample.path.name, sample.label) for sample in samples] == list(
-        zip(names, ["one", "two", "three"], strict=True)
-    )
+    found = [(sample.path.name, sample.label) for sample in samples]
+    assert found == list(zip(names, ["one", "two", "three"], strict=True))
     assert not rejected
 
 
-def test_learning_curve_is_drawn_with_its_intervals_even_at_100_per_cent():
+def test_learning_curve_shows_scores_from_0_to_100_percent():
     rows = [
         {"images given": images, "test": metrics.score(["a"] * 10, ["a"] * right + ["b"] * (10 - right))}
         for images, right in ((50, 0), (100, 7), (200, 10))
     ]
     (axis,) = learning_curve.draw(rows).axes
-    line = axis.containers[0].lines[0]
-    assert line.get_ydata() == pytest.approx([0, 0.7, 1])
+    assert axis.containers[0].lines[0].get_ydata() == pytest.approx([0, 0.7, 1])
     assert axis.get_ylabel() == "exact match on 10 others"
 
 
-def test_corrupted_labels_differ_in_one_character_and_are_as_many_as_asked_for(image_folder):
+def test_corrupted_labels_differ_in_one_character(image_folder):
     samples, _ = utils.find_images(image_folder)
     labels, wrong = suspect_labels.corrupt(samples, 0.1, seed=0)
     assert len(wrong) == 3
@@ -134,20 +216,23 @@ def test_corrupted_labels_differ_in_one_character_and_are_as_many_as_asked_for(i
     assert suspect_labels.corrupt(samples, 0.1, seed=0) == (labels, wrong)
 
 
-def curve_of(system, seed, curve):
+# Speed
+
+
+def curve_row(system, seed, curve):
     return {"system": system, "seed": seed, "images": "some 1", "training": 6, "unseen": 2, "curve": curve}
 
 
-def test_seconds_to_a_milestone_are_those_of_the_first_epoch_that_reaches_it():
+def test_milestone_is_reached_in_the_first_epoch_above_it():
     curve = [[10.0, 0.0], [20.0, 0.95], [30.0, 0.9], [40.0, 0.99]]
     assert [speed.seconds_to(curve, milestone) for milestone in (0.9, 0.95, 0.99)] == [20, 20, 40]
     assert speed.seconds_to(curve, 0.995) == float("inf")
 
 
-def test_table_of_speed_gives_medians_over_the_seeds_and_ratios_to_this_notebook():
+def test_speed_table_has_medians_and_ratios():
     rows = [
-        curve_of(speed.NOTEBOOK, seed, [[10, 0.5], [10 * seed, 0.96], [30, 0.99]]) for seed in (2, 3, 4)
-    ] + [curve_of(speed.PLATES, 1, [[60, 0.5], [90, 0.97]])]
+        curve_row(speed.NOTEBOOK, seed, [[10, 0.5], [10 * seed, 0.96], [30, 0.99]]) for seed in (2, 3, 4)
+    ] + [curve_row(speed.PLATES, 1, [[60, 0.5], [90, 0.97]])]
     first, second = speed.table(rows).splitlines()[2:]
     assert first == "| this notebook | 3 | 10.0 | 30 (1.0) | 30 (1.0) | 30 (1.0) | 99.0% / 99.0% / 99.0% |"
     assert second == (
@@ -155,36 +240,44 @@ def test_table_of_speed_gives_medians_over_the_seeds_and_ratios_to_this_notebook
     )
 
 
-def test_table_of_speed_says_how_many_trainings_reached_what_their_median_did_not():
-    rows = [curve_of(speed.NOTEBOOK, 1, [[10, 1.0]])]
-    rows += [curve_of(speed.PLATES, seed, [[50, 0.5], [100, match]]) for seed, match in ((1, 0.9), (2, 0.5))]
+def test_speed_table_counts_trainings_below_a_milestone():
+    rows = [curve_row(speed.NOTEBOOK, 1, [[10, 1.0]])]
+    rows += [curve_row(speed.PLATES, seed, [[50, 0.5], [100, match]]) for seed, match in ((1, 0.9), (2, 0.5))]
     assert "not in 100 (>10.0), by 1 of 2" in speed.table(rows)
-    rows += [curve_of(speed.PLATES, 3, [[30, 0.5], [40, 0.9]])]
+    rows += [curve_row(speed.PLATES, 3, [[30, 0.5], [40, 0.9]])]
     assert "| 100 (10.0), by 2 of 3 | not in 40 (>4.0), by 0 of 3 |" in speed.table(rows)
 
 
+def test_speed_figure_has_a_line_per_training():
+    rows = [curve_row(speed.NOTEBOOK, seed, [[10, 0.5], [20, 1.0]]) for seed in (1, 2)]
+    rows.append(curve_row(speed.PLATES, 1, [[10, 0.0], [50, 0.9]]))
+    figure = speed.draw(rows)
+    (axis,), (legend,) = figure.axes, figure.legends
+    assert [list(line.get_xdata()) for line in axis.lines] == [[10, 20], [10, 20], [10, 50]]
+    assert [text.get_text() for text in legend.get_texts()] == [speed.NOTEBOOK, speed.PLATES]
+
+
 @pytest.mark.parametrize("count", [842, 1040, 300])
-def test_unseen_images_are_full_batches_and_a_quarter_of_all(count, tmp_path):
+def test_unseen_images_are_full_batches_and_a_quarter(count, tmp_path):
     samples = [utils.Sample(tmp_path / str(n), "ab", (1, 1), str(n)) for n in range(count)]
-    _, unseen, _ = utils.split_data(samples, 1, **speed.shares(count))
-    assert len(unseen) % speed.BATCH == 0
-    assert len(unseen) == pytest.approx(count / 4, abs=speed.BATCH / 2)
+    _, unseen, _ = utils.split_data(samples, 1, **speed.split_shares(count))
+    assert len(unseen) % speed.BATCH_SIZE == 0
+    assert len(unseen) == pytest.approx(count / 4, abs=speed.BATCH_SIZE / 2)
 
 
-def test_rival_is_given_a_slot_for_each_character_of_the_longest_text():
+def test_fast_plate_ocr_gets_a_slot_per_character():
     config = fast_plate_ocr_baseline.plate_config(["abc", "bd", "a"])
     assert (config["max_plate_slots"], config["alphabet"], config["pad_char"]) == (3, "abcd_", "_")
 
 
-def test_section_of_speed_names_the_machine_and_the_day_of_the_measurement_not_of_the_writing():
+def test_speed_section_names_machine_and_date_of_measuring():
     where = {"python": "3", "tensorflow": "2", "keras": "3", "machine": "a quick one"}
     rows = [
-        {**curve_of(speed.NOTEBOOK, 1, [[10, 1.0]]), **where, "date": date, "images": "my meters 0a1b"}
+        {**curve_row(speed.NOTEBOOK, 1, [[10, 1.0]]), **where, "date": date, "images": "my meters 0a1b"}
         for date in ("2020-02-02", "2020-02-01")
     ]
-    milliseconds = {"data (beside the training)": 0.1, "convolutions": 2.0, "whole step": 5.0}
     cost_row = {
-        "milliseconds": milliseconds,
+        "milliseconds": {cost.DATA: 0.1, "convolutions": 2.0, "whole step": 5.0},
         "operations of reading": {"convolutions": 1e8},
         "operations per second of a matrix product": 1e11,
         "milliseconds at that rate": 3.0,
@@ -199,84 +292,145 @@ def test_section_of_speed_names_the_machine_and_the_day_of_the_measurement_not_o
     assert "50 times as fast" in text
 
 
-def test_results_have_a_place_for_the_section_of_speed():
+def test_results_have_a_place_for_the_speed_section():
     before, after = bench.split_at_marks(PROJECT / "benchmarks" / "RESULTS.md")
     assert before.rstrip().endswith("## Speed")
     assert after
 
 
-def test_speed_is_drawn_with_a_line_for_each_training_and_one_name_for_each_system():
-    rows = [curve_of(speed.NOTEBOOK, seed, [[10, 0.5], [20, 1.0]]) for seed in (1, 2)]
-    rows.append(curve_of(speed.PLATES, 1, [[10, 0.0], [50, 0.9]]))
-    figure = speed.draw(rows)
-    (axis,), (legend,) = figure.axes, figure.legends
-    assert [list(line.get_xdata()) for line in axis.lines] == [[10, 20], [10, 20], [10, 50]]
-    assert [text.get_text() for text in legend.get_texts()] == [speed.NOTEBOOK, speed.PLATES]
+def test_replacing_a_section_keeps_the_rest_of_the_file(tmp_path):
+    file = tmp_path / "RESULTS.md"
+    file.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
+    bench.replace_section(file, "new")
+    bench.replace_section(file, "newer")
+    assert file.read_text() == f"before\n{bench.BEGIN}\n\nnewer\n\n{bench.END}\nafter\n"
+    file.write_text("no marks")
+    with pytest.raises(ValueError, match="Expected the lines"):
+        bench.replace_section(file, "new")
 
 
-@pytest.mark.parametrize("name", baselines.BASELINES)
-def test_baseline_trains_on_the_split_it_is_given_and_leaves_its_curve(name, tmp_path, image_folder):
+@pytest.fixture
+def split_folder(tmp_path, image_folder):
     samples, _ = utils.find_images(image_folder)
     speed.write_split(tmp_path, {"training": samples[:4], "unseen": samples[4:6]})
     images, texts = baselines.read_images(tmp_path / "unseen.csv")
     assert images.shape == (2, 200, 50, 1) and 0 <= images.min() < images.max() <= 1
     assert texts == [sample.label for sample in samples[4:6]]
-    curve = tmp_path / "curve.csv"
-    arguments = [name, str(tmp_path), str(curve), "--seed", "1", "--limit", "0", "--enough", "1"]
-    assert baselines.main(arguments) == 0  # a limit of 0 seconds: one epoch
+    return tmp_path
+
+
+def test_baseline_trains_on_a_split_and_writes_its_curve(split_folder, eager):
+    curve = split_folder / "curve.csv"
+    arguments = [str(split_folder), str(curve), "--seed", "1", "--limit", "0", "--target", "1"]
+    assert baselines.main(["captcha_ocr", *arguments]) == 0  # a limit of 0 seconds: one epoch
     ((seconds, match),) = clock.read_curve(curve)
     assert seconds > 0 and match == 0
 
 
-def test_clock_ends_a_training_that_has_reached_enough(tmp_path):
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    watch = clock.Clock(tmp_path / "curve.csv", "loss", limit=1000, enough=0.0)
-    model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=5, callbacks=[watch], verbose=0)
-    assert len(clock.read_curve(tmp_path / "curve.csv")) == 1
+def test_ancestor_trains_with_a_falling_learning_rate(split_folder, monkeypatch):
+    fits = []
+    monkeypatch.setattr(keras.Model, "fit", lambda model, *args, **options: fits.append((model, options)))
+    baselines.train(baselines.BASELINES["ancestor"], split_folder, keras.callbacks.Callback(), seed=1)
+    ((model, options),) = fits
+    schedule, _ = options["callbacks"]
+    assert schedule.schedule(50, 0.0) < schedule.schedule(10, 0.0)
+    recurrent = [
+        layer.forward_layer.units for layer in model.layers if isinstance(layer, layers.Bidirectional)
+    ]
+    assert (recurrent, options["epochs"]) == ([128, 128, 64], 200)
 
 
-def test_operations_are_counted_as_two_for_each_multiplication_of_each_layer():
-    model = load_build_model()(64, 16, 5, 11, 4, 0.1)
+def test_clock_stops_a_training_at_its_target(tmp_path):
+    watch = clock.Clock(tmp_path / "curve.csv", "match", limit=1000, target=0.9)
+    watch.set_model(SimpleNamespace(stop_training=False))
+    watch.on_train_begin()
+    for epoch, match in enumerate((0.5, 0.9)):
+        assert not watch.model.stop_training
+        watch.on_epoch_end(epoch, {"match": match})
+    assert watch.model.stop_training
+    assert [match for _, match in clock.read_curve(tmp_path / "curve.csv")] == [0.5, 0.9]
+
+
+def test_time_of_the_first_step_is_kept(tmp_path, monkeypatch):
+    times = iter([5.0, 6.0])
+    monkeypatch.setattr(clock.time, "time", lambda: next(times))
+    first_step = clock.FirstStep(tmp_path / "first_step")
+    for batch in range(2):
+        first_step.on_train_batch_end(batch)
+    assert (tmp_path / "first_step").read_text() == "5.0"
+
+
+# Cost and scale
+
+
+def test_operations_are_two_per_multiplication(real_model):
     # Width and height are halved by each of the two poolings; the step of 4 pixels leaves 16 steps.
     convolutions = 2 * (64 * 16 * 9 * 1 * 32 + 32 * 8 * 9 * 32 * 64) + 2 * 16 * (4 * 64) * 64
     grus = sum(
         2 * 2 * 3 * 16 * units * (inputs + units) for inputs, units in ((64, 128), (256, 128), (256, 64))
     )
-    assert cost.operations(model) == {"convolutions": convolutions, "GRUs": grus + 2 * 16 * 128 * 11}
+    expected = {"convolutions": convolutions, "GRUs": grus + 2 * 16 * 128 * 11}
+    assert cost.count_operations(real_model) == expected
 
 
-def test_beginnings_of_the_model_end_where_their_names_say():
-    model = load_build_model()(64, 16, 5, 11, 4, 0.1)
-    parts = cost.beginnings(model)
+def test_partial_models_end_where_their_names_say(real_model):
+    parts = cost.partial_models(real_model)
     assert [part.output.shape[1:] for part in parts.values()] == [(16, 64), (16, 11), (16, 11)]
-    assert not any(isinstance(layer, keras.layers.Bidirectional) for layer in parts["convolutions"].layers)
-    image, label = np.random.default_rng(0).random((2, 64, 16, 1), dtype="float32"), np.ones((2, 5), "int32")
-    steps = {name: cost.step_of(part, own_loss=part is model) for name, part in parts.items()}
-    times = cost.milliseconds_per_image(steps, [({"image": image, "label": label}, label)])
-    assert list(times) == list(parts)
-    assert min(times.values()) > 0
+    assert not any(isinstance(layer, layers.Bidirectional) for layer in parts["convolutions"].layers)
 
 
-def test_rewriting_a_section_leaves_the_rest_of_the_file(tmp_path):
-    file = tmp_path / "RESULTS.md"
-    file.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
-    bench.rewrite(file, "new")
-    bench.rewrite(file, "newer")
-    assert file.read_text() == f"before\n{bench.BEGIN}\n\nnewer\n\n{bench.END}\nafter\n"
-    file.write_text("no marks")
-    with pytest.raises(ValueError, match="Expected"):
-        bench.rewrite(file, "new")
+def test_cost_is_measured_for_each_part_of_a_step(image_folder, quick):
+    figures = cost.measure_steps(image_folder)
+    times = figures["milliseconds"]
+    assert list(times) == [cost.DATA, "convolutions", "GRUs", "CTC", "metrics", "whole step"]
+    assert times[cost.DATA] > 0 and times["whole step"] > 0
+    parts = ("convolutions", "GRUs", "CTC", "metrics")
+    assert sum(times[part] for part in parts) == pytest.approx(times["whole step"])
+    row = {**figures, "images": 30, "seconds to the first step": 1.0, "peak memory in GB": 0.5}
+    assert len(cost.table(row).splitlines()) == 2 + len(times) + 1 + 2
 
 
-def test_complementary_error_function_is_mended_for_every_runtime(tmp_path):
+def test_scale_measures_every_figure_of_its_table(image_folder, quick):
+    figures = scale.measure_here(image_folder)
+    figures["seconds to the first step"] = figures.pop("time of the first step")
+    assert set(figures) == set(scale.FORMATS)
+    assert all(value > 0 for value in figures.values())
+    table = scale.table([{"images": 30, "rounds": [figures]}, {"images": 1000, "rounds": [figures]}])
+    assert table.startswith("| images | 30 | 1,000 |")
+
+
+def test_peak_memory_is_at_least_the_current_memory():
+    assert memory.process_memory() >= memory.process_memory(memory.CURRENT) > 1e6
+
+
+# Reading
+
+
+def test_predict_loop_reads_what_the_reader_reads(saved, image_folder):
+    paths = sorted(image_folder.iterdir())[:3]
+    assert read_with.predict_loop(saved)(paths) == read_with.reader(saved)(paths)
+
+
+def test_splits_are_those_of_the_training(image_folder):
+    samples, _ = utils.find_images(image_folder)
+    settings = {**parameters.defaults(), "data_dir": str(image_folder)}
+    provenance = {"parameters": settings, "images": runs.fingerprint(samples)}
+    reader = SimpleNamespace(provenance=provenance, time_steps=50)
+    splits = reading.splits_of(reader)
+    assert list(splits.values()) == list(utils.split_data(samples, seed=42))
+    samples[0].path.unlink()
+    with pytest.raises(ValueError, match="the images there differ"):
+        reading.splits_of(reader)
+
+
+def test_erfc_is_replaced_for_every_onnx_runtime(tmp_path):
     helper = onnx.helper
     shape = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [5]) for name in ("x", "y")]
     nodes = [helper.make_node("Erfc", ["x"], ["z"]), helper.make_node("Neg", ["z"], ["y"])]
     graph = helper.make_graph(nodes, "graph", shape[:1], shape[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, tmp_path / "model.onnx")
-    reading.mend_erfc(tmp_path / "model.onnx")
+    reading.replace_erfc(tmp_path / "model.onnx")
     x = np.linspace(-2, 2, 5, dtype="float32")
     (y,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"x": x})
     np.testing.assert_allclose(y, [-math.erfc(value) for value in x], rtol=1e-5)

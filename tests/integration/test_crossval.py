@@ -1,4 +1,4 @@
-"""Cross-validation as users run it, and what it makes of the readings."""
+"""Cross-validation as users run it, and the figures it computes from the readings."""
 
 import csv
 import json
@@ -26,11 +26,9 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_folds_are_kept(
-    project, image_folder
-):
+def test_crossval_reads_each_image_once_and_keeps_finished_folds(project, image_folder):
     shutil.copytree(PROJECT / "tools", project / "tools")
-    # Not every shell puts the home folder for the `~` of DATA=~/meters.
+    # Not every shell expands the `~` in DATA=~/meters.
     command = [sys.executable, "-m", "tools.crossval", f"~/{image_folder.name}", "--folds", "2"]
 
     def run(*options):
@@ -57,17 +55,18 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     summary = json.loads((folder / "crossval.json").read_text())
     assert summary["images"] == 30
     assert summary["right"] == sum(int(row["right"]) for row in rows)
-    assert f"2-fold on some images: {summary['right']} of 30" in first.stdout
+    assert f"2-fold cross-validation on some images: {summary['right']} of 30" in first.stdout
     assert [fold["training images"] for fold in summary["folds"]] == [12, 12]
     with Image.open(folder / "wrong_readings_1.png") as image:
         assert image.width == 1000
     assert all(float(row["log_odds"]) == 0 for row in rows if row["right"] == "1")
-    sure = {row["file"] for row in rows if float(row["log_odds"]) >= math.log(crossval.SUSPICION)}
-    assert {row["file"] for row in rows_of(folder / "suspect_labels.csv")} == sure
+    suspect = {row["file"] for row in rows if float(row["log_odds"]) >= math.log(crossval.SUSPICION)}
+    assert {row["file"] for row in rows_of(folder / "suspect_labels.csv")} == suspect
     assert summary["calibration"]["readings"] == 30
-    assert "no threshold" in first.stdout
+    assert summary["calibration"]["threshold"] is None
+    assert f"tools.calibrate READER.keras {folder}" in first.stdout
 
-    # As after a kill in the second fold: the first is kept.
+    # After a kill in the second fold, the first one is kept.
     shutil.rmtree(folds[1])
     before = (folds[0] / "metrics.json").stat().st_mtime_ns
     second = run()
@@ -75,8 +74,12 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     assert "fold 1 of 2 is finished" in second.stdout
     assert (folds[0] / "metrics.json").stat().st_mtime_ns == before
     assert len(list((project / "runs").iterdir())) == 3
-    assert rows_of(folder / "readings.csv") == rows
-    # What the folds found calibrates a reader of the same images.
+    for row, again in zip(rows, rows_of(folder / "readings.csv"), strict=True):
+        assert [again[name] for name in ("fold", "file", "label")] == [row["fold"], row["file"], row["label"]]
+        assert float(again["confidence"]) == pytest.approx(float(row["confidence"]), abs=0.01)
+
+    # The results calibrate a reader of the same images.
+    summary = json.loads((folder / "crossval.json").read_text())
     reader = Reader.load(folds[0] / "reader.keras")
     reader.temperature, reader.threshold = 1.7, 0.3
     reader.save(folds[0] / "reader.keras")
@@ -85,18 +88,18 @@ def test_every_image_is_read_once_by_a_model_that_never_saw_it_and_finished_fold
     assert (reader.temperature, reader.threshold) == (summary["calibration"]["temperature"], None)
 
 
-def test_missing_folder_is_an_error_on_the_terminal(tmp_path, capsys):
+def test_missing_folder_is_an_error_in_a_line(tmp_path, capsys):
     assert crossval.main([str(tmp_path / "none")]) == 1
     assert f"Expected a folder of images at {tmp_path / 'none'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("folds", [1, 31])
-def test_impossible_number_of_folds_is_an_error_on_the_terminal(image_folder, capsys, folds):
+def test_impossible_number_of_folds_is_an_error_in_a_line(image_folder, capsys, folds):
     assert crossval.main([str(image_folder), "--folds", str(folds)]) == 1
-    assert f"Expected from 2 to 30 folds, as many as images. Received: {folds}" in capsys.readouterr().err
+    assert f"Expected from 2 to 30 folds, the number of images. Received: {folds}" in capsys.readouterr().err
 
 
-def test_suspect_labels_are_those_that_are_far_less_probable_than_the_reading_the_worst_first():
+def test_suspect_labels_are_ranked_by_their_log_odds():
     rows = [
         {**reading("aaa", "aaa", 0.99), "log_odds": 0.0},
         {**reading("bbb", "bbc", 0.7), "log_odds": 7.0},
@@ -106,27 +109,32 @@ def test_suspect_labels_are_those_that_are_far_less_probable_than_the_reading_th
     assert [row["label"] for row in crossval.suspect_labels(rows)] == ["ddd", "bbb"]
 
 
-def test_cross_validation_starts_from_no_reader(image_folder, monkeypatch, capsys):
+def test_impossible_setting_is_an_error_before_any_training(image_folder, capsys):
+    assert crossval.main([str(image_folder), "--seed", "-1"]) == 1
+    assert "seed: expected a whole number from 0" in capsys.readouterr().err
+
+
+def test_crossval_refuses_a_base_reader(image_folder, monkeypatch, capsys):
     monkeypatch.setenv("OCR_BASE_READER", "reader.keras")
     assert crossval.main([str(image_folder)]) == 1
     assert "Expected no OCR_BASE_READER" in capsys.readouterr().err
 
 
-def test_summary_tells_folds_lengths_characters_and_confusions(tmp_path):
-    runs = []
+def test_summary_has_folds_lengths_characters_and_confusions(tmp_path):
+    run_dirs = []
     for fold in (1, 2):
         run_dir = tmp_path / f"fold-{fold}"
         run_dir.mkdir()
         run = {"epochs": 3, "best_epoch": 2, "seconds": 10.0 * fold, "seed": 1, "machine": ""}
         scores = {"training": {"images": 20}}
         (run_dir / "metrics.json").write_text(json.dumps({"scores": scores, "run": run}))
-        runs.append(run_dir)
+        run_dirs.append(run_dir)
     rows = [
         {"fold": 1, **reading("ab", "ab", 0.9), "right": 1},
         {"fold": 1, **reading("abb", "ab", 0.8), "right": 0},
         {"fold": 2, **reading("ba", "ca", 0.7), "right": 0},
     ]
-    summary = crossval._summary(rows, runs)
+    summary = crossval._summary(rows, run_dirs)
     assert (summary["images"], summary["right"], summary["seconds"]) == (3, 1, 30.0)
     assert summary["character_error_rate"] == pytest.approx(2 / 7)
     assert [(fold["images"], fold["right"]) for fold in summary["folds"]] == [(2, 1), (1, 0)]
@@ -135,10 +143,11 @@ def test_summary_tells_folds_lengths_characters_and_confusions(tmp_path):
     assert sorted(summary["confusions"]) == [["b", "", 1], ["b", "c", 1]]
     assert [row["label"] for row in summary["wrong"]] == ["abb", "ba"]
     text = crossval.describe({"images folder": "set", **summary})
-    assert "2-fold on set: 1 of 3" in text
+    assert "2-fold cross-validation on set: 1 of 3 texts" in text
     assert "misread characters: b 2 of 4" in text
 
 
 def test_many_wrong_readings_are_drawn_on_several_pages(tmp_path, shipped):
-    crossval.draw(tmp_path, [(path, reading("2", "3", 0.5)) for path in shipped[:3]], "wrong", page=2)
+    rows = [reading("2", "3", 0.5, path.name) for path in shipped[:3]]
+    crossval.draw(rows, shipped[0].parent, tmp_path / "wrong", page_size=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong_1.png", "wrong_2.png"]

@@ -12,10 +12,10 @@ from snippet_ocr.reader import Reader
 from tools import page
 
 
-def test_rows_tell_text_alternatives_and_what_needs_review(model, shipped, tmp_path):
+def test_rows_show_text_alternatives_and_review_remarks(model, shipped, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
-    palette = tmp_path / "image.gif"  # its bytes are no grey values
+    palette = tmp_path / "image.gif"  # its pixels are colour numbers, not grey values
     with Image.open(shipped[1]) as image:
         image.convert("P").save(palette)
     sources = [str(broken), str(shipped[0]), str(palette)]
@@ -33,7 +33,7 @@ def test_rows_tell_text_alternatives_and_what_needs_review(model, shipped, tmp_p
         assert all(f"or {another.text} " in row[4] for another in one.alternatives)
 
 
-def test_page_of_nothing_is_empty(model):
+def test_page_without_images_is_empty(model):
     assert page.read(Reader(model, ALPHABET), []) == ([], None)
 
 
@@ -43,7 +43,7 @@ def start(*arguments):
     return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def test_command_serves_a_page_that_reads(saved, shipped, tmp_path):
+def test_command_serves_a_page_that_reads_images(saved, shipped, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
     server = start(saved)
@@ -57,7 +57,7 @@ def test_command_serves_a_page_that_reads(saved, shipped, tmp_path):
         client.close()
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        server.wait(300)
         server.stdout.close(), server.stderr.close()
     (expected,) = Reader.load(saved).read(shipped[:1], top=page.TOP)
     assert [row[:3] for row in table["data"]] == [[1, "broken.png", ""], [2, shipped[0].name, expected.text]]
@@ -66,11 +66,11 @@ def test_command_serves_a_page_that_reads(saved, shipped, tmp_path):
 
 
 @pytest.mark.parametrize("found", [None, b"no reader"])
-def test_command_without_a_reader_says_so(tmp_path, found):
+def test_command_without_a_reader_is_an_error(tmp_path, found):
     path = tmp_path / "reader.keras"
     if found is not None:
         path.write_bytes(found)
     server = start(path)
-    _, errors = server.communicate(timeout=60)
+    _, errors = server.communicate(timeout=300)
     assert server.returncode == 2
     assert str(path) in errors and "Traceback" not in errors

@@ -1,4 +1,4 @@
-"""The page to try a reader on, in a real browser."""
+"""The page to try a reader, in a real browser."""
 
 import subprocess
 import sys
@@ -9,12 +9,10 @@ import pytest
 from conftest import PROJECT, screenshot, user_environment
 from snippet_ocr.reader import Reader
 
-MINUTE = 60_000  # milliseconds
-
 
 @pytest.fixture
 def address(saved):
-    """The address of the page, which ends with the test."""
+    """The address of a page that is served until the test ends."""
     command = [sys.executable, "-m", "tools.page", str(saved)]
     server = subprocess.Popen(command, cwd=PROJECT, env=user_environment(), stdout=subprocess.PIPE, text=True)
     try:
@@ -33,23 +31,21 @@ def rows_of(page):
 
 
 def wait_for(page, condition):
-    """Waits until a condition holds."""
-    for _ in range(300):
+    """Waits until a condition is true."""
+    for _ in range(3000):  # at most 5 minutes
         if condition():
             return
         page.wait_for_timeout(100)
-    screenshot(page, "page as it should not be")
+    screenshot(page, "page after a timeout")
     pytest.fail(f"the page shows {rows_of(page)}")
 
 
-def test_page_reads_one_image_then_a_batch_and_says_what_is_wrong_with_a_broken_file(
-    browser, address, saved, shipped, tmp_path
-):
+def test_page_reads_one_image_and_then_a_batch(browser, address, saved, shipped, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
     page = browser.new_page(viewport={"width": 1200, "height": 1000})
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(address)
     readings = Reader.load(saved).read(shipped[:4], top=3)
 
@@ -71,7 +67,7 @@ def test_page_reads_one_image_then_a_batch_and_says_what_is_wrong_with_a_broken_
     page.get_by_role("gridcell", name=shipped[3].name).click()
     wait_for(page, lambda: page.locator("img").get_attribute("src") != first)
     screenshot(page, "page with a batch")
-    assert all(url.startswith((address, "data:", "blob:")) for url in asked)
+    assert all(url.startswith((address, "data:", "blob:")) for url in requested)
     page.close()
 
 
@@ -87,7 +83,7 @@ def test_page_listens_on_loopback_only(address):
     assert hosts == ["0100007F"]  # 127.0.0.1
 
 
-def test_page_without_a_reader_says_so_in_a_line(tmp_path):
+def test_page_without_a_reader_is_an_error_in_a_line(tmp_path):
     command = [sys.executable, "-m", "tools.page", str(tmp_path / "none.keras")]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 2

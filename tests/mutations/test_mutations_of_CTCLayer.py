@@ -1,4 +1,4 @@
-"""Seven ways to get the CTC loss wrong: the tests of `CTCLayer` notice each."""
+"""Seven mistakes in `CTCLayer`: its tests must notice each."""
 
 import subprocess
 import sys
@@ -8,36 +8,36 @@ import pytest
 from conftest import PROJECT
 
 MUTANTS = {
-    "the padding counts as text": (
+    "padding counts as text": (
         'ops.sum(ops.cast(ops.not_equal(label, BLANK), "int32"), axis=1)',
         "ops.full_like(label[:, 0], label.shape[1])",
     ),
-    "the sum over the batch": (" / ops.maximum(ops.sum(counts), 1.0))", ")"),
-    "rows that fill up the batch count": ("ops.sum(losses * counts)", "ops.sum(losses)"),
+    "sum over the batch": (" / ops.maximum(ops.sum(counts), 1.0))", ")"),
+    "padding rows count": ("ops.sum(losses * counts)", "ops.sum(losses)"),
     "one time step too few": ("logits.shape[1])", "logits.shape[1] - 1)"),
-    "probabilities in place of logits": ("output=logits,", "output=ops.softmax(logits),"),
-    "the blank is the last class": ("mask_index=BLANK,", "mask_index=logits.shape[2] - 1,"),
-    "the layer passes probabilities on": ("return logits\n", "return ops.softmax(logits)\n"),
+    "probabilities instead of logits": ("output=logits,", "output=ops.softmax(logits),"),
+    "blank is the last class": ("mask_index=BLANK,", "mask_index=logits.shape[2] - 1,"),
+    "layer returns probabilities": ("return logits\n", "return ops.softmax(logits)\n"),
 }
 
 
 def run_tests(project):
-    """Runs the tests of `CTCLayer` on a copy of the project."""
+    """Runs the tests of `CTCLayer` on a copy of the project, and returns the finished process."""
     tests = PROJECT / "tests" / "test_CTCLayer.py"
-    # The copy's modules come before those of the project; its path has a space.
+    # The copy comes first on the path. The quotes are needed because its path contains a space.
     options = ["-q", "-p", "no:cacheprovider", "--override-ini", f"pythonpath='{project}'"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, tests], cwd=PROJECT, capture_output=True, text=True
     )
 
 
-def test_original_survives(project):
+def test_tests_pass_without_a_mistake(project):
     done = run_tests(project)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_mutant_is_killed(name, project):
+def test_mistake_makes_a_test_fail(name, project):
     before, after = MUTANTS[name]
     source = (project / "CTCLayer.py").read_text(encoding="utf-8")
     assert source.count(before) == 1

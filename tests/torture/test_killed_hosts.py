@@ -1,4 +1,4 @@
-"""Two hosts that train one model are killed, and go on."""
+"""Two hosts that train one model together are killed and started again."""
 
 import re
 import sys
@@ -6,37 +6,35 @@ import sys
 import numpy as np
 
 from conftest import TINY, weights_of
-from hosts import hosts_of, start
+from hosts import host_environments, start
 
 
-def test_killed_hosts_go_on_and_end_with_the_weights_of_hosts_that_never_were_killed(project, image_folder):
+def finish(processes):
+    """Waits for processes to end and returns their outputs."""
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    return outputs
+
+
+def test_killed_hosts_resume_to_the_same_weights(project, image_folder):
     notebook = [sys.executable, "-m", "IPython", project / "ocr.ipynb"]
     variables = TINY | {"OCR_EPOCHS": "3", "OCR_DATA_DIR": str(image_folder), "OCR_RUN_NAME": "run"}
 
-    def hosts():
-        return [start(notebook, environment | variables, project) for environment in hosts_of(2)]
+    def start_hosts():
+        return [start(notebook, environment | variables, project) for environment in host_environments(2)]
 
-    def finish(running):
-        outputs = [process.communicate(timeout=300)[0] for process in running]
-        assert [process.returncode for process in running] == [0, 0], outputs
-        return outputs
-
-    finish(hosts())
-    whole = (project / "runs" / "run").rename(project / "runs" / "whole")
-    running = hosts()
-    for line in running[0].stdout:
-        if re.match("epoch +1/3", line):
-            break
-    for process in running:
+    runs = project / "runs"
+    finish(start_hosts())
+    (runs / "run").rename(runs / "uninterrupted")
+    killed = start_hosts()
+    next(line for line in killed[0].stdout if re.match("epoch +1/3", line))
+    for process in killed:
         process.kill()
         process.communicate()
-    first, second = finish(hosts())
-    assert f"goes on with the unfinished run: {project / 'runs' / 'run'}" in first
-    assert "the first host keeps what the training leaves" in second
-    for output in (first, second):
-        assert len(re.findall("(?m)^epoch ", output)) == 2
-    assert sorted(path.name for path in (project / "runs").iterdir()) == ["run", "whole"]
-    expected, found = weights_of(whole), weights_of(project / "runs" / "run")
+    for output in finish(start_hosts()):
+        assert len(re.findall("(?m)^epoch ", output)) == 2  # the first epoch is not trained again
+    assert sorted(path.name for path in runs.iterdir()) == ["run", "uninterrupted"]
+    expected, found = weights_of(runs / "uninterrupted"), weights_of(runs / "run")
     assert expected.keys() == found.keys()
     for name in expected:
         np.testing.assert_array_equal(expected[name], found[name], name)

@@ -1,4 +1,4 @@
-"""A training that is killed again and again ends as one that never was: the real notebook, twenty kills."""
+"""A training that is killed twenty times ends like one that is not killed."""
 
 import os
 import random
@@ -8,24 +8,24 @@ import sys
 import time
 
 import numpy as np
-import pytest
 
 from conftest import TINY, user_environment, weights_of
 
 EPOCHS = 24
 VARIABLES = TINY | {"OCR_EPOCHS": str(EPOCHS), "OCR_PATIENCE": str(EPOCHS), "OCR_RUN_NAME": "killed"}
 MOMENTS = ["start-up", "epoch", "epoch", "checkpoint"] * 4 + ["plotting", "saving"] * 2
-"""When the twenty kills come; each random within its kind."""
+"""When the twenty kills happen; the exact time is random."""
 
 FILES = {
     "checkpoint": "checkpoint.unfinished.npz",
     "plotting": "images.png",
     "saving": "reader.unfinished.keras",
 }
-"""The files by which a moment is known; none is there at the start."""
+"""The files that appear at the later moments; all are deleted before each start."""
 
 
 def start(project, images):
+    """Starts the notebook in a copy of the project."""
     command = [sys.executable, "-m", "IPython", "ocr.ipynb"]
     environment = user_environment(
         **VARIABLES, OCR_DATA_DIR=str(images), IPYTHONDIR=str(project.parent / "ipython"), NO_COLOR="1"
@@ -35,53 +35,52 @@ def start(project, images):
     )
 
 
+def finish(process):
+    """Waits until a process ends without an error."""
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+
+
 def wait_for(process, run_dir, moment, rng):
-    """Waits until the moment of a kill has come; returns whether it came before the process ended."""
+    """Waits for the moment of a kill; returns whether it came before the process ended."""
     if moment == "start-up":
         time.sleep(rng.uniform(0.0, 12.0))
     elif moment == "epoch":
-        epochs = (line for line in process.stdout if line.startswith("epoch "))
-        next(epochs, None)
+        next((line for line in process.stdout if line.startswith("epoch ")), None)
         time.sleep(rng.uniform(0.0, 1.5))
     else:
-        file = run_dir / FILES[moment]
-        while not file.exists() and process.poll() is None:
+        while not (run_dir / FILES[moment]).exists() and process.poll() is None:
             time.sleep(0.0002)
         if moment == "plotting":
             time.sleep(rng.uniform(0.0, 1.5))
     return process.poll() is None
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_training_killed_twenty_times_ends_with_the_weights_of_one_that_never_was(
-    project, image_folder, seed, capsys
-):
-    rng = random.Random(seed)
-    whole = start(project, image_folder)
-    output, _ = whole.communicate()
-    assert whole.returncode == 0, output
-    run_dir = project / "runs" / "killed"
-    os.rename(run_dir, project / "runs" / "whole")
+def history_without_seconds(run_dir):
+    """Returns the rows of `history.csv` without their last column, the seconds."""
+    return [row.rsplit(",", 1)[0] for row in (run_dir / "history.csv").read_text().splitlines()]
+
+
+def test_twenty_kills_do_not_change_the_weights(project, image_folder, capsys):
+    rng = random.Random(1)
+    runs = project / "runs"
+    killed, uninterrupted = runs / "killed", runs / "uninterrupted"
+    finish(start(project, image_folder))
+    os.rename(killed, uninterrupted)
     for number, moment in enumerate(MOMENTS, start=1):
         for name in FILES.values():
-            (run_dir / name).unlink(missing_ok=True)
+            (killed / name).unlink(missing_ok=True)
         process = start(project, image_folder)
-        came = wait_for(process, run_dir, moment, rng)
+        in_time = wait_for(process, killed, moment, rng)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         with capsys.disabled():
-            print(f"kill {number}: {moment}{'' if came else ', too late'}", flush=True)
-        assert came
-    last = start(project, image_folder)
-    output, _ = last.communicate()
-    assert last.returncode == 0, output
-    assert [path.name for path in run_dir.parent.iterdir() if path.name not in ("killed", "whole")] == []
-    expected, found = weights_of(project / "runs" / "whole"), weights_of(run_dir)
+            print(f"kill {number}: {moment}{'' if in_time else ', too late'}", flush=True)
+        assert in_time
+    finish(start(project, image_folder))
+    assert sorted(path.name for path in runs.iterdir()) == ["killed", "uninterrupted"]
+    expected, found = weights_of(uninterrupted), weights_of(killed)
     assert expected.keys() == found.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(array, found[name], err_msg=name)
-    rows, expected_rows = (
-        [row.rsplit(",", 1)[0] for row in (project / "runs" / name / "history.csv").read_text().splitlines()]
-        for name in ("killed", "whole")
-    )
-    assert rows == expected_rows  # but for the seconds, which stand last
+    assert history_without_seconds(killed) == history_without_seconds(uninterrupted)
