@@ -90,10 +90,7 @@ CANDIDATES = {
         {},
         [
             ("    for units in", "    columns = layers.Dense(number_of_classes)(x)\n    for units in"),
-            (
-                LOSS,
-                'CTCLayer(name="ctc")(label, logits) + 0 * CTCLayer(name="auxiliary")(label, columns)',
-            ),
+            (LOSS, 'CTCLayer(name="ctc")(label, logits) + 0 * CTCLayer(name="auxiliary")(label, columns)'),
         ],
     ),
     "first 5 epochs without augmentation": (

@@ -20,14 +20,7 @@ import sys
 import tempfile
 
 import utils
-from benchmarks.study import (
-    SEED,
-    add_data_argument,
-    measure,
-    measure_held_out,
-    name_images,
-    rows_table,
-)
+from benchmarks.study import SEED, add_data_argument, measure, measure_held_out, name_images, rows_table
 from benchmarks.suspect_labels import corrupt
 from tools.make_captchas import ALPHABET, make_captchas
 from training import parameters, runs
@@ -45,10 +38,7 @@ IMAGES, BATCH_SIZE, EPOCHS = 674, 16, 40
 
 WRONG_SHARE = 0.1
 STOPPING = "early_stopping = EarlyStopping(patience)\n"
-CRITERIA = {
-    "clipped loss": [],
-    "loss": [(STOPPING, f"{STOPPING}early_stopping.monitor = 'val_loss'\n")],
-}
+CRITERIA = {"clipped loss": [], "loss": [(STOPPING, f"{STOPPING}early_stopping.monitor = 'val_loss'\n")]}
 """Criteria for the best epoch, with their changes to the notebook's code."""
 
 

@@ -56,7 +56,7 @@ def connect(batch_size):
     if count % hosts:
         raise ValueError(f"Expected the same number of devices on {hosts} hosts. Found {count} in all.")
     if batch_size % count:
-        raise ValueError(f"Expected a batch_size that {count} devices can share. Received: {batch_size}")
+        raise ValueError(f"Expected batch_size to be a multiple of {count} (devices). Received: {batch_size}")
     kind = _device_names()[0].split(":")[-2].upper()  # of "cpu:0" or "/device:CPU:0"
     line = f"training on {count} device{'s' if count > 1 else ''} ({'JAX' if jax else 'TensorFlow'}, {kind})"
     if hosts > 1:
@@ -80,7 +80,7 @@ def _connect_hosts(variables):
             f"Expected {VARIABLES[0]} to be the address of host 0 and a free port on it. "
             f"Host {index} cannot use {name}:{port}: {error}"
         ) from error
-    # If a host is missing, JAX ends the process with messages of its own code. This line explains them.
+    # If a host is missing, JAX aborts the process with messages about its own code. This line explains them.
     report(
         f"host {index} of {count}: connecting to {name}:{port}. If this process ends within "
         f"{CONNECT_TIMEOUT} seconds, a host is missing, the address is wrong or cannot be reached, "

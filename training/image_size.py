@@ -18,7 +18,7 @@ MIN_HEIGHT, MAX_HEIGHT, MAX_WIDTH = 24, 64, 640
 
 
 def max_time_steps(image_width=0, base_reader=None):
-    """Returns the maximum number of time steps of a model, for the arguments of `choose_size`."""
+    """Returns the maximum number of time steps of a model. The arguments are those of `choose_size`."""
     return base_reader.time_steps if base_reader else (image_width or MAX_WIDTH) // NARROW_STEP
 
 
@@ -39,11 +39,10 @@ def choose_step_width(samples, image_width, base_reader=None):
 def choose_size(samples, image_width=0, image_height=0, base_reader=None):
     """Chooses the size that all images are fitted to.
 
-    If most images have the same size, it is that one. Otherwise, it is the
+    If most images have the same size, that size is used. Otherwise, it is the
     median height, and the width that 90% of the images do not exceed at that
-    height. It is scaled to at least 24 and at most 64 pixels of height, and at
-    most 640 of width. The width is a multiple of 8, with enough time steps for
-    every label.
+    height. It is scaled to a height of 24 to 64 pixels and a width of at most
+    640. The width is a multiple of 8 and has enough time steps for every label.
 
     Args:
         samples: a list of `utils.Sample`s.

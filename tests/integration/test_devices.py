@@ -38,7 +38,7 @@ def train(steps, out, environments, cpus=1):
 
 
 def assert_same_training(one, other):
-    # Sums are rounded in another order. The differences grow from step to step.
+    # Floats are summed in another order. The rounding differences grow from step to step.
     np.testing.assert_allclose(one["losses"][:10], other["losses"][:10], rtol=1e-4)
     np.testing.assert_allclose(one["losses"], other["losses"], rtol=0.05)
     np.testing.assert_allclose(one["evaluation"], other["evaluation"], atol=0.02)
@@ -168,7 +168,7 @@ def test_single_host_needs_no_others():
 
 def test_batch_that_devices_cannot_share_is_an_error(monkeypatch):
     monkeypatch.setattr(devices, "device_count", lambda: 3)
-    with pytest.raises(ValueError, match="a batch_size that 3 devices can share. Received: 16"):
+    with pytest.raises(ValueError, match=r"batch_size to be a multiple of 3 \(devices\)\. Received: 16"):
         devices.connect(16)
 
 

@@ -1,4 +1,4 @@
-"""The notebook in JupyterLab, in a real browser: cell by cell, all at once, interrupted and gone on with."""
+"""The notebook in JupyterLab, in a real browser: cell by cell, all at once, interrupted and resumed."""
 
 import contextlib
 import re
@@ -16,7 +16,7 @@ from snippet_ocr.reader import Reader
 
 TOKEN = "a-token-for-this-test-only"
 MINUTES = 60_000  # milliseconds
-NOTHING_RUNS = "![...document.querySelectorAll('.jp-InputPrompt')].some(one => one.innerText.includes('*'))"
+NO_CELL_RUNS = "![...document.querySelectorAll('.jp-InputPrompt')].some(one => one.innerText.includes('*'))"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def jupyterlab(project, **variables):
     settings = project.parent / "settings"
     panel = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     panel.parent.mkdir(parents=True)
-    panel.write_text('{"windowingMode": "none"}')  # all cells are in the page, seen or not
+    panel.write_text('{"windowingMode": "none"}')  # all cells are in the page, visible or not
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -110,7 +110,7 @@ def fit_cell(page):
 
 
 def figures(page):
-    """The pictures in the page that have been drawn, not merely referred to."""
+    """The pictures in the page that are drawn, not only referred to."""
     script = "images => images.filter(image => image.complete && image.naturalWidth > 100).length"
     return page.locator(".jp-OutputArea-output img").evaluate_all(script)
 
@@ -120,7 +120,7 @@ def code_cells(project):
     return [cell for cell in cells if cell.cell_type == "code"]
 
 
-def test_notebook_runs_cell_by_cell_and_then_all_at_once(browser, project):
+def test_notebook_runs_cell_by_cell_and_all_at_once(browser, project):
     number = len(code_cells(project))
     wanted = sum(cell.source.count("plots.show(") for cell in code_cells(project))
     with jupyterlab(project, OCR_EPOCHS="1") as address:
@@ -131,9 +131,9 @@ def test_notebook_runs_cell_by_cell_and_then_all_at_once(browser, project):
         page.locator(".jp-MarkdownCell").first.click()
         cells = page.locator(".jp-Notebook .jp-Cell").count()
         for cell in range(1, cells + 1):
-            # Shift+Enter goes on to the next cell; after the last it would make one.
+            # Shift+Enter selects the next cell; after the last it would add one.
             page.keyboard.press("Shift+Enter" if cell < cells else "Control+Enter")
-            page.wait_for_function(NOTHING_RUNS, timeout=5 * MINUTES)
+            page.wait_for_function(NO_CELL_RUNS, timeout=5 * MINUTES)
         assert [prompt.strip() for prompt in prompts(page)][:number] == [
             f"[{n}]:" for n in range(1, number + 1)
         ]
@@ -153,7 +153,7 @@ def test_notebook_runs_cell_by_cell_and_then_all_at_once(browser, project):
     assert (project / "runs" / "run-2" / "metrics.json").exists()
 
 
-def test_interrupted_fit_leaves_a_reader_of_the_best_epoch_and_goes_on_when_run_again(browser, project):
+def test_interrupted_fit_leaves_a_reader_and_resumes_when_run_again(browser, project):
     run_dir = project / "runs" / "run"
     with jupyterlab(project, OCR_EPOCHS="500", OCR_PATIENCE="500") as address:
         page = open_notebook(browser, address)
@@ -165,7 +165,7 @@ def test_interrupted_fit_leaves_a_reader_of_the_best_epoch_and_goes_on_when_run_
         wait_for_the_end(page, 3)
         assert not errors(page)
         text = fit_cell(page).inner_text()
-        epochs = int(re.search(r"interrupted after (\d+) epochs; the best so far is kept", text)[1])
+        epochs = int(re.search(r"interrupted after (\d+) epochs; the best epoch so far is kept", text)[1])
         assert epochs >= 3
         assert not (run_dir / "metrics.json").exists()
         assert (
@@ -176,12 +176,12 @@ def test_interrupted_fit_leaves_a_reader_of_the_best_epoch_and_goes_on_when_run_
         fit_cell(page).locator(".jp-InputArea-editor").click()
         page.keyboard.press("Control+Enter")
         wait_for_line(page, rf"epoch +{epochs + 2}/500", 3)
-        assert "goes on with the unfinished run" in fit_cell(page).inner_text()
+        assert "resuming" in fit_cell(page).inner_text()
         assert not re.search(rf"epoch +{epochs}/500", fit_cell(page).inner_text())
         page.locator(
             "[data-command='notebook:interrupt-kernel'], [title^='Interrupt the kernel']"
         ).first.click()
         wait_for_line(page, r"interrupted after \d+ epochs", 1)
-        screenshot(page, "gone on with")
+        screenshot(page, "resumed")
         page.close()
     assert sorted(path.name for path in (project / "runs").iterdir()) == ["run"]

@@ -1,5 +1,6 @@
-"""A person at a Jupyter kernel: interrupts the training, changes something, runs the cell again."""
+"""A user at a Jupyter kernel, who interrupts the training, changes something and runs the cell again."""
 
+import queue
 import re
 import time
 
@@ -12,7 +13,7 @@ from conftest import TINY, user_environment
 LONG = TINY | {"OCR_RUN_NAME": "run", "OCR_EPOCHS": "500", "OCR_PATIENCE": "500"}
 
 
-class Person:
+class User:
     """Runs cells in a kernel, and interrupts the training after its next epoch."""
 
     def __init__(self, project, environment):
@@ -47,58 +48,73 @@ class Person:
 
 
 @pytest.fixture
-def person(project, image_folder):
-    person = Person(project, user_environment(**LONG, OCR_DATA_DIR=str(image_folder)))
-    yield person
-    person.close()
+def user(project, image_folder):
+    user = User(project, user_environment(**LONG, OCR_DATA_DIR=str(image_folder)))
+    yield user
+    user.close()
 
 
-def test_changed_parameter_model_or_images_begin_a_new_run_and_nothing_is_mixed(person, image_folder):
-    fit = person.number_of("model.fit(")
-    train = person.sources[fit]
-    person.run_cells(0, fit)
-    assert "new run:" in person.run(train, interrupt=True)
-    again = person.run(train, interrupt=True)
-    assert "goes on with the unfinished run" in again
+def test_changed_parameter_model_or_images_start_a_new_run(user, image_folder):
+    fit = user.number_of("model.fit(")
+    train = user.sources[fit]
+    user.run_cells(0, fit)
+    assert "new run:" in user.run(train, interrupt=True)
+    again = user.run(train, interrupt=True)
+    assert f"resuming {user.project / 'runs' / 'run'}" in again
     assert re.search(r"(?m)^epoch +2/500", again)
 
-    person.run("dropout = 0.3")
-    changed = person.run(train, interrupt=True)
-    assert re.search(r"leaves run alone: parameter dropout changed from [\d.]+ to 0\.3", changed)
+    user.run("dropout = 0.3")
+    changed = user.run(train, interrupt=True)
+    assert re.search(r"skipping run: dropout changed from [\d.]+ to 0\.3", changed)
     assert changed.count("run-2") == 1
     assert re.search(r"(?m)^epoch +1/500", changed)
 
-    build = person.number_of("def build_model(")
-    person.run(person.sources[build].replace("(32, (2, 2))", "(24, (2, 2))"))
-    changed = person.run(train, interrupt=True)
-    assert "leaves run-2 alone: model configuration changed from" in changed
+    build = user.number_of("def build_model(")
+    user.run(user.sources[build].replace("(32, (2, 2))", "(24, (2, 2))"))
+    changed = user.run(train, interrupt=True)
+    assert "skipping run-2: model configuration changed from" in changed
     assert re.search(r"(?m)^epoch +1/500", changed)
 
     next(image_folder.glob("*.png")).unlink()
-    person.run_cells(person.number_of("utils.find_images("), build)
-    changed = person.run(train, interrupt=True)
-    assert "leaves run-3 alone: training images changed from" in changed
+    user.run_cells(user.number_of("utils.find_images("), build)
+    changed = user.run(train, interrupt=True)
+    assert "skipping run-3: training images changed from" in changed
     assert re.search(r"(?m)^epoch +1/500", changed)
 
     for number, run in enumerate(["run", "run-2", "run-3", "run-4"]):
-        rows = (person.project / "runs" / run / "history.csv").read_text().splitlines()[1:]
+        rows = (user.project / "runs" / run / "history.csv").read_text().splitlines()[1:]
         assert len(rows) >= (2 if number == 0 else 1)
         assert [int(row.split(",")[0]) for row in rows] == list(range(1, len(rows) + 1))
 
 
-def test_interrupt_before_the_first_epoch_has_ended_keeps_nothing_and_says_so(person):
-    fit = person.number_of("model.fit(")
-    person.run_cells(0, fit)
-    # Without stop_on_error=False the kernel aborts what reaches it just after the error: here, the next run.
-    message = person.client.execute(person.sources[fit], stop_on_error=False)
+def test_interrupt_before_the_end_of_the_first_epoch_raises(user):
+    fit = user.number_of("model.fit(")
+    user.run_cells(0, fit)
+    # Without stop_on_error=False the kernel aborts requests that arrive just after the error.
+    message = user.client.execute(user.sources[fit], stop_on_error=False)
     deadline = time.monotonic() + 60
-    while not (person.project / "runs" / "run").exists() and time.monotonic() < deadline:
+    while not (user.project / "runs" / "run").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
-    person.manager.interrupt_kernel()
-    reply = person.client.get_shell_msg(timeout=60)
+    user.manager.interrupt_kernel()
+    reply = user.client.get_shell_msg(timeout=60)
     assert reply["parent_header"]["msg_id"] == message
     assert reply["content"]["status"] == "error"
-    # Where it meets a native call, Python may wrap it in a SystemError; what it was stands above that.
+    # In a native call, Python may wrap it in a SystemError; the traceback has both.
     assert "KeyboardInterrupt" in "".join(reply["content"]["traceback"])
-    assert "epoch   1/500" in person.run(person.sources[fit], interrupt=True)
+    assert "epoch   1/500" in user.run(user.sources[fit], interrupt=True)
+
+
+def test_kernel_sends_heartbeats_while_a_cell_runs_and_none_after(user):
+    setup = user.number_of("send_heartbeats()")
+    user.run_cells(0, setup + 1)
+    request = user.client.execute("import time; time.sleep(3)")
+    states = []
+    while not states or states[-1] != "idle":
+        message = user.client.get_iopub_msg(timeout=60)
+        if message["msg_type"] == "status" and message["parent_header"].get("msg_id") == request:
+            states.append(message["content"]["execution_state"])
+    assert states.count("busy") > 3  # the kernel itself sends one
+    time.sleep(1)
+    with pytest.raises(queue.Empty):
+        user.client.get_iopub_msg(timeout=1)
