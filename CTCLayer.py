@@ -27,9 +27,6 @@ class CTCLayer(keras.layers.Layer):
     Source: Graves et al., "Connectionist Temporal Classification: Labelling
     Unsegmented Sequence Data with Recurrent Neural Networks", ICML 2006.
 
-    Args:
-        **kwargs: the arguments of `keras.layers.Layer`, such as `name`.
-
     Call arguments:
         label: integers of shape `(batch, max_label_length)`, padded with 0 at
             the end of each row.
@@ -38,13 +35,12 @@ class CTCLayer(keras.layers.Layer):
     Returns:
         `logits`, unchanged.
 
-    Example:
-
-    >>> image = keras.Input((200, 50, 1), name="image")
-    >>> label = keras.Input((None,), dtype="int32", name="label")
-    >>> logits = network(image)
-    >>> model = keras.Model([image, label], CTCLayer()(label, logits))
-    >>> model.compile(optimizer="adam")  # no loss: it is part of the model
+    Examples:
+        >>> image = keras.Input((200, 50, 1), name="image")
+        >>> label = keras.Input((None,), dtype="int32", name="label")
+        >>> logits = network(image)
+        >>> model = keras.Model([image, label], CTCLayer()(label, logits))
+        >>> model.compile(optimizer="adam")  # no loss: it is part of the model
     """
 
     def call(self, label, logits):

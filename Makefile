@@ -18,14 +18,15 @@ BIN = $(VENV)/bin
 DATA ?= captcha_images
 UV := $(shell command -v uv)
 
-# uv installs in seconds and shows its progress. pip says much; awk keeps the number of packages.
+# Both print a line for each package; SHOW keeps the steps.
 ifdef UV
 NEW_VENV = uv venv --quiet --seed --python "$$(command -v $(PYTHON))"
 INSTALL = uv pip install --python $(BIN)/python
+SHOW = 2> >(grep --line-buffered -v '^ [-+~] ' >&2)
 else
 NEW_VENV = $(PYTHON) -m venv
 INSTALL = $(BIN)/python -m pip install --progress-bar off
-SHOW = | awk '/^Collecting/ && ++n % 25 == 0 {print n " packages found …"} /^Installing/ {print "installing …"} {fflush()}'
+SHOW = | awk '/Collecting |Using cached|Downloading / && ++n % 50 == 0 {print "… " n " steps"} /^Installing/ {print "installing …"} {fflush()}'
 endif
 
 # TensorFlow writes these lines whatever its log level; nothing in them is about this project.

@@ -32,12 +32,11 @@ class SquareRootScheduler:
     Raises:
         ValueError: if an argument is out of its range.
 
-    Example:
-
-    >>> schedule = SquareRootScheduler(0.002)
-    >>> schedule(0), schedule(3)
-    (0.002, 0.001)
-    >>> callback = keras.callbacks.LearningRateScheduler(schedule)
+    Examples:
+        >>> schedule = SquareRootScheduler(0.002)
+        >>> schedule(0), schedule(3)
+        (0.002, 0.001)
+        >>> callback = keras.callbacks.LearningRateScheduler(schedule)
     """
 
     def __init__(self, learning_rate, warmup_epochs=0):

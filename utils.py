@@ -1,5 +1,6 @@
 """From a folder of labelled images to `tf.data` sets: find, check, split, feed."""
 
+import itertools
 import os
 import unicodedata
 from collections import Counter
@@ -57,7 +58,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
     if not data_dir.is_dir():
         raise ValueError(
             f"Expected a folder of images at {data_dir}. There is no such folder. "
-            "Set data_dir or OCR_DATA_DIR. A relative path starts at the notebook's folder."
+            "Set data_dir or OCR_DATA_DIR. A relative path starts at the project's folder."
         )
     labels, rejected = _label_files(data_dir, time_steps, drop_copy_number)
     samples = []
@@ -65,8 +66,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
         if isinstance(result, str):
             rejected.append(Rejected(path, result))
         else:
-            width, height, digest = result
-            samples.append(Sample(path, labels[path], (width, height), digest))
+            samples.append(Sample(path, labels[path], *result))
     samples, contradictions = _separate_contradictions(samples)
     rejected = sorted(rejected + contradictions, key=lambda file: file.path)
     if not samples:
@@ -201,17 +201,12 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
     Raises:
         ValueError: if a split would be empty.
     """
-    groups = {}
-    for sample in sorted(samples, key=lambda sample: (sample.digest, sample.label, sample.path)):
-        groups.setdefault(sample.digest, []).append(sample)
-    groups = list(groups.values())
+    ordered = sorted(samples, key=lambda sample: (sample.digest, sample.label, sample.path))
+    groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda sample: sample.digest)]
     order = [groups[number] for number in np.random.default_rng(seed).permutation(len(groups))]
-    splits = {"test": [], "validation": [], "training": []}
-    sizes = {
-        "test": max(1, round(test_share * len(samples))),
-        "validation": max(1, round(validation_share * len(samples))),
-        "training": len(samples),
-    }
+    shares = {"test": test_share, "validation": validation_share, "training": 1}
+    sizes = {name: max(1, round(share * len(samples))) for name, share in shares.items()}
+    splits = {name: [] for name in shares}
     if folds:
         splits["test"] = [sample for group in order[fold - 1 :: folds] for sample in group]
         sizes["test"] = 0
@@ -244,13 +239,7 @@ def describe_splits(training, validation, test):
 
 
 def encode_single_sample(sample, alphabet, image_width, image_height, max_label_length):
-    """Converts a labelled image to arrays.
-
-    Args:
-        sample: a `Sample`.
-        alphabet: the `Alphabet` of the labels.
-        image_width, image_height: the model's image size, in pixels.
-        max_label_length: the length to which labels are padded.
+    """Converts a `Sample` to arrays of the model's image size, in pixels, and of its label length.
 
     Returns:
         A dictionary of `"image"`, uint8 of shape `(image_height, image_width)`,
@@ -265,29 +254,26 @@ def encode_single_sample(sample, alphabet, image_width, image_height, max_label_
 def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation=0.0):
     """Decodes all images and returns a dataset of their batches.
 
-    Without a seed, the dataset has each image once, in order, for validation
-    and test. With a seed, it never ends and has a new order in each epoch, for
-    `fit(..., steps_per_epoch=ceil(images / batch_size))`. Order and augmentation
-    depend only on the seed and the epoch, so a training that resumes at
-    `first_epoch` gets the batches that an uninterrupted training gets.
+    Without a seed, the dataset has each image once, in order, for validation and test. With a seed, it never
+    ends and has a new order in each epoch, for `fit(..., steps_per_epoch=ceil(images / batch_size))`. Order
+    and augmentation depend only on the seed and the epoch, so a training that resumes at `first_epoch` gets
+    the batches that an uninterrupted training gets.
 
     Each of several hosts gets its share of each batch. Devices need equal shares,
-    so the last batch of an epoch may be padded: with a seed by the first images
-    of the epoch, without one by rows with an empty label, which `CTCLayer` and
-    the metrics ignore.
+    so the last batch of an epoch may be padded: with a seed by the first images of the epoch, without one by
+    rows with an empty label, which `CTCLayer` and the metrics ignore.
 
     Args:
         samples: a list of `Sample`s.
         encode: `encode_single_sample` with all arguments but the sample bound.
-        batch_size: the images in a batch, over all devices. The last batch of
-            an epoch may be smaller.
+        batch_size: the images in a batch, over all devices. The last batch of an epoch may be smaller.
         seed: the seed of order and augmentation, or None.
         first_epoch: the first epoch, counted from 0.
         augmentation: the strength of `augment`; 0 for none. It needs a seed.
 
     Returns:
-        A `tf.data.Dataset` of `({"image": image, "label": label}, label)`: float32
-        of shape `(batch, width, height, 1)` and int32 of `(batch, max_label_length)`.
+        A `tf.data.Dataset` of `({"image": image, "label": label}, label)`: float32 of shape `(batch, width,
+        height, 1)` and int32 of `(batch, max_label_length)`.
     """
     stored, labels = pixels.encode_all(samples, encode)  # (images, height, width), (images, max_label_length)
     height, width = stored.shape[1:]

@@ -152,7 +152,7 @@ def measure(name, command, labels):
         "milliseconds, 99th percentile": round(float(np.percentile(found["milliseconds"], 99)), 2),
         "images per second": round(found["bulk images"] / found["bulk seconds"], 1),
         "megabytes": round(found["bytes"] / 1e6),
-        "exact match": metrics.exact_match(labels, found["texts"]),
+        "exact match": metrics.score(labels, found["texts"])["exact_match"],
     }
 
 

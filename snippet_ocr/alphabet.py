@@ -11,27 +11,24 @@ BLANK = 0
 class Alphabet:
     """The characters that a reader knows, each with a class number.
 
-    Class 0 is the CTC blank and the padding of labels, as in Keras's CTC
-    operations (`mask_index=0`). The characters are the classes 1 to
-    `len(alphabet)`, in the given order.
+    Class 0 is the CTC blank and the padding of labels, as in Keras's CTC operations (`mask_index=0`). The
+    characters are the classes 1 to `len(alphabet)`, in the given order.
 
     Args:
-        characters: a string, or a sequence of strings of one code point each.
-            Each character occurs once.
+        characters: a string, or a sequence of strings of one code point each. Each character occurs once.
 
     Raises:
         ValueError: if there are no characters, if a character occurs more than
             once, or if one is not a single code point.
 
-    Example:
-
-    >>> alphabet = Alphabet.from_labels(["cab", "bb"])
-    >>> alphabet.characters
-    'abc'
-    >>> alphabet.encode("cab")
-    [3, 1, 2]
-    >>> alphabet.decode([3, 1, 2, 0, 0])
-    'cab'
+    Examples:
+        >>> alphabet = Alphabet.from_labels(["cab", "bb"])
+        >>> alphabet.characters
+        'abc'
+        >>> alphabet.encode("cab")
+        [3, 1, 2]
+        >>> alphabet.decode([3, 1, 2, 0, 0])
+        'cab'
     """
 
     def __init__(self, characters):
@@ -78,8 +75,7 @@ class Alphabet:
             An int32 array of shape `(len(texts), length)`.
 
         Raises:
-            ValueError: if a text is longer than `length`, or has a character
-                that is not in the alphabet.
+            ValueError: if a text is longer than `length`, or has a character that is not in the alphabet.
         """
         batch = np.full((len(texts), length), BLANK, dtype="int32")
         for row, text in zip(batch, texts, strict=True):

@@ -1,6 +1,7 @@
 """The command `snippet-ocr`: reads images and describes readers."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -30,11 +31,11 @@ def parse_count(text):
 
 def parse_confidence(text):
     """Parses a number from 0 to 1, or `auto`."""
-    try:
-        if text == "auto" or 0 <= float(text) <= 1:
-            return text if text == "auto" else float(text)
-    except ValueError:
-        pass
+    if text == "auto":
+        return text
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
     raise argparse.ArgumentTypeError(f"expected auto or a number from 0 to 1, received {text!r}")
 
 
@@ -58,7 +59,6 @@ def parse(arguments):
     text = "Prints what a reader reads and how it was trained, as JSON."
     info = commands.add_parser("info", help="describe a reader", description=text)
     info.add_argument("model", **model)
-    info.set_defaults(out=None)
     text = "Reads images. Prints a line for each: file, text and confidence, separated by tabs."
     read = commands.add_parser("read", help="read images", description=text)
     add = read.add_argument
@@ -119,7 +119,7 @@ def main(arguments=None):
         threshold = min_confidence(options.min_confidence, reader)
         layout = output.Layout(options.top, options.characters, threshold)
         files = images.find_files(options.images)
-        files, header = output.remaining_files(files, options.out, options.resume, layout)
+        files = output.remaining_files(files, options.out, options.resume, layout)
     except (ValueError, OSError) as error:
         _report(error)
         return 2
@@ -131,15 +131,14 @@ def main(arguments=None):
         if options.out:
             # Line by line, so that an interruption loses no complete row.
             with options.out.open("a", buffering=1, encoding="utf-8", newline="") as out:
-                output.write_csv(readings, layout, out, header)
+                output.write_csv(readings, layout, out, header=out.tell() == 0)
         else:
             options.write(readings, layout, sys.stdout)
 
-    if _write(write, options.out):
-        return 1
-    if failed:
+    code = _write(write, options.out)
+    if failed and not code:
         _report(f"{len(failed)} of {len(files)} images could not be read")
-    return 1 if failed else 0
+    return 1 if failed else code
 
 
 def _successful(results, failed):

@@ -12,28 +12,19 @@ import numpy as np
 from snippet_ocr.alphabet import BLANK
 from snippet_ocr.decoding import log_softmax, search
 
-NO_STATE = -1
-"""The target of a transition that is not allowed."""
-
+NO_STATE = -1  # the target of a transition that is not allowed
 WILDCARDS = {"A": str.isalpha, "9": str.isdecimal, "?": lambda character: True}
 
+# One position of a pattern: an escaped character, a set, or a single character.
 POSITION = re.compile(r"\\.|\[(?:\\.|[^\]\\])+\]|.", re.DOTALL)
-"""One position of a pattern: an escaped character, a set, or a single character."""
 
 
 class Trie(NamedTuple):
-    """A prefix tree of a word list. Node 0 is the root, the empty prefix.
+    """A prefix tree of a word list, as arrays of integers. Node 0 is the root, the empty prefix."""
 
-    Attributes:
-        parents: integers of shape `(nodes,)`; 0 for the root.
-        characters: integers of shape `(nodes,)`: the class of the last
-            character of each prefix; `BLANK` for the root.
-        ends: integers of shape `(words,)`: the nodes that are complete words.
-    """
-
-    parents: np.ndarray
-    characters: np.ndarray
-    ends: np.ndarray
+    parents: np.ndarray  # (nodes,), 0 for the root
+    characters: np.ndarray  # (nodes,): the class of each prefix's last character, `BLANK` for the root
+    ends: np.ndarray  # (words,): the nodes that are complete words
 
     def text(self, node):
         """Returns the prefix of a node as a tuple of class numbers."""
@@ -47,7 +38,7 @@ class Trie(NamedTuple):
 class Constraint:
     """A set of allowed texts, as a finite automaton over class numbers. State 0 is the initial state.
 
-    Usually made by `length`, `pattern` or `words`, and combined with `&`.
+    Usually made by the class methods `length`, `pattern` or `words`, and combined with `&`.
 
     Args:
         transitions: integers of shape `(states, classes)`: the next state after
@@ -60,12 +51,11 @@ class Constraint:
         trie: the `Trie` of the texts if every state is reached by exactly one
             text, as with `words`; None otherwise.
 
-    Example:
-
-    >>> alphabet = Alphabet("0123456789-abc")
-    >>> codes = Constraint.pattern(alphabet, "99-A") & Constraint.words(alphabet, ["12-a", "1-b"])
-    >>> codes.allows(alphabet.encode("12-a")), codes.allows(alphabet.encode("1-b"))
-    (True, False)
+    Examples:
+        >>> alphabet = Alphabet("0123456789-abc")
+        >>> codes = Constraint.pattern(alphabet, "99-A") & Constraint.words(alphabet, ["12-a", "1-b"])
+        >>> codes.allows(alphabet.encode("12-a")), codes.allows(alphabet.encode("1-b"))
+        (True, False)
     """
 
     def __init__(self, transitions, accepting):
@@ -91,23 +81,17 @@ class Constraint:
 
     @classmethod
     def length(cls, alphabet, min_length=0, max_length=None):
-        """Allows texts with a number of characters.
+        """Allows texts of some number of characters.
 
         Args:
             alphabet: the `Alphabet` of the reader.
-            min_length: the minimum number of characters, at least 0.
-            max_length: the maximum number of characters; None for no maximum.
-
-        Returns:
-            A `Constraint`.
+            min_length, max_length: the limits, from 0; None for no maximum.
 
         Raises:
             ValueError: if `min_length` is negative or exceeds `max_length`.
         """
         if min_length < 0 or (max_length is not None and max_length < min_length):
-            raise ValueError(
-                f"Expected 0 <= minimum <= maximum length. Received: {min_length} to {max_length}"
-            )
+            raise ValueError(f"Expected 0 <= minimum <= maximum. Received: {min_length} to {max_length}")
         last = min_length if max_length is None else max_length
         transitions = np.repeat(np.arange(1, last + 2)[:, None], alphabet.number_of_classes, axis=1)
         transitions[last] = last if max_length is None else NO_STATE
@@ -125,9 +109,6 @@ class Constraint:
         Args:
             alphabet: the `Alphabet` of the reader.
             pattern: a string such as `"AA-999"`.
-
-        Returns:
-            A `Constraint`.
 
         Raises:
             ValueError: if the pattern is incomplete, or if no character of the
@@ -153,9 +134,6 @@ class Constraint:
             alphabet: the `Alphabet` of the reader.
             words: an iterable of strings. Empty words and words with characters
                 outside the alphabet are skipped.
-
-        Returns:
-            A `Constraint`.
 
         Raises:
             ValueError: if no word remains.
@@ -194,7 +172,7 @@ class Constraint:
 
 
 def combine(alphabet, time_steps, length=None, pattern=None, words=None):
-    """Combines the constraints of a command line into one.
+    """Combines the constraints of a command line into one. Without any, returns None.
 
     Args:
         alphabet, time_steps: those of the reader.
@@ -202,16 +180,12 @@ def combine(alphabet, time_steps, length=None, pattern=None, words=None):
         pattern: a string as in `Constraint.pattern`, or None.
         words: the path of a UTF-8 text file with one word per line, or None.
 
-    Returns:
-        A `Constraint`; None if there is nothing to combine.
-
     Raises:
         ValueError: if an argument is invalid, or if no text that fits the time
             steps meets all constraints.
     """
     parts = []
-    if length is not None:
-        # A text has at most as many characters as there are time steps.
+    if length is not None:  # limits above the number of time steps would only make the automaton larger
         parts.append(Constraint.length(alphabet, *(min(limit, time_steps + 1) for limit in length)))
     if pattern is not None:
         parts.append(Constraint.pattern(alphabet, unicodedata.normalize("NFC", pattern)))
@@ -234,7 +208,7 @@ def _read_words(path):
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"Expected a UTF-8 text file with one word per line at {path}: {error}") from error
-    return [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
+    return [unicodedata.normalize("NFC", line.strip()) for line in lines]
 
 
 def _matcher(part, pattern):

@@ -4,11 +4,8 @@ import numpy as np
 
 from snippet_ocr.alphabet import BLANK
 
-MIN_LOG_PROBABILITY = np.log(1e-9)
-"""Classes below this at every step are not considered as alternative characters."""
-
-BEAM_WIDTH, MAX_BEAM_WIDTH = 8, 10_000
-"""The number of prefixes that a beam search keeps: the default, and the maximum when it widens."""
+MIN_LOG_PROBABILITY = np.log(1e-9)  # classes below it at every step are no alternative characters
+BEAM_WIDTH, MAX_BEAM_WIDTH = 8, 10_000  # prefixes that a beam search keeps: the default, and when it widens
 
 
 def log_softmax(logits):
@@ -25,8 +22,7 @@ def greedy_decode(log_probabilities):
     dropped. This is best path decoding (Graves et al., ICML 2006, section 3.2).
 
     Args:
-        log_probabilities: floats of shape `(batch, steps, classes)`, either
-            log-probabilities or logits.
+        log_probabilities: floats of shape `(batch, steps, classes)`, either log-probabilities or logits.
 
     Returns:
         A list of `batch` integer arrays: the class numbers of each text.
@@ -44,14 +40,12 @@ def text_log_probabilities(log_probabilities, texts):
     al., ICML 2006, section 4.1).
 
     Args:
-        log_probabilities: floats of shape `(batch, steps, classes)`, the
-            output of a log-softmax.
+        log_probabilities: floats of shape `(batch, steps, classes)`, the output of a log-softmax.
         texts: a sequence of `batch` texts. Each is a sequence of class numbers
             without blanks, and may be empty.
 
     Returns:
-        float64 of shape `(batch,)`, at most 0. Minus infinity if a text does
-        not fit the steps.
+        float64 of shape `(batch,)`, at most 0. Minus infinity if a text does not fit the steps.
     """
     states, may_skip = _states(texts)  # both (batch, states)
     log_probabilities = np.asarray(log_probabilities, dtype="float64")
@@ -89,8 +83,7 @@ def character_probabilities(log_probabilities, classes):
     probability of all texts that differ from it at most in that position.
 
     Args:
-        log_probabilities: floats of shape `(steps, classes)`, the output of a
-            log-softmax.
+        log_probabilities: floats of shape `(steps, classes)`, the output of a log-softmax.
         classes: a text that fits the steps, as class numbers without blanks.
 
     Returns:
@@ -146,32 +139,24 @@ def search(log_probabilities, constraint, top=1):
     The words of a list are compared exactly; other texts are found by a beam search.
 
     Args:
-        log_probabilities: floats of shape `(steps, classes)`, the output of a
-            log-softmax.
+        log_probabilities: floats of shape `(steps, classes)`, the output of a log-softmax.
         constraint: a `constraints.Constraint`.
         top: the maximum number of texts to return, at least 1.
 
     Returns:
-        A list of tuples `(classes, log_probability)`, most probable first: the
-        text as a tuple of class numbers, and its log-probability over all
-        alignments. Empty if no allowed text fits the steps.
+        A list of tuples `(classes, log_probability)`, most probable first: the text as a tuple of class
+        numbers, and its log-probability over all alignments. Empty if no allowed text fits the steps.
     """
     if constraint.trie is not None:
         return trie_search(log_probabilities, constraint.trie, top)
     return beam_search(log_probabilities, constraint, max(BEAM_WIDTH, 2 * top))[:top]
 
 
-def trie_search(log_probabilities, trie, top=1):
+def trie_search(log_probabilities, trie, top):
     """Finds the most probable words by one CTC forward pass over all nodes of a prefix tree.
 
-    Unlike a beam search, it cannot lose a word that has an improbable first character.
-
-    Args:
-        trie: a `constraints.Trie`.
-        log_probabilities, top: as in `search`.
-
-    Returns:
-        A list as in `search`.
+    Unlike a beam search, it cannot lose a word that has an improbable first
+    character. Arguments and result are as in `search`; `trie` is a `constraints.Trie`.
     """
     repeated = trie.characters == trie.characters[trie.parents]  # (nodes,)
     in_blank, in_character = np.zeros((2, len(trie.parents)))  # probabilities, each (nodes,)
@@ -197,13 +182,8 @@ def beam_search(log_probabilities, constraint, width=BEAM_WIDTH):
     model). Unlike best path decoding, it sums the alignments of a text. If it
     finds no allowed text, it searches again with a wider beam.
 
-    Args:
-        log_probabilities, constraint: as in `search`.
-        width: the number of prefixes to keep at each step, at least 1. A wider
-            beam is slower and less likely to lose the best text.
-
-    Returns:
-        A list as in `search`, of at most `width` texts.
+    The result is as in `search`, with at most `width` texts: the number of prefixes to keep at each step.
+    A wider beam is slower and less likely to lose the best text.
     """
     # Prefixes, their last classes, their states in the constraint, and the log-probabilities of
     # their alignments: of those that end in a blank, and of those that end in a character.

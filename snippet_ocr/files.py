@@ -10,12 +10,8 @@ import os
 def atomic_write(path):
     """Writes to a temporary file in the same folder and renames it when it is complete.
 
-    After a kill, a full disk or an interrupt, the file at `path` is the old
-    one, or does not exist. Nothing is flushed to the disk, so this does not
-    protect against a power failure.
-
-    Args:
-        path: the `Path` of the file.
+    After a kill, a full disk or an interrupt, the file at `path` is the old one, or does not exist.
+    Nothing is flushed to the disk, so this does not protect against a power failure.
 
     Yields:
         The `Path` to write to, with the same suffix.

@@ -32,9 +32,8 @@ def read_file(path):
     """Returns the bytes of an image file.
 
     Raises:
-        ValueError: if the file cannot be read, is too large, or is not a
-            regular file: reading from a pipe or a device could block forever.
-            The message is the reason, without the path.
+        ValueError: if the file cannot be read, is too large, or is not a regular file: reading from a
+            pipe or a device could block forever. The message is the reason, without the path.
     """
     try:
         found = os.stat(path)
@@ -55,9 +54,8 @@ def load_image(source):
     animation or a file with several pages, the first frame or page is used.
 
     Args:
-        source: a path, the bytes of a file, or a uint8 array of shape
-            `(height, width)` or `(height, width, channels)` with 1, 3 or 4
-            channels.
+        source: a path, the bytes of a file, or a uint8 array of shape `(height, width)` or
+            `(height, width, channels)` with 1, 3 or 4 channels.
 
     Returns:
         A uint8 array of shape `(height, width)`; 0 is black, 255 is white.

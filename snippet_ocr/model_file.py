@@ -6,8 +6,7 @@ from pathlib import Path
 
 from snippet_ocr import files, safety
 
-DESCRIPTION = "reader.json"
-"""The name of the metadata: a member of the Keras archive, or an entry of the ONNX model's metadata."""
+DESCRIPTION = "reader.json"  # the metadata: a member of the Keras archive, or an entry in the ONNX model's
 
 
 class OnnxModel:
@@ -39,14 +38,9 @@ class OnnxModel:
 
 
 def save(model, description, path):
-    """Saves a reading model and its metadata in one Keras archive, atomically.
+    """Saves a Keras model and its metadata, a dictionary of JSON values, atomically; the suffix is `.keras`.
 
     The archive has one additional member, `reader.json`. Keras ignores it.
-
-    Args:
-        model: a Keras model.
-        description: the metadata, a dictionary of JSON values.
-        path: the file to write; its suffix is `.keras`.
     """
     with files.atomic_write(Path(path)) as unfinished:
         model.save(unfinished)
@@ -55,16 +49,9 @@ def save(model, description, path):
 
 
 def load(path):
-    """Loads a file that `save` or `tools.export` wrote, after `safety` has checked it.
+    """Returns the model in a file, after `safety` has checked it, and its metadata, as parsed from JSON.
 
-    Args:
-        path: an `.onnx` file, or a `.keras` file, which needs Keras and TensorFlow.
-
-    Returns:
-        A tuple of the model and its metadata, as parsed from JSON.
-
-    Raises:
-        ValueError: if the file does not exist or is not a reader.
+    Argument and errors are those of `Reader.load`.
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -76,7 +63,7 @@ def load(path):
     try:
         model, description = load_model(path)
     except ImportError as error:
-        raise ValueError(f"Expected {packages}, to read {path}. {error}. {remedy}") from error
+        raise ValueError(f"Expected {packages}, to read {path}. {error}. Use {remedy}.") from error
     except (ValueError, OSError) as error:
         raise not_a_reader(path, error) from error
     try:
@@ -109,11 +96,7 @@ def _load_onnx(path):
 
 
 LOADERS = {
-    ".keras": (
-        _load_keras,
-        "Keras and TensorFlow",
-        "Install them with pip install '.[keras]', or export the reader to ONNX with python -m tools.export.",
-    ),
-    ".onnx": (_load_onnx, "onnxruntime", "Install it with pip install onnxruntime."),
+    ".keras": (_load_keras, "Keras and TensorFlow", "pip install '.[keras]', or python -m tools.export"),
+    ".onnx": (_load_onnx, "onnxruntime", "pip install onnxruntime"),
 }
 """For each suffix: the function that returns the model and its metadata, the packages it needs, a remedy."""

@@ -10,23 +10,15 @@ from typing import NamedTuple
 from snippet_ocr.terminal import printable
 
 NEEDS_REVIEW = "needs review"
-
 ROW_END = "\r\n"  # of a CSV; a file name may contain a plain newline
 
 
 class Layout(NamedTuple):
-    """The columns to write for each reading.
+    """The columns to write for each reading."""
 
-    Attributes:
-        top: the number of candidate texts per image, at least 1.
-        characters: whether to write the confidence of each character.
-        min_confidence: readings with a lower confidence, from 0 to 1, are marked
-            with `NEEDS_REVIEW`; None for no column `review`.
-    """
-
-    top: int = 1
-    characters: bool = False
-    min_confidence: float | None = None
+    top: int = 1  # the number of candidate texts per image
+    characters: bool = False  # whether to write the confidence of each character
+    min_confidence: float | None = None  # below it, readings are marked; None for no column `review`
 
     @property
     def columns(self):
@@ -72,14 +64,7 @@ def write_json(readings, layout, out):
 
 
 def finished_files(path, layout):
-    """Returns the files that a CSV of readings contains, and removes an incomplete last row from it.
-
-    Args:
-        path: the `Path` of the CSV.
-        layout: the `Layout` of its rows.
-
-    Returns:
-        A set of strings as in the column `file`; None if the header is incomplete.
+    """Returns the column `file` of a CSV of readings as a set, and removes an incomplete last row from it.
 
     Raises:
         ValueError: if it is not a CSV of this layout. It is then left unchanged.
@@ -99,28 +84,22 @@ def finished_files(path, layout):
         )
     if len(complete) < len(content):
         os.truncate(path, len(complete))
-    return {row[0] for row in rows[1:]} if rows else None
+    return {row[0] for row in rows[1:]}
 
 
 def remaining_files(files, out, resume, layout):
-    """Returns the files still to be read, and whether the CSV needs a header.
-
-    Args:
-        files: a list of `Path`s.
-        out: the `Path` of the CSV, or None.
-        resume: whether to continue the CSV if it exists.
-        layout: the `Layout` of the CSV.
+    """Returns those of `files` that are not in the CSV `out`, which may be None.
 
     Raises:
-        ValueError: if there is no folder for the CSV, or if it exists and is not to be continued.
+        ValueError: if there is no folder for the CSV, or if it exists and `resume` is false.
     """
     if out is not None and not out.absolute().parent.is_dir():
         raise ValueError(f"Expected a folder {out.absolute().parent} for {out.name}. Create it first.")
     if out is None or not out.exists():
-        return files, True
+        return files
     if not resume:
         raise ValueError(f"Expected a new file. {out} exists: add --resume to continue it.")
     finished = finished_files(out, layout)
-    remaining = [file for file in files if printable(file) not in (finished or ())]
+    remaining = [file for file in files if printable(file) not in finished]
     print(f"{len(files) - len(remaining)} of {len(files)} images are already in {out}", file=sys.stderr)
-    return remaining, finished is None
+    return remaining

@@ -37,14 +37,12 @@ class Reader:
     """Reads the text in images with a trained model.
 
     Args:
-        model: the reading model, from images of shape
-            `(batch, image_width, image_height, 1)` to logits or
-            log-probabilities of shape `(batch, time_steps, classes)`.
+        model: the reading model, from images of shape `(batch, image_width, image_height, 1)` to logits
+            or log-probabilities of shape `(batch, time_steps, classes)`.
         alphabet: the `Alphabet` of the classes.
         provenance: how the reader was made, a dictionary of JSON values.
-        temperature: the divisor of the logits, above 0, which calibrates the
-            confidence (Guo et al., "On Calibration of Modern Neural Networks",
-            ICML 2017).
+        temperature: the divisor of the logits, above 0, which calibrates the confidence (Guo et al., "On
+            Calibration of Modern Neural Networks", ICML 2017).
         threshold: the confidence, from 0 to 1, from which readings need no
             review; None if the reader has no threshold.
 
@@ -54,12 +52,11 @@ class Reader:
         batch_size: the number of images that the model reads at a time.
         threads: the number of batches that are read in parallel.
 
-    Example:
-
-    >>> reader = Reader.load("runs/captcha_images-1/reader.onnx")
-    >>> (reading,) = reader.read(["snippet.png"])
-    >>> reading.text, reading.confidence
-    ('2b827', 0.998)
+    Examples:
+        >>> reader = Reader.load("runs/captcha_images-1/reader.onnx")
+        >>> (reading,) = reader.read(["snippet.png"])
+        >>> reading.text, reading.confidence
+        ('2b827', 0.998)
     """
 
     def __init__(self, model, alphabet, provenance=None, temperature=1.0, threshold=None):
@@ -136,19 +133,13 @@ class Reader:
         results = self.read_each(sources, constraint, top, characters)
         if progress:
             results = terminal.progress(results, len(sources), "images read")
-        readings = []
-        for source, reading in results:
-            if isinstance(reading, ValueError):
-                raise _named(reading, source, len(readings)) from reading
-            readings.append(reading)
-        return readings
+        return _all_or_error(results)
 
     def read_each(self, sources, constraint=None, top=1, characters=False):
         """Reads images in batches. An image that cannot be read does not stop the others.
 
         Args:
-            sources: as in `read`, or an iterator, from which only a few batches
-                are taken in advance.
+            sources: as in `read`, or an iterator, from which only a few batches are taken in advance.
             constraint, top, characters: as in `read`.
 
         Returns:
@@ -160,23 +151,21 @@ class Reader:
             raise ValueError(f"Expected a list of images. Received a single {kind}: put it into a list.")
         sources = iter(sources)
         batches = iter(lambda: list(itertools.islice(sources, self.batch_size)), [])
-        results = _map_in_threads(
-            lambda batch: self._read_batch(batch, constraint, top, characters), batches, self.threads
-        )
-        return itertools.chain.from_iterable(results)
+
+        def read_batch(batch):
+            return self._read_batch(batch, constraint, top, characters)
+
+        return itertools.chain.from_iterable(_map_in_threads(read_batch, batches, self.threads))
 
     def _read_batch(self, sources, constraint, top, characters):
         """Reads one batch; returns the list of tuples that `read_each` iterates over."""
-        results, prepared = [], []
-        for source in sources:
-            try:
-                prepared.append(images.prepare_image(source, self.image_width, self.image_height))
-                results.append(None)
-            except ValueError as error:
-                results.append(error)
-        if prepared:
-            readings = iter(self.read_prepared(np.stack(prepared), constraint, top, characters))
-            results = [next(readings) if result is None else result for result in results]
+        results = [self._prepare(source) for source in sources]
+        readable = [number for number, result in enumerate(results) if isinstance(result, np.ndarray)]
+        if readable:
+            prepared = np.stack([results[number] for number in readable])
+            readings = self.read_prepared(prepared, constraint, top, characters)
+            for number, reading in zip(readable, readings, strict=True):
+                results[number] = reading
         return list(zip(sources, results, strict=True))
 
     def read_prepared(self, prepared, constraint=None, top=1, characters=False):
@@ -198,13 +187,14 @@ class Reader:
 
         Arguments and errors are those of `read`.
         """
-        prepared = []
-        for number, source in enumerate(sources):
-            try:
-                prepared.append(images.prepare_image(source, self.image_width, self.image_height))
-            except ValueError as error:
-                raise _named(error, source, number) from error
-        return np.stack(prepared)
+        return np.stack(_all_or_error((source, self._prepare(source)) for source in sources))
+
+    def _prepare(self, source):
+        """Returns one image as the model's input, or the `ValueError` with the reason why there is none."""
+        try:
+            return images.prepare_image(source, self.image_width, self.image_height)
+        except ValueError as error:
+            return error
 
     def log_probabilities(self, prepared, temperature=None):
         """Returns the log-probability of each class at each time step, for images that `prepare` returned.
@@ -229,23 +219,26 @@ class Reader:
 def _map_in_threads(function, items, threads):
     """Maps a function over an iterator in threads. Keeps the order, and takes only a few items in advance."""
     first = list(itertools.islice(items, 2))
+    items = itertools.chain(first, items)
     if threads == 1 or len(first) < 2:  # a single item does not pay for starting a thread
-        yield from map(function, itertools.chain(first, items))
+        yield from map(function, items)
         return
     with ThreadPoolExecutor(threads) as pool:
-        pending = deque()
-        for item in itertools.chain(first, items):
-            pending.append(pool.submit(function, item))
-            if len(pending) > threads:
-                yield pending.popleft().result()
+        pending = deque(pool.submit(function, item) for item in itertools.islice(items, threads))
         while pending:
+            pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
             yield pending.popleft().result()
 
 
-def _named(error, source, number):
-    """Returns an error that names the source by its path, or by its number, from 0."""
-    name = source if isinstance(source, str | os.PathLike) else f"image {number}"
-    return ValueError(f"{name} {error}")
+def _all_or_error(results):
+    """Lists the results of tuples `(source, result)`. Raises the first error, and names its source."""
+    found = []
+    for number, (source, result) in enumerate(results):
+        if isinstance(result, ValueError):
+            name = source if isinstance(source, str | os.PathLike) else f"image {number}"
+            raise ValueError(f"{name} {result}") from result
+        found.append(result)
+    return found
 
 
 def _is_number(value, minimum, maximum):

@@ -34,19 +34,13 @@ ZIP_ERRORS = (
 )
 """What zipfile raises for damaged archives."""
 
-INITIALIZERS = (
-    *("Constant", "Ones", "Zeros", "Orthogonal"),
-    *("GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform"),
-)
-
 
 def check_keras(path):
     """Checks a Keras archive before Keras opens it; returns the bytes of its member `reader.json`.
 
     Raises:
-        ValueError: if the archive has anything that a reader does not need, or
-            if its weights are not those that its layers declare. The message is
-            the reason, without the path.
+        ValueError: if the archive has anything that a reader does not need, or if its weights are not
+            those that its layers declare. The message is the reason, without the path.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -228,7 +222,10 @@ LAYERS = {
 
 CLASSES = {
     "keras.layers": (*LAYERS, "GRU", "LSTM"),
-    "keras.initializers": INITIALIZERS,
+    "keras.initializers": (
+        *("Constant", "Ones", "Zeros", "Orthogonal"),
+        *("GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform"),
+    ),
     "keras": ("DTypePolicy",),
     "keras.src.models.functional": ("Functional",),
     None: ("__keras_tensor__",),
@@ -300,7 +297,8 @@ def check_onnx(path):
         raise ValueError(f"it is not an ONNX model: {error}") from error
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ValueError("it has functions, training information or sparse weights")
-    _check_nodes(model.graph.node)
+    for node in model.graph.node:
+        _check_node(node)
     for tensor in model.graph.initializer:
         size = math.prod(tensor.dims) * BYTES_PER_VALUE.get(tensor.data_type, -1)
         if tensor.external_data or tensor.data_location or size != len(tensor.raw_data):
@@ -312,16 +310,13 @@ def check_onnx(path):
     return content
 
 
-def _check_nodes(nodes):
-    for node in nodes:
-        if node.op_type not in OPERATIONS or node.domain not in ("", "ai.onnx"):
-            raise ValueError(
-                f"the operation {node.op_type!r:.80} of {node.domain!r:.80} is not accepted; "
-                f"operations may be {', '.join(sorted(OPERATIONS))}"
-            )
-        for one in node.attribute:
-            if one.name not in ATTRIBUTES or one.t or one.g:
-                raise ValueError(f"the attribute {one.name!r:.80} of {node.op_type} is not accepted")
+def _check_node(node):
+    if node.op_type not in OPERATIONS or node.domain not in ("", "ai.onnx"):
+        operation, allowed = f"{node.op_type!r:.80} of {node.domain!r:.80}", ", ".join(sorted(OPERATIONS))
+        raise ValueError(f"the operation {operation} is not accepted; operations may be {allowed}")
+    for one in node.attribute:
+        if one.name not in ATTRIBUTES or one.t or one.g:
+            raise ValueError(f"the attribute {one.name!r:.80} of {node.op_type} is not accepted")
 
 
 # The part of ONNX's format (https://onnx.ai/onnx/repo-docs/IR.html) that is checked, because reading must

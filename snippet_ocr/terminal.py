@@ -5,8 +5,7 @@ import os
 import sys
 import time
 
-PROGRESS_DELAY, PROGRESS_INTERVAL = 2.0, 10.0
-"""Seconds until the first report of progress, and between two reports."""
+PROGRESS_DELAY, PROGRESS_INTERVAL = 2.0, 10.0  # seconds until the first report, and between two reports
 
 
 def in_kernel():
@@ -30,13 +29,9 @@ def report(line):
 
 
 def progress(items, total, description, report=report):
-    """Yields the items of an iterable. If the loop is slow, prints "40 of 90 images read, 8 s left".
+    """Yields `total` items. If the loop is slow, reports "40 of 90 images read, 8 s left".
 
-    Args:
-        items: the iterable.
-        total: the number of items.
-        description: what the number counts, such as "images read".
-        report: the function that prints a line.
+    `description` is what the number counts, such as "images read"; `report` prints a line.
     """
     started = time.monotonic()
     next_report = started + PROGRESS_DELAY

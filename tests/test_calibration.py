@@ -58,8 +58,8 @@ def test_calibration_error_follows_its_definition():
             expected += inside.mean() * abs(confidences[inside].mean() - right[inside].mean())
     assert calibration.calibration_error(confidences, right) == pytest.approx(expected)
     assert sum(row["images"] for row in calibration.reliability_bins(confidences, right)) == 300
-    assert calibration.calibration_error([1.0, 0.0], [True, False]) == 0
-    assert calibration.calibration_error([1.0, 1.0], [False, False]) == 1
+    assert calibration.calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0
+    assert calibration.calibration_error(np.ones(2), np.zeros(2, dtype=bool)) == 1
 
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 0.999])

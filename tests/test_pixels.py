@@ -42,7 +42,7 @@ def test_parallel_inspection_equals_inspection_one_by_one(image_folder):
 def test_inspection_returns_size_and_sha256(tmp_path):
     path = tmp_path / "a.bmp"
     Image.new("L", (30, 20)).save(path)
-    assert pixels.inspect_image(path) == (30, 20, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert pixels.inspect_image(path) == ((30, 20), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def test_inspection_remembers_nothing(image_folder):
@@ -54,9 +54,10 @@ def test_inspection_remembers_nothing(image_folder):
     assert pixels.inspect_images([path, other]) == ["is not an image", before]
 
 
-@pytest.mark.parametrize("max_bytes", [None, 0], ids=["in memory", "in a file"])
-def test_encoding_all_equals_encoding_one_by_one(samples, encode, max_bytes):
-    image, label = pixels.encode_all(samples, encode, max_bytes)
+@pytest.mark.parametrize("max_bytes", [pixels.MAX_BYTES, 0], ids=["in memory", "in a file"])
+def test_encoding_all_equals_encoding_one_by_one(samples, encode, max_bytes, monkeypatch):
+    monkeypatch.setattr(pixels, "MAX_BYTES", max_bytes)
+    image, label = pixels.encode_all(samples, encode)
     assert isinstance(image, np.memmap) == (max_bytes == 0)
     assert (image.dtype, image.shape) == (np.uint8, (30, 24, 80))
     assert (label.dtype, label.shape) == (np.int32, (30, 7))
@@ -66,17 +67,18 @@ def test_encoding_all_equals_encoding_one_by_one(samples, encode, max_bytes):
         np.testing.assert_array_equal(label[number], expected["label"])
 
 
-def test_images_are_kept_in_memory_up_to_max_bytes(samples, encode):
-    size = 30 * 24 * 80
-    assert not isinstance(pixels.encode_all(samples, encode, size)[0], np.memmap)
-    assert isinstance(pixels.encode_all(samples, encode, size - 1)[0], np.memmap)
+@pytest.mark.parametrize(("spare_bytes", "in_file"), [(0, False), (-1, True)])
+def test_images_are_kept_in_memory_up_to_max_bytes(samples, encode, spare_bytes, in_file, monkeypatch):
+    monkeypatch.setattr(pixels, "MAX_BYTES", 30 * 24 * 80 + spare_bytes)
+    assert isinstance(pixels.encode_all(samples, encode)[0], np.memmap) == in_file
 
 
 def test_file_for_images_has_no_name(samples, encode, tmp_path, monkeypatch):
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.setattr(pixels, "PROJECT", folder)
-    image, _ = pixels.encode_all(samples, encode, 0)
+    monkeypatch.setattr(pixels, "MAX_BYTES", 0)
+    image, _ = pixels.encode_all(samples, encode)
     assert list(folder.iterdir()) == []
     assert image[0].any()
 
@@ -92,5 +94,6 @@ def test_vanished_image_is_an_error_that_names_it(samples, encode):
 
 def test_full_disk_is_an_error_that_names_the_folder(samples, encode, tmp_path, monkeypatch):
     monkeypatch.setattr(pixels, "PROJECT", tmp_path)
+    monkeypatch.setattr(pixels, "MAX_BYTES", 0)
     with full_disk(20_000), pytest.raises(OSError, match=f"File too large: '{tmp_path}'"):
-        pixels.encode_all(samples, encode, 0)
+        pixels.encode_all(samples, encode)

@@ -135,7 +135,7 @@ def test_reliability_draws_bins_precision_and_threshold():
     assert shares.lines[0].get_ydata() == pytest.approx(np.cumsum(right) / np.arange(1, readings + 1))
     assert shares.lines[1].get_xdata()[0] == 1
     assert "100% accepted" in shares.get_legend().get_texts()[1].get_text()
-    assert len(plots.reliability(observations, 1.0).axes[1].lines) == 1
+    assert len(plots.reliability(observations, 1.0, None).axes[1].lines) == 1
 
 
 class FixedReader:
@@ -143,7 +143,7 @@ class FixedReader:
 
     alphabet, time_steps = ALPHABET, 8
     prepare, read_prepared = Reader.prepare, Reader.read_prepared
-    _reading = Reader._reading
+    _prepare, _reading = Reader._prepare, Reader._reading
     image_width, image_height = 80, 24
 
     def log_probabilities(self, prepared):

@@ -19,11 +19,7 @@ MAY_DIFFER = (
 
 
 def calibrate(path, folder):
-    """Calibrates a reader with the results of a cross-validation.
-
-    Args:
-        path: the `Path` of the reader, a `.keras` file. It is rewritten.
-        folder: the `Path` of the folder that `tools.crossval` wrote.
+    """Calibrates the reader at `path` with the results in the folder of a cross-validation.
 
     Returns:
         The calibration that was copied, a dictionary from `training.calibration.fit`.

@@ -21,42 +21,27 @@ from snippet_ocr.terminal import printable
 from tools.notebook import code_version, run_notebook
 from training import PROJECT, image_size, parameters
 
-VALIDATION_IMAGES = 40
-"""The validation images of each fold, but at most a tenth and at least a hundredth of all images."""
-
-SUMMARY = "crossval.json"
-"""The name of the file with all figures."""
-
-SUSPICION = 1000
-"""A label is suspect if the model considers its reading at least this many times as probable."""
+VALIDATION_IMAGES = 40  # of each fold, but at most a tenth and at least a hundredth of all images
+SUMMARY = "crossval.json"  # the file with all figures
+SUSPICION = 1000  # a label is suspect if its reading is at least this many times as probable
 
 
 class CrossValidation(NamedTuple):
-    """The results of a cross-validation.
+    """The results of `cross_validate`."""
 
-    Attributes:
-        folder: the `Path` of the folder to save them in.
-        readings: a list of dictionaries, the rows of `readings.csv`.
-        summary: a dictionary, the content of `crossval.json`.
-        observations: the `training.calibration.Observations`, in the order of `readings`.
-    """
-
-    folder: Path
-    readings: list
-    summary: dict
-    observations: tuple
+    folder: Path  # to save them in
+    readings: list  # of dictionaries, the rows of readings.csv
+    summary: dict  # the content of crossval.json
+    observations: tuple  # `training.calibration.Observations`, in the order of the readings
 
 
 def cross_validate(data_dir, folds=5, seed=None):
-    """Runs the notebook for each fold that is not finished, and collects the test readings of all folds.
+    """Runs the notebook for each unfinished fold, and joins the test readings of all in a `CrossValidation`.
 
     Args:
         data_dir: the `Path` of the folder of labelled images.
         folds: the number of folds, from 2 to the number of images.
         seed: the seed of the split and of every training; None uses `OCR_SEED`, or 42.
-
-    Returns:
-        A `CrossValidation`.
 
     Raises:
         ValueError: if there are too few images, or if a setting is out of bounds.
@@ -66,16 +51,13 @@ def cross_validate(data_dir, folds=5, seed=None):
 
     data_dir = data_dir.absolute()
     samples, settings = _prepare(data_dir, folds, seed)
-    name = f"crossval-{data_dir.name}-{_key(samples, settings)}"
-    run_dirs = _run_folds(name, settings)
+    folder = PROJECT / "runs" / f"crossval-{data_dir.name}-{_key(samples, settings)}"
+    run_dirs = _run_folds(folder, settings)
     by_name = {printable(sample.path.relative_to(data_dir)): sample for sample in samples}
-    readings, observed = [], []
-    for fold, run_dir in enumerate(run_dirs, start=1):
-        rows, observations = _read_fold(fold, run_dir, by_name)
-        readings += rows
-        observed.append(observations)
+    by_fold = [_read_fold(fold, run_dir, by_name) for fold, run_dir in enumerate(run_dirs, start=1)]
+    readings = [row for rows, _ in by_fold for row in rows]
     assert sorted(row["file"] for row in readings) == sorted(by_name)  # every image exactly once
-    observations = calibration.join(observed)
+    observations = calibration.join([observed for _, observed in by_fold])
     fitted = calibration.fit(observations, settings["target_precision"])
     for row, confidence in zip(readings, observations.confidences(fitted["temperature"]), strict=True):
         row["confidence"] = float(confidence)  # with one temperature for all folds
@@ -86,7 +68,6 @@ def cross_validate(data_dir, folds=5, seed=None):
         "calibration": fitted,
         "provenance": Reader.load(run_dirs[0] / "reader.keras").provenance,
     }
-    folder = PROJECT / "runs" / name
     folder.mkdir(exist_ok=True)
     return CrossValidation(folder, readings, summary, observations)
 
@@ -122,11 +103,11 @@ def _key(samples, settings):
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
 
 
-def _run_folds(name, settings):
+def _run_folds(folder, settings):
     """Runs the notebook for each fold that is not finished; returns the folders of all runs."""
     from training import runs
 
-    run_dirs = [PROJECT / "runs" / f"{name}-fold-{fold}" for fold in range(1, settings["folds"] + 1)]
+    run_dirs = [Path(f"{folder}-fold-{fold}") for fold in range(1, settings["folds"] + 1)]
     for fold, run_dir in enumerate(run_dirs, start=1):
         if (run_dir / runs.FINISHED).exists():
             print(f"fold {fold} of {len(run_dirs)} is finished: {run_dir}")
@@ -163,9 +144,9 @@ def _summary(readings, run_dirs):
         scores = score([row for row in readings if row["fold"] == fold])
         training_images = finished["scores"]["training"]["images"]
         folds.append({"fold": fold, "training images": training_images, **scores, **finished["run"]})
-    lengths = sorted({len(row["label"]) for row in readings})
-    confusions = metrics.confusions([row["label"] for row in readings], [row["text"] for row in readings])
-    seen, misread = Counter("".join(row["label"] for row in readings)), Counter()
+    labels, texts = [row["label"] for row in readings], [row["text"] for row in readings]
+    lengths, confusions = sorted(set(map(len, labels))), metrics.confusions(labels, texts)
+    seen, misread = Counter("".join(labels)), Counter()
     for (expected, _), count in confusions.items():
         misread[expected] += count
     return {
@@ -181,16 +162,10 @@ def _summary(readings, run_dirs):
 
 
 def suspect_labels(readings):
-    """Lists the readings whose label is probably wrong.
+    """Lists the readings of a `CrossValidation` whose label is probably wrong, the most suspect label first.
 
     The model that read an image was trained on others, so it cannot have memorised a wrong label.
     Source: Northcutt et al., "Confident Learning", JAIR 2021, <https://arxiv.org/abs/1911.00068>.
-
-    Args:
-        readings: a list of dictionaries with `log_odds`, as in a `CrossValidation`.
-
-    Returns:
-        Those that are at least `SUSPICION` times as probable as their label, the most suspect label first.
     """
     suspects = [row for row in readings if row["log_odds"] >= math.log(SUSPICION)]
     return sorted(suspects, key=lambda row: -row["log_odds"])

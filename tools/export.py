@@ -18,11 +18,8 @@ from snippet_ocr.decoding import greedy_decode, log_softmax
 from snippet_ocr.model_file import DESCRIPTION, OnnxModel
 from training import PROJECT, parameters
 
-OPSET, IR_VERSION = 18, 9
-"""Versions of 2022 and 2023, which all current runtimes support."""
-
-MAX_IMAGES, TOLERANCE = 200, 1e-4
-"""The number of images to compare on, and the accepted difference of log-probabilities, in nats."""
+OPSET, IR_VERSION = 18, 9  # of 2022 and 2023, which all current runtimes support
+MAX_IMAGES, TOLERANCE = 200, 1e-4  # to compare on, and the accepted difference of log-probabilities in nats
 
 
 class Graph:
@@ -73,8 +70,8 @@ def _batch_normalisation(graph, layer):
     before = graph.nodes[-1]
     if before.op_type == "MaxPool" and (scale > 0).all():
         before = graph.nodes[-2]  # a positive factor does not change which value is the maximum
-    elif [node.op_type for node in graph.nodes[-3:]] == COLUMNS_TO_STEPS:
-        before = graph.nodes[-3]
+    elif [node.op_type for node in graph.nodes[-3:]] == ["Conv", "Squeeze", "Transpose"]:
+        before = graph.nodes[-3]  # `_dense` writes these three for columns
     if before.op_type == "Conv":
         kernel, bias = before.input[1:]
         graph.constants[kernel] = graph.constants[kernel] * scale[:, None, None, None]
@@ -151,9 +148,6 @@ def _dropout(graph, layer):
 
 PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
 
-COLUMNS_TO_STEPS = ["Conv", "Squeeze", "Transpose"]
-"""The nodes that `_dense` writes for columns."""
-
 WRITERS = {
     "InputLayer": _input,
     "Conv2D": _convolution,
@@ -198,11 +192,14 @@ def build_onnx(model, description):
     graph.add("Transpose", perm=[1, 0, 2])  # (batch, steps, classes)
     graph.add("LogSoftmax", axis=-1)
     graph.nodes[-1].output[0] = "log_probabilities"
-    _, steps, classes = model.output_shape
-    shapes = {"image": ["batch", *model.input_shape[1:]], "log_probabilities": ["batch", steps, classes]}
-    image, output = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in shapes)
-    arrays = {name: np.ascontiguousarray(array) for name, array in graph.constants.items()}
-    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    shapes = {"image": model.input_shape, "log_probabilities": model.output_shape}
+    image, output = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape[1:]])
+        for name, shape in shapes.items()
+    )
+    constants = [
+        numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.constants.items()
+    ]
     converted = helper.make_model(
         helper.make_graph(graph.nodes, "reader", [image], [output], constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -214,12 +211,7 @@ def build_onnx(model, description):
 
 
 def export(reader, path, prepared):
-    """Exports a reader to a new file, provided that it reads like Keras.
-
-    Args:
-        reader: the `Reader`, with a Keras model.
-        path: the `Path` of the file, which must not exist.
-        prepared: the images to compare on, float32 of shape `(images, image_width, image_height, 1)`.
+    """Exports a `Reader` with a Keras model to a new file, if that reads the `prepared` images like Keras.
 
     Returns:
         The maximum absolute difference of the log-probabilities, in nats.
@@ -234,21 +226,17 @@ def export(reader, path, prepared):
         raise ValueError(f"{path} already exists. Delete it, or choose another file with --out.")
     with files.atomic_write(path) as unfinished:
         unfinished.write_bytes(build_onnx(reader.model, reader.metadata()).SerializeToString())
-        return _compare(reader.model, OnnxModel(unfinished), prepared)
-
-
-def _compare(model, exported, prepared):
-    """Returns the maximum difference of two models' log-probabilities; raises if they read differently."""
-    expected = log_softmax(model.predict_on_batch(prepared))  # (images, steps, classes)
-    found = exported.predict_on_batch(prepared)
-    difference = float(np.abs(expected - found).max())
-    texts = zip(greedy_decode(expected), greedy_decode(found), strict=True)
-    different = sum(not np.array_equal(*pair) for pair in texts)
-    if different or not difference <= TOLERANCE:  # also if it is NaN
-        raise ValueError(
-            f"Expected the exported reader to read like Keras. It reads {different} of {len(prepared)} "
-            f"images differently; log-probabilities differ by up to {difference:.1e}, not {TOLERANCE:.0e}."
-        )
+        expected = log_softmax(reader.model.predict_on_batch(prepared))  # (images, steps, classes)
+        found = OnnxModel(unfinished).predict_on_batch(prepared)
+        difference = float(np.abs(expected - found).max())
+        texts = zip(greedy_decode(expected), greedy_decode(found), strict=True)
+        different = sum(not np.array_equal(*pair) for pair in texts)
+        if different or not difference <= TOLERANCE:  # also if it is NaN
+            raise ValueError(
+                f"Expected the exported reader to read like Keras. It reads {different} of {len(prepared)} "
+                "images differently; log-probabilities differ by up to "
+                f"{difference:.1e}, not {TOLERANCE:.0e}."
+            )
     return difference
 
 

@@ -12,8 +12,7 @@ from captcha.image import ImageCaptcha
 from snippet_ocr.cli import parse_lengths
 from snippet_ocr.terminal import progress
 
-ALPHABET = "2345678bcdefgmnpwxy"
-"""Lower-case letters and digits, without those that are easily confused."""
+ALPHABET = "2345678bcdefgmnpwxy"  # without letters and digits that are easily confused
 
 
 def draw_texts(count, lengths, alphabet, seed):

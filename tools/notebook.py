@@ -15,8 +15,7 @@ TRAINING_MODULES = (
     *("snippet_ocr/alphabet", "snippet_ocr/images", "training/augmentation", "training/callbacks"),
     *("training/devices", "training/image_size", "training/labels", "training/metrics", "training/pixels"),
     *("CTCLayer", "SquareRootScheduler", "utils"),
-)
-"""The modules that affect a training's outcome."""
+)  # which affect a training's outcome
 
 TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
 
@@ -43,10 +42,7 @@ def load_build_model():
 def code_version():
     """Hashes the code that affects a training: the notebook up to `fit`, and `TRAINING_MODULES`.
 
-    Comments, docstrings, imports and layout do not change the hash.
-
-    Returns:
-        8 hexadecimal digits, a string.
+    Comments, docstrings, imports and layout do not change the hash, which has 8 hexadecimal digits.
     """
     cells = [cell.source for cell in _read_notebook().cells if cell.cell_type == "code"]
     (last,) = [number for number, source in enumerate(cells) if "model.fit(" in source]
@@ -67,14 +63,13 @@ def run_notebook(settings, changes=()):
     Args:
         settings: a dictionary of the notebook's parameters, with a `run_name` that is not in use.
             Parameters that are missing follow the `OCR_…` variables.
-        changes: pairs of strings. The first one, which must occur exactly once in the notebook's
-            code, is replaced by the second one.
+        changes: pairs of strings: code that occurs exactly once in the notebook, and its replacement.
 
     Returns:
         The `Path` of the run's folder.
 
     Raises:
-        ValueError: if the first string of a pair does not occur exactly once.
+        ValueError: if the code to replace does not occur exactly once.
         papermill.PapermillExecutionError: if a cell fails.
     """
     import papermill
@@ -90,13 +85,10 @@ def run_notebook(settings, changes=()):
 
 
 def clean(notebook):
-    """Removes from an executed notebook what differs between runs and machines.
+    """Removes in place, from an executed notebook, what differs between runs and machines.
 
-    This removes the metadata of editor and kernel, the log lines of TensorFlow's C++ code, and the path
-    of the project's folder. Adjacent outputs of the same stream are joined.
-
-    Args:
-        notebook: the notebook, as `nbformat.read` returns it. It is changed in place.
+    This is the metadata of editor and kernel, the log lines of TensorFlow's C++ code, and the path of
+    the project's folder. Adjacent outputs of the same stream are joined.
     """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -12,27 +12,13 @@ from pathlib import Path
 from snippet_ocr import Reader, output
 from snippet_ocr.terminal import printable
 
-LOOPBACK = "127.0.0.1"
-TOP = 3
+TOP = 3  # texts per image
 COLUMNS = ["number", "image", "text", "confidence", "remarks"]
-FIGURE_WIDTH = 6  # inches
-MAX_AGE = 3600
-"""Seconds after which uploaded images are deleted; also the interval between two checks."""
-
-INSTALL = "pip install -r requirements-page.txt -c constraints.txt"
+MAX_AGE = 3600  # seconds after which uploaded images are deleted; also the interval between two checks
 
 
 def read(reader, paths):
-    """Reads images for the page.
-
-    Args:
-        reader: the `Reader`.
-        paths: a list of paths of images.
-
-    Returns:
-        A tuple of the table, a list with a row of `COLUMNS` for each image, and the first path that can
-        be read, or None.
-    """
+    """Returns a list with a row of `COLUMNS` per image, and the first path that can be read, or None."""
     from training.plots import EMPTY
 
     rows, first = [], None
@@ -61,7 +47,7 @@ def build(reader, name):
 
     def draw(path):
         try:
-            return plots.character_positions(reader, [path], FIGURE_WIDTH, TOP)
+            return plots.character_positions(reader, [path], inches=6, top=TOP)
         except ValueError:  # the reason is in the table
             return None
 
@@ -105,12 +91,13 @@ def main(arguments=None):
     try:
         import gradio
     except ImportError:
-        print(f"Expected gradio to be installed: {INSTALL}", file=sys.stderr)
+        install = "pip install -r requirements-page.txt -c constraints.txt"
+        print(f"Expected gradio to be installed: {install}", file=sys.stderr)
         return 2
     try:
         page = build(Reader.load(options.reader), options.reader.name)
         _, address, _ = page.launch(
-            server_name=LOOPBACK,
+            server_name="127.0.0.1",
             server_port=options.port,
             share=False,
             ssr_mode=False,

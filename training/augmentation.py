@@ -7,18 +7,14 @@ import tensorflow as tf
 def augment(image, seed, strength=1.0):
     """Shifts, rotates, shears and scales each image a little.
 
-    Each image gets its own affine map, drawn uniformly: rotated by up to 4°,
-    sheared by up to 0.15, scaled by up to 10% in width and in height, and
-    shifted by up to 4% of the width and 8% of the height. Beyond the edge of
-    the old image, its edge pixels are repeated.
+    Each image gets its own affine map, drawn uniformly: rotated by up to 4°, sheared by up to 0.15, scaled
+    by up to 10% in width and in height, and shifted by up to 4% of the width and 8% of the height. Beyond
+    the edge of the old image, its edge pixels are repeated.
 
     Args:
-        image: float32 of shape `(batch, image_width, image_height, 1)`.
+        image: float32 of shape `(batch, image_width, image_height, 1)`, like the result.
         seed: two integers; the same seed gives the same maps.
         strength: a factor for all bounds; 0 leaves the images unchanged.
-
-    Returns:
-        float32 of shape `(batch, image_width, image_height, 1)`.
     """
     batch, width, height = tf.shape(image)[0], image.shape[1], image.shape[2]
     random = strength * tf.random.stateless_uniform((6, batch), seed, -1.0, 1.0)  # (6, batch)

@@ -11,29 +11,17 @@ from snippet_ocr.decoding import greedy_decode, log_softmax, text_log_probabilit
 from snippet_ocr.terminal import progress
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 5.0
-
-PRIOR_STD = 0.25
-"""The standard deviation of the prior of the temperature's logarithm, a normal distribution around 0."""
-
-CONFIDENCE_LEVEL = 0.95
-"""The statistical confidence of the guarantee that a threshold gives."""
-
-BINS = 10
-"""The number of bins of a reliability diagram."""
+PRIOR_STD = 0.25  # of the temperature's logarithm, whose prior is a normal distribution around 0
+CONFIDENCE_LEVEL = 0.95  # the statistical confidence of the guarantee that a threshold gives
+BINS = 10  # of a reliability diagram
 
 
 class Observations(NamedTuple):
-    """The readings of labelled images by a model that was not trained on them.
+    """The readings of labelled images by a model that was not trained on them."""
 
-    Attributes:
-        log_probabilities: floats of shape `(images, steps, classes)`, at temperature 1.
-        texts: a list of arrays of class numbers, the texts that were read.
-        right: booleans of shape `(images,)`, whether each text equals its label.
-    """
-
-    log_probabilities: np.ndarray
-    texts: list
-    right: np.ndarray
+    log_probabilities: np.ndarray  # (images, steps, classes), at temperature 1
+    texts: list  # of arrays of class numbers, the texts that were read
+    right: np.ndarray  # (images,), whether each text equals its label
 
     def confidences(self, temperature):
         """Returns the confidence of each reading, from 0 to 1, at a temperature; shape `(images,)`."""
@@ -42,38 +30,25 @@ class Observations(NamedTuple):
 
 
 def observe(reader, samples):
-    """Reads labelled images that the reader was not trained on, and reports progress.
-
-    Args:
-        reader: a `Reader`.
-        samples: a list of `utils.Sample`s, at least one.
-
-    Returns:
-        `Observations`.
-    """
+    """Reads `utils.Sample`s that the reader was not trained on, at least one; returns `Observations`."""
     size = reader.batch_size
     batches = [samples[start : start + size] for start in range(0, len(samples), size)]
-    log_probabilities = np.concatenate(
-        [
-            reader.log_probabilities(reader.prepare([sample.path for sample in batch]), temperature=1.0)
-            for batch in progress(batches, len(batches), f"batches of {size} images read")
-        ]
-    )  # (images, steps, classes)
+    rows = [
+        reader.log_probabilities(reader.prepare([sample.path for sample in batch]), temperature=1.0)
+        for batch in progress(batches, len(batches), f"batches of {size} images read")
+    ]
+    log_probabilities = np.concatenate(rows)  # (images, steps, classes)
     texts = greedy_decode(log_probabilities)
     pairs = zip(texts, samples, strict=True)
     right = [reader.alphabet.decode(text) == sample.label for text, sample in pairs]
-    return Observations(log_probabilities, texts, np.array(right, dtype=bool))
+    return Observations(log_probabilities, texts, np.array(right))
 
 
 def log_odds(observations, labels):
     """Returns the log-odds of each reading against its label, log(p(reading) / p(label)).
 
-    Args:
-        observations: `Observations`.
-        labels: a list of labels, each a sequence of class numbers.
-
-    Returns:
-        float64 of shape `(images,)`, in nats; 0 where the reading equals the label.
+    Each label is a sequence of class numbers. The log-odds are float64 of shape
+    `(images,)`, in nats; 0 where the reading equals the label.
     """
     reading = text_log_probabilities(observations.log_probabilities, observations.texts)
     return reading - text_log_probabilities(observations.log_probabilities, labels)
@@ -86,20 +61,13 @@ def join(observations):
 
 
 def fit_temperature(observations):
-    """Finds the temperature at which confidence best predicts whether a reading is correct.
+    """Finds the temperature at which the confidence of `Observations` best predicts whether they are right.
 
-    Logits are divided by the temperature before the softmax. A temperature
-    above 1 lowers confidence; the best path stays the same (Guo et al., "On
-    Calibration of Modern Neural Networks", ICML 2017). The log loss of "this
-    reading is correct" is minimised. Against overfitting to few readings, the
-    targets are smoothed (Platt, "Probabilistic Outputs for Support Vector
-    Machines", 1999), and the temperature's logarithm has a normal prior.
-
-    Args:
-        observations: `Observations`.
-
-    Returns:
-        A float from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`.
+    Logits are divided by the temperature before the softmax. A temperature above 1 lowers confidence; the
+    best path stays the same (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). The log
+    loss of "this reading is correct" is minimised. Against overfitting to few readings, the targets are
+    smoothed (Platt, "Probabilistic Outputs for Support Vector Machines", 1999), and the temperature's
+    logarithm has a normal prior. The temperature is from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`.
     """
     right = int(observations.right.sum())
     wrong = len(observations.right) - right
@@ -125,27 +93,23 @@ def reliability_bins(confidences, right):
         A list with a dictionary for each bin that is not empty: the number of
         `images`, their mean `confidence`, and `right`, the share that is correct.
     """
-    confidences, right = np.asarray(confidences), np.asarray(right, dtype=bool)
     bins = np.minimum((confidences * BINS).astype(int), BINS - 1)  # (images,)
     return [
         {
-            "images": int((bins == number).sum()),
-            "confidence": float(confidences[bins == number].mean()),
-            "right": float(right[bins == number].mean()),
+            "images": int(mask.sum()),
+            "confidence": float(confidences[mask].mean()),
+            "right": float(right[mask].mean()),
         }
-        for number in np.unique(bins)
+        for mask in (bins == number for number in np.unique(bins))  # each (images,)
     ]
 
 
 def calibration_error(confidences, right):
-    """Returns the expected calibration error, from 0 (perfect) to 1.
+    """Returns the expected calibration error of at least one reading, from 0 (perfect) to 1.
 
     It is the mean difference between confidence and the share of correct
-    readings over the bins, weighted by their images (Naeini et al., "Obtaining
-    Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015).
-
-    Args:
-        confidences, right: as in `reliability_bins`, at least one.
+    readings over `reliability_bins`, weighted by their images (Naeini et al.,
+    "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015).
     """
     bins = reliability_bins(confidences, right)
     return sum(row["images"] * abs(row["confidence"] - row["right"]) for row in bins) / len(right)
@@ -156,11 +120,7 @@ def readings_needed(target, wrong=0):
 
     With them, the one-sided 95% lower bound of the precision reaches the target
     (Clopper & Pearson, "The Use of Confidence or Fiducial Limits", Biometrika,
-    1934). For 0.99 it is 299, and 473 with one wrong reading.
-
-    Args:
-        target: the precision, between 0 and 1.
-        wrong: the number of wrong readings.
+    1934). For a target of 0.99 it is 299, and 473 with one wrong reading.
     """
     # Correct readings before the (wrong + 1)th wrong one have a negative binomial distribution.
     return int(nbinom.isf(1 - CONFIDENCE_LEVEL, wrong + 1, 1 - target)) + 1 + wrong
@@ -169,14 +129,12 @@ def readings_needed(target, wrong=0):
 def find_threshold(confidences, right, target):
     """Finds the confidence from which a precision is guaranteed, with 95% statistical confidence.
 
-    Readings are accepted from the most confident down, in a fixed sequence of
-    tests. Test k = 0, 1, 2, … accepts `readings_needed(target, k)` readings and
-    passes if at most k of them are wrong; the last test accepts all readings.
-    The first test that fails ends the sequence. So the guarantee is wrong with
-    a probability of at most 5%, whatever the number of tests (fixed sequence
-    testing: Angelopoulos et al., "Learn then Test", 2021,
-    <https://arxiv.org/abs/2110.01052>). Choosing the best of all thresholds
-    would give no such guarantee.
+    Readings are accepted from the most confident down, in a fixed sequence of tests. Test k = 0, 1, 2, …
+    accepts `readings_needed(target, k)` readings and passes if at most k of them are wrong; the last test
+    accepts all readings. The first test that fails ends the sequence. So the guarantee is wrong with a
+    probability of at most 5%, whatever the number of tests (fixed sequence testing: Angelopoulos et al.,
+    "Learn then Test", 2021, <https://arxiv.org/abs/2110.01052>). Choosing the best of all thresholds would
+    give no such guarantee.
 
     Args:
         confidences, right: as in `reliability_bins`.
@@ -185,9 +143,9 @@ def find_threshold(confidences, right, target):
     Returns:
         A float from 0 to 1, or None if the readings do not support the guarantee.
     """
-    order = np.argsort(-np.asarray(confidences), kind="stable")
-    ranked = np.asarray(confidences)[order]
-    errors = np.cumsum(~np.asarray(right, dtype=bool)[order])  # among the first 1, 2, … readings
+    order = np.argsort(-confidences, kind="stable")
+    ranked = confidences[order]
+    errors = np.cumsum(~right[order])  # among the first 1, 2, … readings
     threshold, wrong = None, 0
     while (accepted := readings_needed(target, wrong)) < len(ranked):
         if errors[accepted - 1] > wrong:
@@ -201,16 +159,11 @@ def find_threshold(confidences, right, target):
 
 
 def fit(observations, target):
-    """Finds the temperature and the threshold.
-
-    Args:
-        observations: `Observations`, at least one.
-        target: the precision that the threshold guarantees, between 0 and 1.
+    """Finds the temperature, and the threshold that guarantees a target precision, from `Observations`.
 
     Returns:
-        A dictionary that JSON can hold: `readings` and `right` (counts),
-        `temperature`, `target_precision`, `threshold` (None if there is none),
-        and the results of `check` on the same readings.
+        A dictionary of JSON values: `readings` and `right` (counts), `temperature`, `target_precision`,
+        `threshold` (None if there is none), and the results of `check` on the same readings.
     """
     temperature = fit_temperature(observations)
     threshold = find_threshold(observations.confidences(temperature), observations.right, target)
@@ -225,38 +178,29 @@ def fit(observations, target):
 
 
 def calibrate(reader, samples, target):
-    """Sets the temperature and the threshold of a reader, and returns what `fit` returns.
-
-    Args:
-        reader: the `Reader`; it is changed.
-        samples, target: as in `observe` and `fit`.
-    """
+    """Sets the temperature and the threshold of a reader from some samples; returns what `fit` returns."""
     fitted = fit(observe(reader, samples), target)
     reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
     return fitted
 
 
 def check(observations, temperature, threshold):
-    """Measures how well a temperature and a threshold suit some readings.
-
-    Args:
-        observations: `Observations`, at least one.
-        temperature: the temperature of the reader.
-        threshold: its threshold, or None.
+    """Measures how well a temperature and a threshold, or None, suit at least one of `Observations`.
 
     Returns:
         A dictionary with the expected `calibration_error`, `before` and `after`
         temperature scaling. With a threshold, also `accepted`, the share of
         readings that reach it, and their `precision` (None if there are none).
     """
-    confidences, right = observations.confidences(temperature), observations.right
-    errors = {
-        "before": calibration_error(observations.confidences(1.0), right),
-        "after": calibration_error(confidences, right),
-    }
+    right, before, after = (
+        observations.right,
+        observations.confidences(1.0),
+        observations.confidences(temperature),
+    )
+    errors = {"before": calibration_error(before, right), "after": calibration_error(after, right)}
     if threshold is None:
         return {"calibration_error": errors}
-    accepted = confidences >= threshold
+    accepted = after >= threshold
     precision = float(right[accepted].mean()) if accepted.any() else None
     return {"calibration_error": errors, "accepted": float(accepted.mean()), "precision": precision}
 

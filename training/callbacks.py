@@ -1,8 +1,7 @@
 """Callbacks of `fit`: progress and warnings, early stopping after take-off, checkpoints.
 
-The plateau is the first part of a training, in which the model answers blank
-everywhere. It ends with the take-off: the first epoch in which a validation
-image is read correctly.
+The plateau is the first part of a training, in which the model answers blank everywhere. It ends with the
+take-off: the first epoch in which a validation image is read correctly.
 """
 
 import json
@@ -18,11 +17,8 @@ from snippet_ocr import files
 from snippet_ocr.terminal import report
 from training import runs
 
-TAKE_OFF_DUE = 15
-"""The epoch after which a missing take-off is reported; the defaults take off in epoch 3 to 5."""
-
-LOSS_RISE_FACTOR = 3.0
-"""A training loss above this multiple of its minimum is reported."""
+TAKE_OFF_DUE = 15  # the epoch after which a missing take-off is reported; the defaults need 3 to 5
+LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum is reported
 
 
 class Progress(keras.callbacks.Callback):
@@ -71,27 +67,22 @@ class Progress(keras.callbacks.Callback):
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Keras's early stopping, with a patience that counts from take-off.
 
-    A plateau may last for many epochs, so its epochs do not count. The best
-    epoch has the lowest `metrics.ClippedLoss` on the validation images, so that
-    a few wrong labels do not end the training. The best weights so far are kept
-    from the first epoch on. A loss that is not finite ends the training: the
-    weights cannot recover.
+    A plateau may last for many epochs, so its epochs do not count. The best epoch has the lowest
+    `metrics.ClippedLoss` on the validation images, so that a few wrong labels do not end the training. The
+    best weights so far are kept from the first epoch on. A loss that is not finite ends the training,
+    because the weights cannot recover.
 
     Args:
-        patience: the number of epochs without improvement after which the
-            training stops, at least 1.
+        patience: the number of epochs without improvement after which the training stops, at least 1.
 
     Raises:
         ValueError: if the loss of the first epoch is not finite.
     """
 
-    STATE = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off")
-    """The attributes that a checkpoint saves, besides the best weights."""
+    STATE = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off")  # saved in a checkpoint
 
     def __init__(self, patience):
         super().__init__("val_clipped_loss", mode="min", patience=patience, restore_best_weights=True)
-        self.taken_off = False
-        self.best_weights = None
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -128,29 +119,25 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 class Checkpoint(keras.callbacks.Callback):
     """Saves the state of the training after each epoch, and restores it when the training starts.
 
-    One file holds the weights, their moving average, the optimizer, the seed
-    generators, early stopping with its best weights, and the history. It is
-    written atomically, so a kill at any moment leaves a complete file. The
-    history is also saved as `history.csv`. In the list of callbacks, put it
-    after `averaging` and `early_stopping`, because it saves their state.
+    One file holds the weights, their moving average, the optimizer, the seed generators, early stopping with
+    its best weights, and the history. It is written atomically, so a kill at any moment leaves a complete
+    file. The history is also saved as `history.csv`.
 
     Args:
         folder: the run's folder.
-        averaging: the `keras.callbacks.SwapEMAWeights` of the same training,
-            with `swap_on_epoch=True`.
-        early_stopping: the `EarlyStopping` of the same training.
+        averaging: the `keras.callbacks.SwapEMAWeights` of the same training, with `swap_on_epoch=True`.
+        early_stopping: its `EarlyStopping`. In the list of callbacks, both come before this one, which saves
+            their state.
 
     Attributes:
-        history: a list with a dictionary for each finished epoch: `epoch`
-            (counted from 1), the logs of Keras, `learning_rate`, `seconds`.
+        history: a list with a dictionary for each finished epoch: `epoch` (counted from 1), the logs of
+            Keras, `learning_rate`, `seconds`.
     """
 
     def __init__(self, folder, averaging, early_stopping):
         super().__init__()
-        self.path = Path(folder) / runs.CHECKPOINT
-        self.averaging = averaging
-        self.early_stopping = early_stopping
-        self.history = []
+        self.path, self.history = Path(folder) / runs.CHECKPOINT, []
+        self.averaging, self.early_stopping = averaging, early_stopping
         if self.path.exists():
             with np.load(self.path) as saved:
                 self.history = json.loads(str(saved["history"]))
@@ -180,11 +167,9 @@ class Checkpoint(keras.callbacks.Callback):
         with np.load(self.path) as saved:
             for number, variable in enumerate(self._variables()):
                 variable.assign(saved[f"variable {number}"])
-            state = json.loads(str(saved["early stopping"]))
             weights = [saved[f"best weight {number}"] for number in range(len(self.model.weights))]
-        self.early_stopping.best_weights = weights
-        for name, value in state.items():
-            setattr(self.early_stopping, name, value)
+            state = json.loads(str(saved["early stopping"]))
+        vars(self.early_stopping).update(state, best_weights=weights)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()

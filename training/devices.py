@@ -1,13 +1,13 @@
 """Training on several devices of one host, or on several hosts.
 
 TensorFlow uses all GPUs of one host, through `tf.distribute.MirroredStrategy`. JAX (`KERAS_BACKEND=jax`)
-uses all devices of one or several hosts, through `keras.distribution.DataParallel`. Several hosts connect
-if each has the environment variables of `keras.distribution.initialize`: `KERAS_DISTRIBUTION_JOB_ADDRESSES`
+uses all devices of one or several hosts, through `keras.distribution.DataParallel`. Several hosts connect if
+each has the environment variables of `keras.distribution.initialize`: `KERAS_DISTRIBUTION_JOB_ADDRESSES`
 (address and port of host 0), `KERAS_DISTRIBUTION_NUM_PROCESSES` (number of hosts) and
 `KERAS_DISTRIBUTION_PROCESS_ID` (of this host, from 0).
 
-All devices share each batch, so batch size and learning rate are those of a single device. The training takes
-the same course on any number of devices, but dropout and augmentation draw other random numbers.
+All devices share each batch, so batch size and learning rate are those of a single device. The training
+takes the same course on any number of devices, but dropout and augmentation draw other random numbers.
 """
 
 import json
@@ -28,8 +28,7 @@ else:
     jax = None
 
 VARIABLES = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
-CONNECT_TIMEOUT = 60
-"""Seconds that hosts wait for each other at the start."""
+CONNECT_TIMEOUT = 60  # seconds that hosts wait for each other at the start
 
 
 def connect(batch_size):
@@ -40,12 +39,8 @@ def connect(batch_size):
     Args:
         batch_size: the number of images in a batch, over all devices.
 
-    Returns:
-        A line that describes the devices, for people to read.
-
     Raises:
-        ValueError: if the hosts cannot be connected, or if the devices cannot
-            share a batch equally.
+        ValueError: if the hosts cannot be connected, or if the devices cannot share a batch equally.
     """
     given = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     if given:
@@ -133,26 +128,21 @@ def _device_names():
 def over_all_devices(model):
     """Copies a model to all devices, for training.
 
-    Each device has all weights and gets an equal share of each batch. Batch
-    normalisation uses the statistics of the whole batch. The gradients of all
-    devices are added up and then clipped.
+    Each device has all weights and gets an equal share of each batch. Batch normalisation uses the
+    statistics of the whole batch. The gradients of all devices are added up and then clipped.
 
     Args:
-        model: a compiled Keras model, not yet trained.
-
-    Returns:
-        A compiled copy; with a single device, the model itself.
+        model: a compiled Keras model, not yet trained. With a single device, it is returned itself.
     """
     if device_count() == 1:
         return model
     if jax:
         # Keras must not divide a batch: each host loads only its own share.
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-        return _compiled_copy(model)
+        return _copy(model, model.get_weights())
     tf.get_logger().setLevel("WARNING")  # below that, it reports every sum of gradients
     with tf.distribute.MirroredStrategy(_device_names()).scope():
-        copy = _compiled_copy(model)
-    _set_synchronized(copy, True)
+        copy = _copy(model, model.get_weights())
     _clip_after_sum(copy.optimizer, device_count())
     return copy
 
@@ -172,11 +162,7 @@ class ReplicaCTCLayer(CTCLayer):
 def on_one_device(model):
     """Copies a trained model to a single device on each host, and disconnects the hosts.
 
-    Args:
-        model: a model that `over_all_devices` returned.
-
-    Returns:
-        A copy that is not compiled; with a single device, the model itself.
+    With a single device, the model itself is returned.
     """
     if device_count() == 1:
         return model
@@ -185,30 +171,23 @@ def on_one_device(model):
         keras.distribution.set_distribution(None)
         if host_count() > 1:
             jax.distributed.shutdown()
+    return _copy(model, weights)
+
+
+def _copy(model, weights):
+    """Copies a model, and compiles the copy if the model is compiled."""
     copy = keras.models.clone_model(model, clone_function=_copy_layer)
     copy.set_weights(weights)
-    _set_synchronized(copy, False)
-    return copy
-
-
-def _compiled_copy(model):
-    copy = keras.models.clone_model(model, clone_function=_copy_layer)
-    copy.set_weights(model.get_weights())
-    copy.compile_from_config(model.get_compile_config())
     return copy
 
 
 def _copy_layer(layer):
+    replicas, config = tf.distribute.has_strategy(), layer.get_config()
     if isinstance(layer, CTCLayer):
-        return (ReplicaCTCLayer if tf.distribute.has_strategy() else CTCLayer)(name=layer.name)
-    return layer.__class__.from_config(layer.get_config())
-
-
-def _set_synchronized(model, synchronized):
-    """Sets whether batch normalisation uses the whole batch on TensorFlow. On JAX, it always does."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = synchronized
+        return (ReplicaCTCLayer if replicas else CTCLayer)(name=layer.name)
+    if isinstance(layer, keras.layers.BatchNormalization):
+        config["synchronized"] = replicas  # whether it uses the whole batch; on JAX, it always does
+    return layer.__class__.from_config(config)
 
 
 def _clip_after_sum(optimizer, replicas):
@@ -236,9 +215,6 @@ def pad_order(order, repeat):
         order: the indices of the images, an integer tensor of shape `(images,)`.
         repeat: whether the first images are repeated, as for training.
             Otherwise, the padding is -1, for rows without an image.
-
-    Returns:
-        An integer tensor of shape `(images and padding,)`.
     """
     images = order.shape[0]
     total = -(-images // device_count()) * device_count()
@@ -262,14 +238,14 @@ def require_same(facts):
     if host_count() == 1:
         return
     found = [json.loads(content) for content in _gather(json.dumps(facts).encode())]
-    lines = []
+    problem = ""
     for name in sorted(set().union(*found)):
         values = [one.get(name) for one in found]
         if any(value != values[0] for value in values):
             listed = (f"{value!r} on host {index}" for index, value in enumerate(values))
-            lines.append(f"\n  {name}: {', '.join(listed)}")
-    if lines:
-        raise ValueError(f"Expected the same facts on all hosts. These differ:{''.join(lines)}")
+            problem += f"\n  {name}: {', '.join(listed)}"
+    if problem:
+        raise ValueError(f"Expected the same facts on all hosts. These differ:{problem}")
 
 
 def broadcast(content):

@@ -7,14 +7,9 @@ import numpy as np
 
 from training.labels import steps_needed
 
-NARROW_STEP, WIDE_STEP = 4, 8
-"""The possible widths of a time step, in pixels."""
-
-STEPS_PER_CHARACTER = 8
-"""Time steps per character that are enough for characters that touch (see `benchmarks/RESULTS.md`)."""
-
-MIN_HEIGHT, MAX_HEIGHT, MAX_WIDTH = 24, 64, 640
-"""The bounds of an image size that is chosen from the data, in pixels."""
+NARROW_STEP, WIDE_STEP = 4, 8  # the possible widths of a time step, in pixels
+STEPS_PER_CHARACTER = 8  # enough for characters that touch (see `benchmarks/RESULTS.md`)
+MIN_HEIGHT, MAX_HEIGHT, MAX_WIDTH = 24, 64, 640  # of an image size that is chosen from the data, in pixels
 
 
 def max_time_steps(image_width=0, base_reader=None):
@@ -25,11 +20,8 @@ def max_time_steps(image_width=0, base_reader=None):
 def choose_step_width(samples, image_width, base_reader=None):
     """Chooses the width of a time step: 8 pixels if every label then has enough time steps, otherwise 4.
 
-    Half the number of steps makes training faster. A base reader's step width is kept.
-
-    Args:
-        samples, base_reader: see `choose_size`.
-        image_width: the model's image width, in pixels.
+    Half the number of steps makes training faster. A base reader's step width is kept. The arguments are
+    those of `choose_size`, but `image_width` is the width that it returned.
     """
     if base_reader is not None:
         return WIDE_STEP if base_reader.time_steps == base_reader.image_width // WIDE_STEP else NARROW_STEP
@@ -39,10 +31,9 @@ def choose_step_width(samples, image_width, base_reader=None):
 def choose_size(samples, image_width=0, image_height=0, base_reader=None):
     """Chooses the size that all images are fitted to.
 
-    If most images have the same size, that size is used. Otherwise, it is the
-    median height, and the width that 90% of the images do not exceed at that
-    height. It is scaled to a height of 24 to 64 pixels and a width of at most
-    640. The width is a multiple of 8 and has enough time steps for every label.
+    If most images have the same size, that size is used. Otherwise, it is the median height, and the width
+    that 90% of the images do not exceed at that height. It is scaled to a height of 24 to 64 pixels and a
+    width of at most 640. The width is a multiple of 8 and has enough time steps for every label.
 
     Args:
         samples: a list of `utils.Sample`s.

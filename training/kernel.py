@@ -1,29 +1,26 @@
 """Keeps a notebook's kernel in touch with the program that runs the notebook."""
 
+import functools
 import threading
 import time
 
 from IPython import get_ipython
 
-INTERVAL = 0.1
-"""Seconds between two messages. On a busy machine they are late by up to half a second."""
-
-_started = threading.Event()
+INTERVAL = 0.1  # seconds between two messages; on a busy machine they are late by up to half a second
 
 
+@functools.cache  # a second thread would send the same messages
 def send_heartbeats():
     """Sends a status message every `INTERVAL` seconds while a cell runs.
 
-    runipy 0.1.5 needs it. Where the kernel takes longer than a second to
-    start, jupyter_client asks it twice whether it is ready; runipy takes the
-    second answer for the end of the first cell, waits one second for the next
-    message and stops with `queue.Empty`. Calls after the first do nothing.
+    runipy 0.1.5 needs it. Where the kernel takes longer than a second to start, jupyter_client asks it twice
+    whether it is ready; runipy takes the second answer for the end of the first cell, waits one second for
+    the next message and stops with `queue.Empty`. Calls after the first do nothing.
     """
     shell = get_ipython()
     kernel, lock = getattr(shell, "kernel", None), threading.Lock()
-    if kernel is None or _started.is_set():
+    if kernel is None:
         return
-    _started.set()
     running = {"request": kernel.get_parent("shell")}  # of the cell that runs; None between cells
 
     def set_request(request):

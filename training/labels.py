@@ -11,16 +11,12 @@ LABELS_FILE = "labels.csv"
 
 
 def label_from_name(name, drop_copy_number=True):
-    """Returns the label in a file name: the name without its extension.
+    """Returns the label in a file name: the name without its extension, in Unicode normal form NFC.
 
     Args:
         name: the file name, such as `"2b827_1.png"`.
-        drop_copy_number: whether a trailing `_` and number are removed, so that
-            several files can show one text. A number after a hyphen always
-            stays: the label of `AB-1234.png` is `AB-1234`.
-
-    Returns:
-        The label in Unicode normal form NFC, which is the same on every file system.
+        drop_copy_number: whether a trailing `_` and number are removed, so that several files can show one
+            text. A number after a hyphen always stays: the label of `AB-1234.png` is `AB-1234`.
     """
     label = name[: name.rfind(".")] if "." in name else name
     if drop_copy_number:
@@ -41,17 +37,12 @@ def file_key(data_dir, file):
 def read_labels_file(data_dir):
     """Reads `labels.csv` of a folder.
 
-    It is a table in UTF-8 with the columns `file` and `text`, separated by
-    commas, semicolons or tabs.
-
-    Args:
-        data_dir: the folder.
+    It is a table in UTF-8 with the columns `file` and `text`, separated by commas, semicolons or tabs.
 
     Returns:
-        A tuple of two. First, a dictionary from the `file_key` of each file to
-        a tuple of label and line number; None if there is no `labels.csv`.
-        Second, a list with a tuple of line number and problem for each line
-        that cannot be used.
+        A tuple of two. First, a dictionary from the `file_key` of each file to a tuple of label and line
+        number; None if there is no `labels.csv`. Second, a list with a tuple of line number and problem for
+        each line that cannot be used.
 
     Raises:
         ValueError: if `labels.csv` cannot be read or is not such a table.

@@ -10,12 +10,16 @@ from scipy.stats import binomtest
 from CTCLayer import ctc_losses, has_text
 from snippet_ocr.alphabet import BLANK
 
-MAX_LOSS = 3.0
-"""The most that one image adds to `ClippedLoss`, in nats: the loss of a text with 5% probability."""
+MAX_LOSS = 3.0  # of an image in `ClippedLoss`, in nats: the loss of a text with 5% probability
 
 
 class _MeanOverImages(keras.metrics.Mean):
-    """Averages `values(label, logits)`, one per image. Rows without a label do not count."""
+    """Averages `values(label, logits)`, one per image. Rows without a label do not count.
+
+    Call arguments:
+        label: integers of shape `(batch, max_label_length)`, padded with 0.
+        logits: floats of shape `(batch, steps, classes)`.
+    """
 
     def update_state(self, label, logits, sample_weight=None):
         weights = has_text(label)  # (batch,)
@@ -26,19 +30,7 @@ class _MeanOverImages(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable(package="ocr")
 class ExactMatch(_MeanOverImages):
-    """The share of images whose greedy reading equals the label, character for character.
-
-    Args:
-        name: the name of the metric.
-        dtype: the dtype of its result.
-
-    Call arguments:
-        label: integers of shape `(batch, max_label_length)`, padded with 0.
-        logits: floats of shape `(batch, steps, classes)`.
-
-    Returns:
-        A float from 0 to 1.
-    """
+    """The share of images, from 0 to 1, whose greedy reading equals the label, character for character."""
 
     def __init__(self, name="exact_match", dtype=None):
         super().__init__(name=name, dtype=dtype)
@@ -53,16 +45,10 @@ class ExactMatch(_MeanOverImages):
 
 @keras.saving.register_keras_serializable(package="ocr")
 class ClippedLoss(_MeanOverImages):
-    """The mean CTC loss, where each image counts for at most `MAX_LOSS`.
+    """The mean CTC loss in nats, where each image counts for at most `MAX_LOSS`.
 
-    The more confident a model is, the more a wrong label costs it. Without
-    the clipping, a few wrong labels can raise the mean loss while the readings
-    still improve.
-
-    Args, call arguments: as in `ExactMatch`.
-
-    Returns:
-        A float from 0 to 3, in nats.
+    The more confident a model is, the more a wrong label costs it. Without the clipping, a few wrong labels
+    can raise the mean loss while the readings still improve.
     """
 
     def __init__(self, name="clipped_loss", dtype=None):
@@ -72,43 +58,23 @@ class ClippedLoss(_MeanOverImages):
         return ops.minimum(ctc_losses(label, logits), MAX_LOSS)  # (batch,)
 
 
-def exact_match(labels, texts):
-    """Returns the share of texts that equal their label, from 0 to 1; at least one is required."""
-    return sum(label == text for label, text in zip(labels, texts, strict=True)) / len(labels)
-
-
 def character_error_rate(labels, texts):
     """Returns the number of edits per character of the labels, over all labels together.
 
-    An edit is a substitution, an insertion or a deletion (Levenshtein distance).
-
-    Args:
-        labels: a list of strings, at least one of them not empty.
-        texts: a list of strings, one for each label.
-
-    Returns:
-        A float; 0 is perfect. It exceeds 1 where texts are much longer than labels.
+    An edit is a substitution, an insertion or a deletion (Levenshtein distance). The rate is 0 if all texts
+    are right; it exceeds 1 if they are much longer than their labels. At least one label must not be empty.
     """
     edits = sum(Levenshtein.distance(label, text) for label, text in zip(labels, texts, strict=True))
     return edits / sum(map(len, labels))
 
 
-def wilson_interval(successes, trials, confidence=0.95):
-    """Returns the Wilson score interval of a binomial proportion.
+def wilson_interval(successes, trials):
+    """Returns the bounds of the 95% Wilson score interval of a proportion, from at least one trial.
 
-    Unlike the normal approximation, it stays within 0 and 1, and has a width
-    even if every trial succeeds. Source: Wilson, "Probable Inference, the Law
-    of Succession, and Statistical Inference", 1927.
-
-    Args:
-        successes: the number of successes.
-        trials: the number of trials, at least 1.
-        confidence: the confidence level, between 0 and 1.
-
-    Returns:
-        A tuple of two floats from 0 to 1: the lower and the upper bound.
+    Unlike the normal approximation, it stays within 0 and 1, and has a width even if every trial succeeds.
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
     """
-    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return interval.low, interval.high
 
 
@@ -116,10 +82,6 @@ def confusions(labels, texts):
     """Counts which characters were read as which others.
 
     Each text is aligned with its label by the smallest number of edits.
-
-    Args:
-        labels: a list of strings.
-        texts: a list of strings, one for each label.
 
     Returns:
         A `Counter` of pairs `(character of the label, character read)`. A
@@ -135,22 +97,17 @@ def confusions(labels, texts):
 
 
 def score(labels, texts):
-    """Scores the readings of a split.
-
-    Args:
-        labels: a list of strings, at least one.
-        texts: a list of strings, one for each label.
+    """Scores the readings of a split: the labels, at least one, and a text for each.
 
     Returns:
-        A dictionary: the counts `images` and `right` (correct texts), and the
-        fractions `exact_match`, its 95% Wilson `interval` (a list of two) and
-        `character_error_rate`.
+        A dictionary: the counts `images` and `right` (correct texts), and the fractions `exact_match`, its
+        95% Wilson `interval` (a list of two) and `character_error_rate`.
     """
     correct = sum(label == text for label, text in zip(labels, texts, strict=True))
     return {
         "images": len(labels),
         "right": correct,
-        "exact_match": exact_match(labels, texts),
+        "exact_match": correct / len(labels),
         "interval": list(wilson_interval(correct, len(labels))),
         "character_error_rate": character_error_rate(labels, texts),
     }

@@ -1,8 +1,7 @@
 """The notebook's parameters: their values from the environment, and their limits.
 
-The notebook's cell tagged `parameters` defines names, types and defaults. An
-environment variable, `OCR_` plus the name in capitals, overrides a default.
-papermill's `-p` overrides both.
+The notebook's cell tagged `parameters` defines names, types and defaults. An environment variable, `OCR_`
+plus the name in capitals, overrides a default. papermill's `-p` overrides both.
 """
 
 import ast
@@ -63,25 +62,18 @@ def table():
     return "\n".join(lines)
 
 
-def from_environment(environment=None):
-    """Reads the parameters that are set as environment variables.
-
-    Args:
-        environment: a mapping of names to strings; None for `os.environ`.
-
-    Returns:
-        A dictionary from the names of those parameters to values of their types.
+def from_environment(environment=os.environ):
+    """Returns a dictionary of the parameters that are set as environment variables, as values of their types.
 
     Raises:
         ValueError: with a line for each variable that starts with `OCR_` and is
             not a parameter, or has an impossible value.
     """
-    values, problems, all_defaults = {}, [], defaults()
-    variables = {PREFIX + name.upper(): name for name in all_defaults}
-    for variable, text in sorted((os.environ if environment is None else environment).items()):
+    values, problems = {}, []
+    variables = {PREFIX + name.upper(): (name, default) for name, default in defaults().items()}
+    for variable, text in sorted(environment.items()):
         if variable in variables:
-            name = variables[variable]
-            default = all_defaults[name]
+            name, default = variables[variable]
             values[name] = _parse(text, type(default))
             if not _is_possible(name, values[name], default):
                 problems.append(f"{variable}: expected {_possible_values(name, default)}. Received: {text!r}")
@@ -105,14 +97,11 @@ def _parse(text, kind):
 
 
 def validate(values):
-    """Checks all parameters at once.
+    """Checks all parameters at once, and returns a dictionary of them in the notebook's order.
 
     Args:
         values: a mapping with a value for each parameter, such as the
             notebook's `globals()`. Other names are ignored.
-
-    Returns:
-        A dictionary of the parameters alone, in the notebook's order.
 
     Raises:
         ValueError: with a line for each parameter that is missing or impossible.

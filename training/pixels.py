@@ -1,7 +1,6 @@
 """Image files in parallel: checked once, decoded once, kept as bytes."""
 
 import hashlib
-import itertools
 import math
 import os
 import tempfile
@@ -13,26 +12,23 @@ from snippet_ocr import images
 from snippet_ocr.terminal import progress
 from training import PROJECT
 
-MEMORY_SHARE = 0.02
-"""The share of memory that the images of a split may fill. More are kept in a file, which the OS caches."""
+MAX_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 50
+"""Memory that the images of a split may fill: 2%. More are kept in a file, which the OS caches."""
 
 
 def inspect_image(path):
-    """Checks whether an image file can be used.
-
-    Args:
-        path: the path of the file.
+    """Checks an image file.
 
     Returns:
-        A tuple of the width and height in pixels and the SHA-256 of the file
-        in hexadecimal; or, if the file cannot be used, the reason, a string.
+        A tuple of the size, width and height in pixels, and the SHA-256 of the
+        file in hexadecimal; or, if the file cannot be used, the reason, a string.
     """
     try:
         content = images.read_file(path)
         height, width = images.load_image(content).shape
     except ValueError as error:
         return str(error)
-    return width, height, hashlib.sha256(content).hexdigest()
+    return (width, height), hashlib.sha256(content).hexdigest()
 
 
 def inspect_images(paths):
@@ -42,21 +38,19 @@ def inspect_images(paths):
         return list(progress(results, len(paths), "images checked"))
 
 
-def encode_all(samples, encode, max_bytes=None):
+def encode_all(samples, encode):
     """Encodes labelled images in parallel.
+
+    More than `MAX_BYTES` are kept in a temporary file in the project's folder.
 
     Args:
         samples: a list of `utils.Sample`s, at least one.
-        encode: a function from a sample to a dictionary of `"image"`, uint8 of
-            shape `(height, width)`, and `"label"`, int32 of shape
-            `(max_label_length,)`.
-        max_bytes: the bytes of memory that the images may fill; None for
-            `MEMORY_SHARE` of the machine's memory. More are kept in a temporary
-            file in the project's folder.
+        encode: a function from a sample to a dictionary of `"image"`, uint8 of shape `(height, width)`, and
+            `"label"`, int32 of shape `(max_label_length,)`.
 
     Returns:
-        A tuple of two arrays: the images, uint8 of shape `(samples, height,
-        width)`, and the labels, int32 of shape `(samples, max_label_length)`.
+        A tuple of two arrays: the images, uint8 of shape `(samples, height, width)`, and the labels, int32
+        of shape `(samples, max_label_length)`.
 
     Raises:
         ValueError: if an image can no longer be read; it names the file.
@@ -69,15 +63,13 @@ def encode_all(samples, encode, max_bytes=None):
         except ValueError as error:
             raise ValueError(f"{sample.path} {error}. It was readable when it was checked.") from error
 
-    if max_bytes is None:
-        max_bytes = MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    first = encode_one(samples[0])  # shows the shapes
+    shape = (len(samples), *first["image"].shape)
+    label = np.empty((len(samples), *first["label"].shape), "int32")
     with ThreadPool() as pool:
         rows = progress(pool.imap(encode_one, samples, chunksize=16), len(samples), "images decoded")
-        first = next(rows)
-        numbered_rows = enumerate(itertools.chain([first], rows))
-        shape = (len(samples), *first["image"].shape)
-        label = np.empty((len(samples), *first["label"].shape), "int32")
-        if math.prod(shape) <= max_bytes:
+        numbered_rows = enumerate(rows)
+        if math.prod(shape) <= MAX_BYTES:
             image = np.empty(shape, "uint8")
             for number, row in numbered_rows:
                 image[number], label[number] = row["image"], row["label"]

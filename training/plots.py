@@ -1,8 +1,7 @@
 """Figures: each function except `show` and `save_all` draws one and returns a matplotlib `Figure`.
 
-Line styles, markers and words carry the same information as colours, so the
-figures can be printed in black and white. The colours are from the palette of
-Okabe and Ito, which colour-blind readers can distinguish.
+Line styles, markers and words carry the same information as colours, so the figures can be printed in black
+and white. The colours are from the palette of Okabe and Ito, which colour-blind readers can distinguish.
 """
 
 import io
@@ -19,12 +18,9 @@ from snippet_ocr.terminal import in_kernel
 from training import calibration
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
-COLUMNS = 4
-MAX_PAIRS = 30
-"""The maximum number of character pairs in a confusion matrix."""
-
-EMPTY = "∅"
-"""Stands for an empty text, and for a missed or invented character."""
+COLUMNS = 4  # of a grid of images
+MAX_PAIRS = 30  # of characters, in a confusion matrix
+EMPTY = "∅"  # stands for an empty text, and for a missed or invented character
 
 
 def show(figure, path=None):
@@ -65,14 +61,12 @@ def labelled_grid(images, labels):
     """Draws images in rows of four, each below its label.
 
     Args:
-        images: a list or an array of images of the same size: either uint8 of
-            shape `(height, width)`, or as the model receives them, float32 of
-            shape `(width, height, 1)` with dark pixels positive.
+        images: at least one image, all of the same size: either uint8 of shape `(height, width)`, or as the
+            model receives them, float32 of shape `(width, height, 1)` with dark pixels positive.
         labels: a list of strings, one for each image.
     """
-    rows = max(1, -(-len(images) // COLUMNS))
-    first = images[0] if len(images) else np.zeros((1, 4))
-    height, width = first.shape if first.ndim == 2 else first.shape[1::-1]
+    rows = -(-len(images) // COLUMNS)
+    height, width = images[0].shape if images[0].ndim == 2 else images[0].shape[1::-1]
     figure = _figure(10, rows * (2.4 * height / width + 0.45))
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axis in axes[len(images) :]:
@@ -141,12 +135,7 @@ def learning_curves(history, best_epoch):
 
 
 def confusion_matrix(confusions):
-    """Draws how often each character was read as each other one, for the most frequent pairs.
-
-    Args:
-        confusions: a `Counter` of pairs `(character of the label, character
-            read)`, as `metrics.confusions` returns it.
-    """
+    """Draws the most frequent of the pairs of characters that `metrics.confusions` returns."""
     shown = dict(confusions.most_common(MAX_PAIRS))
     expected = sorted({pair[0] for pair in shown})
     read = sorted({pair[1] for pair in shown})
@@ -169,13 +158,10 @@ def confusion_matrix(confusions):
     return figure
 
 
-def reliability(observations, temperature, threshold=None):
+def reliability(observations, temperature, threshold):
     """Draws a reliability diagram, and the precision over the share of readings that are accepted.
 
-    Args:
-        observations: `calibration.Observations`, at least one.
-        temperature: the reader's temperature.
-        threshold: the reader's threshold, or None.
+    The arguments are those of `calibration.check`.
     """
     figure = _figure(10, 3.6)
     bin_axis, precision_axis = figure.subplots(1, 2)
@@ -219,15 +205,14 @@ def _draw_precision(axis, confidences, right, threshold):
 def character_positions(reader, sources, inches=3.4, top=1):
     """Draws where in each image the characters are read.
 
-    Below each image are the probabilities of its characters and of the blank,
-    at each time step. A character with a confidence below 99.5% has it above.
+    Below each image are the probabilities of its characters and of the blank, at each time step. A character
+    with a confidence below 99.5% has it above.
 
     Args:
         reader: a `Reader`.
         sources: a list of images, as in `Reader.read`, at least one.
         inches: the width of each image in the figure.
-        top: as in `Reader.read`. With 1 the text is that of greedy decoding,
-            with more that of the search.
+        top: as in `Reader.read`. With 1 the text is that of greedy decoding, with more that of the search.
     """
     prepared = reader.prepare(sources)  # (images, width, height, 1)
     readings = reader.read_prepared(prepared, top=top, characters=True)

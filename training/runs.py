@@ -18,15 +18,9 @@ from snippet_ocr import files
 from snippet_ocr.terminal import printable
 from training import PROJECT, devices
 
-CHECKPOINT = "checkpoint.npz"
-"""The state of the training, from which an interrupted run resumes."""
-
-FINISHED = "metrics.json"
-"""The last file that a run writes: a run that has it is finished."""
-
-LOCK = ".lock"
-"""The lock file, which is locked while a process trains in the folder."""
-
+CHECKPOINT = "checkpoint.npz"  # the state of the training, from which an interrupted run resumes
+FINISHED = "metrics.json"  # the last file that a run writes: a run that has it is finished
+LOCK = ".lock"  # locked while a process trains in the folder
 _locks = []  # references to the acquired locks: a lock is released when it is garbage-collected
 
 
@@ -42,19 +36,17 @@ def _digest(content):
 def open_run(runs_dir, name, numbered, settings, model, splits):
     """Opens the folder of a training: an unfinished run that can resume, or else a new folder.
 
-    A run can resume if its settings (except the target precision, which does
-    not affect training), its model configuration and its images are the same,
-    and if no other process is training in its folder. Finished runs are never
-    changed.
+    A run can resume if its settings (except the target precision, which does not affect training), its model
+    configuration and its images are the same, and if no other process is training in its folder. Finished
+    runs are never changed.
 
-    If several hosts train together, only host 0 saves the run. Each of the others
-    uses a temporary folder with a copy of the checkpoint.
+    If several hosts train together, only host 0 saves the run. Each of the others uses a temporary folder
+    with a copy of the checkpoint.
 
     Args:
-        runs_dir: the folder of all runs.
-        name: the name of the run.
-        numbered: whether the first folder is `name-1` instead of `name`; the
-            next one is `name-2` in both cases.
+        runs_dir, name: the folder of all runs, and the name of the run.
+        numbered: whether the first folder is `name-1` instead of `name`; the next one is `name-2` in both
+            cases.
         settings: a dictionary of the notebook's parameters.
         model: the Keras model to train.
         splits: a dictionary from the names of the splits to lists of `utils.Sample`s.
@@ -63,14 +55,12 @@ def open_run(runs_dir, name, numbered, settings, model, splits):
         A tuple of the folder's `Path` and a message that explains the choice.
 
     Raises:
-        ValueError: if several hosts train together and their settings, images,
-            weights or package versions differ.
+        ValueError: if several hosts train together and their settings, images, weights or package versions
+            differ.
     """
-    identity = {
-        **{f"parameter {key}": value for key, value in settings.items() if key != "target_precision"},
-        "model configuration": _digest(model.to_json().encode()),
-        **{f"{split} images": fingerprint(samples) for split, samples in splits.items()},
-    }
+    identity = {f"parameter {key}": value for key, value in settings.items() if key != "target_precision"}
+    identity["model configuration"] = _digest(model.to_json().encode())
+    identity |= {f"{split} images": fingerprint(samples) for split, samples in splits.items()}
     weights = b"".join(array.tobytes() for array in model.get_weights())
     facts = {**identity, **environment(), "first weights": _digest(weights)}
     for may_differ in ("parameter data_dir", "parameter base_reader", "machine"):
@@ -91,20 +81,21 @@ def open_run(runs_dir, name, numbered, settings, model, splits):
 
 def _find_folder(runs_dir, name, numbered, identity):
     """Finds the first folder that is new or can resume; returns it and the message of `open_run`."""
-    skipped, number = [], 1
+    skipped = []
     while True:
+        number = len(skipped) + 1
         folder = Path(runs_dir, name if number == 1 and not numbered else f"{name}-{number}").absolute()
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
         # Checked again under the lock: until then, another process may have changed the folder.
         obstacle = _obstacle(folder, identity) or _lock(folder) or _obstacle(folder, identity)
-        if not obstacle and _is_empty(folder):
+        if obstacle:
+            skipped.append(f"skipping {folder.name}: {obstacle}")
+        elif _is_empty(folder):
             files.write_json(folder / "config.json", {"identity": identity, "environment": environment()})
             return folder, "\n".join([*skipped, f"new run: {folder}"])
-        if not obstacle:
+        else:
             return folder, f"resuming {folder}"
-        skipped.append(f"skipping {folder.name}: {obstacle}")
-        number += 1
 
 
 def _lock(folder):
@@ -169,11 +160,7 @@ def environment():
 def write_readings(path, images_dir, samples, readings):
     """Writes a CSV with a line for each labelled image: file, label, text, confidence, right (0 or 1).
 
-    Args:
-        path: the `Path` of the file to write.
-        images_dir: the folder that the file names are relative to.
-        samples: a list of `utils.Sample`s.
-        readings: a list of `Reading`s, one for each sample.
+    The file names are relative to `images_dir`. Each sample has one of the `Reading`s.
     """
     rows = [
         {

@@ -2,24 +2,17 @@
 
 from snippet_ocr.alphabet import BLANK
 
-LOGITS_LAYER = "logits"
-"""The name of the last layer, the only one whose weights depend on the alphabet."""
+LOGITS_LAYER = "logits"  # the last layer, the only one whose weights depend on the alphabet
 
 
 def copy_weights(reader, model, alphabet):
-    """Copies the weights of a base reader into a new model.
+    """Copies the weights of a base reader into a new model, whose alphabet may differ.
 
-    Characters of both alphabets keep their weights in the logits layer, even if
-    their class numbers differ. New characters keep the model's initial weights.
-
-    Args:
-        reader: the base reader, a `Reader` from a `.keras` file.
-        model: the new model; its weights are changed.
-        alphabet: the `Alphabet` of the new model.
+    Characters of both alphabets keep their weights in the logits layer, even if their class numbers differ.
+    New characters keep the model's initial weights.
 
     Returns:
-        A message: how many characters keep their weights, which ones are new,
-        and a warning about the score.
+        A message: how many characters keep their weights, which ones are new, and a warning about the score.
 
     Raises:
         ValueError: if the base reader is an ONNX file, or its network differs.
@@ -37,10 +30,11 @@ def copy_weights(reader, model, alphabet):
     kept = [character for character in alphabet.characters if character in reader.alphabet.characters]
     added = [character for character in alphabet.characters if character not in kept]
     old_classes, new_classes = [BLANK, *reader.alphabet.encode(kept)], [BLANK, *alphabet.encode(kept)]
+    logits = model.get_layer(LOGITS_LAYER)
     old_kernel, old_bias = reader.model.get_layer(LOGITS_LAYER).get_weights()
-    kernel, bias = model.get_layer(LOGITS_LAYER).get_weights()  # (features, classes), (classes,)
+    kernel, bias = logits.get_weights()  # (features, classes), (classes,)
     kernel[:, new_classes], bias[new_classes] = old_kernel[:, old_classes], old_bias[old_classes]
-    model.get_layer(LOGITS_LAYER).set_weights([kernel, bias])
+    logits.set_weights([kernel, bias])
     new_characters = f"{len(added)} new: {' '.join(added)}" if added else "0 new"
     return (
         f"base reader: {len(kept)} characters keep their weights, {new_characters}\n"
