@@ -8,7 +8,7 @@ from snippet_ocr.alphabet import BLANK
 
 @keras.saving.register_keras_serializable(package="ocr")
 class CTCLayer(keras.layers.Layer):
-    """Adds the CTC loss of a batch to the model and returns the logits unchanged.
+    """Adds the mean CTC loss of a batch to the model's losses and returns the logits unchanged.
 
     Connectionist temporal classification (CTC) sums the probabilities of all
     alignments of a label to the time steps:
@@ -16,12 +16,12 @@ class CTCLayer(keras.layers.Layer):
     `loss(label) = -log(sum over alignments a of label: product over steps t of p(a_t | t))`
 
     An alignment repeats characters and inserts blanks; a blank is required
-    between repeated characters. Class 0 is the blank and the padding of
-    labels. Rows without a label do not count in the mean over the batch.
+    between repeated characters. Class 0 is both the blank and the padding of
+    labels. The loss is the mean over the rows that have a label.
 
     A label needs one step per character, and one more per character that
-    repeats the one before. With fewer steps, no backend raises an error, and
-    the loss is a large, meaningless number. `utils.find_images` rejects such
+    repeats the one before. With fewer steps, the loss is a large, meaningless
+    number; no backend raises an error. `utils.find_images` rejects such
     labels before training.
 
     Source: Graves et al., "Connectionist Temporal Classification: Labelling
@@ -45,7 +45,7 @@ class CTCLayer(keras.layers.Layer):
 
     def call(self, label, logits):
         losses, counts = ctc_losses(label, logits), has_text(label)  # (batch,), (batch,)
-        # Keras would add up a vector of losses, so the mean is taken here.
+        # `add_loss` would sum a vector, so take the mean here.
         self.add_loss(ops.sum(losses * counts) / ops.maximum(ops.sum(counts), 1.0))
         return logits
 
@@ -56,8 +56,8 @@ class CTCLayer(keras.layers.Layer):
 def has_text(label):
     """Returns 1.0 for each row of labels with text and 0.0 for each padding row, of shape `(batch,)`.
 
-    Padding rows fill the last batch when several devices share it; they count
-    neither in the loss nor in a metric.
+    Padding rows fill the last batch when several devices share it. The loss and
+    the metrics ignore them.
     """
     return ops.cast(ops.any(ops.not_equal(label, BLANK), axis=1), "float32")
 

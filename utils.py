@@ -1,4 +1,4 @@
-"""From a folder of labelled images to `tf.data` sets: find, check, split, feed."""
+"""From a folder of labelled images to `tf.data` datasets: find, check, split, load."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ from training import devices, pixels
 from training.augmentation import augment
 from training.labels import LABELS_FILE, file_key, label_from_name, read_labels_file, steps_needed
 
-MIN_CHARACTER_COUNT = 10  # a character that is seen fewer times is called rare
+MIN_CHARACTER_COUNT = 10  # a character that occurs fewer times is reported as rare
 MAX_LISTED = 100  # skipped files that the summary lists
 
 
@@ -43,13 +43,13 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
     The labels are the file names or, if it exists, the contents of `labels.csv`.
 
     Args:
-        data_dir: the folder; subfolders are searched too, except hidden ones.
+        data_dir: the folder. Subfolders are searched too, except hidden ones and links.
         time_steps: the model's time steps; a label that needs more is rejected.
-        drop_copy_number: see `labels.label_from_name`.
+        drop_copy_number: whether `2b827_1.png` has the label `2b827`; see `labels.label_from_name`.
 
     Returns:
-        A tuple of two lists: the usable images as `Sample`s, and all other
-        files as `Rejected`, sorted by path.
+        A tuple of two lists: the usable images as `Sample`s; all other files and
+        unusable lines of `labels.csv` as `Rejected`, sorted by path.
 
     Raises:
         ValueError: if the folder does not exist or has no usable image.
@@ -58,7 +58,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
     if not data_dir.is_dir():
         raise ValueError(
             f"Expected a folder of images at {data_dir}. There is no such folder. "
-            "Set data_dir or OCR_DATA_DIR. A relative path starts at the project's folder."
+            "In the notebook, set data_dir or OCR_DATA_DIR; its relative paths start at the project's folder."
         )
     labels, rejected = _label_files(data_dir, time_steps, drop_copy_number)
     samples = []
@@ -71,14 +71,15 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
     rejected = sorted(rejected + contradictions, key=lambda file: file.path)
     if not samples:
         raise ValueError(
-            f"Expected images ({', '.join(images.SUFFIXES)}), each named after its text, in {data_dir}. "
+            f"Expected images ({', '.join(images.SUFFIXES)}) in {data_dir}, each named after its text "
+            f"or listed in {LABELS_FILE}. "
             + "\n".join(["Found none that can be used.", *_listed(rejected[:10])])
         )
     return samples, rejected
 
 
 def _label_files(data_dir, time_steps, drop_copy_number):
-    """Returns a dictionary from paths to labels, and a list of `Rejected`; opens no image."""
+    """Returns a dictionary from paths to labels, and a list of `Rejected`. Does not open the images."""
     listed, problems = read_labels_file(data_dir)
     labels, rejected = {}, []
     for path in _files_below(data_dir):
@@ -104,15 +105,15 @@ def _files_below(folder):
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(parent, name) for name in folders]
-        # `os.walk` skips links to folders, and folders without permission. Here they are listed like files.
+        # `os.walk` skips links to folders, and unreadable folders. They are yielded here, to be reported.
         skipped = [path for path in paths if path.is_symlink() or not os.access(path, os.R_OK | os.X_OK)]
         yield from sorted([*skipped, *(Path(parent, name) for name in names)])
 
 
 def _reason_to_reject(path, label, time_steps):
-    """Returns the reason why a file cannot be used, before it is opened; None if there is none."""
+    """Returns the reason to reject a file without opening it, or None."""
     if path.is_dir():
-        return "is a folder that was not searched: it is a link, or you have no permission"
+        return "is a folder that was not searched, because it is a link or not readable"
     if printable(path.name) != path.name:
         return "has a name that is not UTF-8; rename it"
     if not path.name.lower().endswith(images.SUFFIXES):
@@ -132,8 +133,8 @@ def _reason_to_reject(path, label, time_steps):
 
 
 def _separate_contradictions(samples):
-    """Separates byte-identical images with different labels: at most one of the labels can be right."""
-    names = {}  # digest → label → name of the first file
+    """Removes byte-identical images with different labels, because at most one label can be right."""
+    names = {}  # digest → label → name of the first file with it
     for sample in samples:
         names.setdefault(sample.digest, {}).setdefault(sample.label, sample.path.name)
     contradictions = []
@@ -146,7 +147,7 @@ def _separate_contradictions(samples):
 
 
 def describe(samples, rejected):
-    """Returns a summary of the lists that `find_images` returns, a string of several lines."""
+    """Returns a summary of what `find_images` returned, as a string of several lines."""
     sizes = Counter("{}×{}".format(*sample.size) for sample in samples)
     lengths = Counter(len(sample.label) for sample in samples)
     characters = Counter("".join(sample.label for sample in samples))
@@ -184,14 +185,14 @@ def _listed(rejected):
 def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, folds=0):
     """Splits images into training, validation and test.
 
-    The split depends on the images and the seed, not on file names or order.
-    Byte-identical images are in the same split, so no test image is trained on.
+    The split depends only on the images and the seed, not on file names or order.
+    Byte-identical images are in the same split, so no copy of a test image is in training.
 
     Args:
         samples: a list of `Sample`s.
         seed: the seed of the shuffle, an integer of 0 or more.
-        validation_share: the share of the images in the validation split.
-        test_share: the share in the test split; not used in cross-validation.
+        validation_share: the fraction of the images in the validation split, from 0 to 1.
+        test_share: the fraction in the test split. Ignored in cross-validation.
         fold: the part to test on in cross-validation, from 1 to `folds`.
         folds: the number of equal parts, 2 or more; 0 for no cross-validation.
 
@@ -211,13 +212,13 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
         splits["test"] = [sample for group in order[fold - 1 :: folds] for sample in group]
         sizes["test"] = 0
         order = [group for place, group in enumerate(order) if place % folds != fold - 1]
-    for group in order:  # fills test first, then validation, then training
+    for group in order:  # fill test first, then validation; training gets the rest
         name = next(name for name in splits if len(splits[name]) < sizes[name])
         splits[name] += group
     empty = [name for name, split in splits.items() if not split]
     if empty:
         raise ValueError(
-            f"Expected at least {max(3, folds)} different images for three splits. "
+            f"Expected at least {max(3, folds)} different images for training, validation and test. "
             f"Found {len(groups)} in {len(samples)} files; no image remains for {' and '.join(empty)}."
         )
     assert sum(map(len, splits.values())) == len(samples)
@@ -225,7 +226,7 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
 
 
 def describe_splits(training, validation, test):
-    """Returns a line with the size of each split, and a warning if characters are missing in training."""
+    """Returns a line with the size of each split, and a warning if training lacks characters."""
     summary = f"training {len(training)}, validation {len(validation)}, test {len(test)} images"
     learned = {character for sample in training for character in sample.label}
     unknown = Counter(c for sample in validation + test for c in sorted(set(sample.label) - learned))
@@ -233,13 +234,13 @@ def describe_splits(training, validation, test):
         return summary
     listed = ", ".join(f"{character!r} ({count})" for character, count in sorted(unknown.items()))
     return (
-        f"{summary}\nWARNING: characters that no training image shows, with the number of validation and "
-        f"test images that show them: {listed}. The model cannot learn them. Add images with them."
+        f"{summary}\nWARNING: some characters are in validation or test images but in no training image. "
+        f"The model cannot learn them. Number of images with each: {listed}. Add images with them."
     )
 
 
 def encode_single_sample(sample, alphabet, image_width, image_height, max_label_length):
-    """Converts a `Sample` to arrays of the model's image size, in pixels, and of its label length.
+    """Converts a `Sample` to arrays of fixed size. The arguments are those of the model; sizes are in pixels.
 
     Returns:
         A dictionary of `"image"`, uint8 of shape `(image_height, image_width)`,
@@ -252,24 +253,24 @@ def encode_single_sample(sample, alphabet, image_width, image_height, max_label_
 
 
 def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation=0.0):
-    """Decodes all images and returns a dataset of their batches.
+    """Decodes all images once and returns a dataset of their batches.
 
-    Without a seed, the dataset has each image once, in order, for validation and test. With a seed, it never
-    ends and has a new order in each epoch, for `fit(..., steps_per_epoch=ceil(images / batch_size))`. Order
-    and augmentation depend only on the seed and the epoch, so a training that resumes at `first_epoch` gets
-    the batches that an uninterrupted training gets.
+    For validation and test, pass no seed: the dataset contains each image once, in order. For training, pass
+    a seed: the dataset is infinite and shuffled in each epoch; pass `steps_per_epoch=ceil(images /
+    batch_size)` to `fit`. Order and augmentation depend only on the seed and the epoch, so a training that
+    resumes at `first_epoch` gets the same batches as an uninterrupted one.
 
-    Each of several hosts gets its share of each batch. Devices need equal shares,
-    so the last batch of an epoch may be padded: with a seed by the first images of the epoch, without one by
-    rows with an empty label, which `CTCLayer` and the metrics ignore.
+    With several hosts, each host gets an equal share of each batch. All devices need equal shares, so the
+    last batch of an epoch may be padded: in training with the first images of the epoch, otherwise with rows
+    without a label, which `CTCLayer` and the metrics ignore.
 
     Args:
         samples: a list of `Sample`s.
-        encode: `encode_single_sample` with all arguments but the sample bound.
+        encode: a function of a sample: `encode_single_sample` with its other arguments bound.
         batch_size: the images in a batch, over all devices. The last batch of an epoch may be smaller.
         seed: the seed of order and augmentation, or None.
         first_epoch: the first epoch, counted from 0.
-        augmentation: the strength of `augment`; 0 for none. It needs a seed.
+        augmentation: the strength of `augment`; 0 for none. Above 0, it needs a seed.
 
     Returns:
         A `tf.data.Dataset` of `({"image": image, "label": label}, label)`: float32 of shape `(batch, width,
@@ -293,7 +294,7 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
 
     def look_up(indices):
         """Returns NumPy arrays of the images and the labels."""
-        # Index -1 stands for a padding row. It has the pixels of the last image, but its label is blanked.
+        # Index -1 stands for a padding row. It has the pixels of the last image and an empty label.
         image = np.stack([images.normalise(stored[index]) for index in indices])  # (batch, width, height, 1)
         label = np.where(indices[:, None] == -1, BLANK, labels[indices])  # (batch, max_label_length)
         return image, label
@@ -302,7 +303,7 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
         """Returns the inputs and targets of `fit` for this host's share of a batch."""
         indices = devices.local_share(indices)
         image, label = tf.numpy_function(look_up, [indices], [tf.float32, tf.int32])
-        image.set_shape((None, width, height, 1))  # `numpy_function` does not know the shapes
+        image.set_shape((None, width, height, 1))  # `numpy_function` loses the shapes
         label.set_shape((None, labels.shape[1]))
         if augmentation:
             share = step * devices.host_count() + devices.host_index()  # unique within the epoch

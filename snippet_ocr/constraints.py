@@ -1,4 +1,4 @@
-"""Which texts a reader may return: texts of some length, of a pattern, or of a word list."""
+"""Restricts the texts that a reader may return: by length, by pattern, or to a word list."""
 
 import functools
 import operator
@@ -23,7 +23,7 @@ class Trie(NamedTuple):
     """A prefix tree of a word list, as arrays of integers. Node 0 is the root, the empty prefix."""
 
     parents: np.ndarray  # (nodes,), 0 for the root
-    characters: np.ndarray  # (nodes,): the class of each prefix's last character, `BLANK` for the root
+    characters: np.ndarray  # (nodes,): the class of each prefix's last character; `BLANK` for the root
     ends: np.ndarray  # (words,): the nodes that are complete words
 
     def text(self, node):
@@ -38,16 +38,16 @@ class Trie(NamedTuple):
 class Constraint:
     """A set of allowed texts, as a finite automaton over class numbers. State 0 is the initial state.
 
-    Usually made by the class methods `length`, `pattern` or `words`, and combined with `&`.
+    Create it with `length`, `pattern` or `words`, and combine several with `&`.
 
     Args:
-        transitions: integers of shape `(states, classes)`: the next state after
-            each character, or `NO_STATE` if the character is not allowed.
-        accepting: booleans of shape `(states,)`: whether the text may end there.
+        transitions: integers of shape `(states, classes)`: the next state
+            after each class, or `NO_STATE` if it is not allowed.
+        accepting: booleans of shape `(states,)`: whether a text may end in a state.
 
     Attributes:
-        min_characters: floats of shape `(states,)`: the number of characters on
-            the shortest way to an accepting state; infinity if there is none.
+        min_characters: floats of shape `(states,)`: the minimum number of
+            characters to an accepting state; infinity if none can be reached.
         trie: the `Trie` of the texts if every state is reached by exactly one
             text, as with `words`; None otherwise.
 
@@ -81,11 +81,11 @@ class Constraint:
 
     @classmethod
     def length(cls, alphabet, min_length=0, max_length=None):
-        """Allows texts of some number of characters.
+        """Allows texts with a number of characters between two limits.
 
         Args:
             alphabet: the `Alphabet` of the reader.
-            min_length, max_length: the limits, from 0; None for no maximum.
+            min_length, max_length: the limits, inclusive, 0 or more; `max_length` may be None for no limit.
 
         Raises:
             ValueError: if `min_length` is negative or exceeds `max_length`.
@@ -99,10 +99,10 @@ class Constraint:
 
     @classmethod
     def pattern(cls, alphabet, pattern):
-        r"""Allows texts that match a pattern, which describes one position after another.
+        r"""Allows texts that match a pattern. Each part of it describes one character.
 
         `A` matches any letter, `9` any digit, `?` any character, `[xyz]` one of
-        these characters, `[0-9a-f]` one from these ranges. Any other character
+        these characters, `[0-9a-f]` one in these ranges, `[^xyz]` none of these. Any other character
         matches itself. A backslash before a character removes its special
         meaning: `\A` matches an A.
 
@@ -120,8 +120,8 @@ class Constraint:
             allowed = list(filter(_matcher(part, pattern), alphabet.characters))
             if not allowed:
                 raise ValueError(
-                    f"Expected a pattern of the reader's characters {alphabet.characters!r}. "
-                    f"None of them matches {part!r} in {pattern!r}."
+                    f"Expected each part of the pattern to match a character of {alphabet.characters!r}. "
+                    f"None matches {part!r} in {pattern!r}."
                 )
             transitions[position, alphabet.encode(allowed)] = position + 1
         return cls(transitions, np.arange(len(parts) + 1) == len(parts))
@@ -149,7 +149,7 @@ class Constraint:
         return cls(transitions, [prefix in usable for prefix in nodes])
 
     def __and__(self, other):
-        """Allows the texts that both constraints allow (product of the two automata)."""
+        """Returns a constraint that allows the texts that both allow (product of the two automata)."""
         queue, states, transitions = [(0, 0)], {(0, 0): 0}, []
         for mine, theirs in queue:  # grows in the loop
             rows = self.transitions[mine].tolist(), other.transitions[theirs].tolist()
@@ -172,7 +172,7 @@ class Constraint:
 
 
 def combine(alphabet, time_steps, length=None, pattern=None, words=None):
-    """Combines the constraints of a command line into one. Without any, returns None.
+    """Combines the constraints given on the command line into one; returns None if there are none.
 
     Args:
         alphabet, time_steps: those of the reader.
@@ -185,7 +185,7 @@ def combine(alphabet, time_steps, length=None, pattern=None, words=None):
             steps meets all constraints.
     """
     parts = []
-    if length is not None:  # limits above the number of time steps would only make the automaton larger
+    if length is not None:  # larger limits would only make the automaton larger
         parts.append(Constraint.length(alphabet, *(min(limit, time_steps + 1) for limit in length)))
     if pattern is not None:
         parts.append(Constraint.pattern(alphabet, unicodedata.normalize("NFC", pattern)))
@@ -197,8 +197,8 @@ def combine(alphabet, time_steps, length=None, pattern=None, words=None):
     uniform = log_softmax(np.zeros((time_steps, alphabet.number_of_classes)))
     if not search(uniform, combined):
         raise ValueError(
-            "Expected at least one text to meet the given length, pattern and words and to fit the "
-            f"{time_steps} time steps of the reader. None does: relax one of them."
+            "Expected at least one text that meets the given length, pattern and word list and fits in the "
+            f"reader's {time_steps} time steps. There is none. Relax one of them."
         )
     return combined
 
@@ -212,10 +212,13 @@ def _read_words(path):
 
 
 def _matcher(part, pattern):
-    """Returns a function of a character: whether it matches one position of a pattern."""
+    """Returns a function that checks whether a character matches one part of a pattern."""
     if part in WILDCARDS:
         return WILDCARDS[part]
-    expression = part if part[0] == "[" or part == "\\" else re.escape(part[-1])
+    if part[0] == "[":
+        expression = re.sub(r"\\([A-Za-z0-9])", r"\1", part)  # in a pattern, \d is the letter d
+    else:
+        expression = part if part == "\\" else re.escape(part[-1])
     try:
         return re.compile(expression).fullmatch
     except re.error as error:

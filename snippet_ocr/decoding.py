@@ -4,8 +4,8 @@ import numpy as np
 
 from snippet_ocr.alphabet import BLANK
 
-MIN_LOG_PROBABILITY = np.log(1e-9)  # classes below it at every step are no alternative characters
-BEAM_WIDTH, MAX_BEAM_WIDTH = 8, 10_000  # prefixes that a beam search keeps: the default, and when it widens
+MIN_LOG_PROBABILITY = np.log(1e-9)  # classes below it at every step are not considered as characters
+BEAM_WIDTH, MAX_BEAM_WIDTH = 8, 10_000  # prefixes kept at each step: by default, and at most after widening
 
 
 def log_softmax(logits):
@@ -16,7 +16,7 @@ def log_softmax(logits):
 
 
 def greedy_decode(log_probabilities):
-    """Decodes images by taking the most probable class of each step.
+    """Decodes a batch by taking the most probable class at each step.
 
     Repeated classes are merged unless a blank separates them; then blanks are
     dropped. This is best path decoding (Graves et al., ICML 2006, section 3.2).
@@ -45,7 +45,7 @@ def text_log_probabilities(log_probabilities, texts):
             without blanks, and may be empty.
 
     Returns:
-        float64 of shape `(batch,)`, at most 0. Minus infinity if a text does not fit the steps.
+        float64 of shape `(batch,)`, in nats, at most 0; minus infinity if a text does not fit in the steps.
     """
     states, may_skip = _states(texts)  # both (batch, states)
     log_probabilities = np.asarray(log_probabilities, dtype="float64")
@@ -63,7 +63,7 @@ def text_log_probabilities(log_probabilities, texts):
 
 
 def _states(texts):
-    """Returns the CTC states of texts (`␣a␣b␣`), and where a path may skip the blank before a character.
+    """Returns the CTC states of texts (`␣a␣b␣` for `ab`) and the states that may skip the blank before them.
 
     Shorter texts are padded with blanks; no path through the padding reaches a final state.
     """
@@ -79,12 +79,13 @@ def _states(texts):
 def character_probabilities(log_probabilities, classes):
     """Computes the probability of each character of a text, given the other characters.
 
-    For each position: the probability of the text, divided by the total
-    probability of all texts that differ from it at most in that position.
+    For each position, it is the probability of the text divided by the total
+    probability of all texts that differ from it at most in that position. Classes
+    less probable than 1e-9 at every step are ignored.
 
     Args:
         log_probabilities: floats of shape `(steps, classes)`, the output of a log-softmax.
-        classes: a text that fits the steps, as class numbers without blanks.
+        classes: a text that fits in the steps, as class numbers without blanks.
 
     Returns:
         float64 of shape `(len(classes),)`, from 0 to 1.
@@ -117,7 +118,7 @@ def character_steps(log_probabilities, classes):
     emitted = np.asarray(log_probabilities, dtype="float64")[:, states]  # (steps, states)
     scores = np.full(len(states), -np.inf)
     scores[0] = 0.0
-    moves = []  # per step, (states,): how many states the best path to each state advances
+    moves = []  # for each step, (states,): by how many states (0 to 2) the best path advanced to each state
     for row in emitted:
         padded = np.pad(scores, (2, 0), constant_values=-np.inf)
         options = np.stack([scores, padded[1:-1], np.where(may_skip, padded[:-2], -np.inf)])  # (3, states)
@@ -136,7 +137,7 @@ def character_steps(log_probabilities, classes):
 def search(log_probabilities, constraint, top=1):
     """Finds the most probable texts that a constraint allows.
 
-    The words of a list are compared exactly; other texts are found by a beam search.
+    A word list is searched exactly. Otherwise, a beam search is used; it may miss the best text.
 
     Args:
         log_probabilities: floats of shape `(steps, classes)`, the output of a log-softmax.
@@ -145,7 +146,7 @@ def search(log_probabilities, constraint, top=1):
 
     Returns:
         A list of tuples `(classes, log_probability)`, most probable first: the text as a tuple of class
-        numbers, and its log-probability over all alignments. Empty if no allowed text fits the steps.
+        numbers, and its log-probability over all alignments. Empty if no allowed text fits in the steps.
     """
     if constraint.trie is not None:
         return trie_search(log_probabilities, constraint.trie, top)
@@ -155,7 +156,7 @@ def search(log_probabilities, constraint, top=1):
 def trie_search(log_probabilities, trie, top):
     """Finds the most probable words by one CTC forward pass over all nodes of a prefix tree.
 
-    Unlike a beam search, it cannot lose a word that has an improbable first
+    Unlike a beam search, it never drops a word because of an improbable first
     character. Arguments and result are as in `search`; `trie` is a `constraints.Trie`.
     """
     repeated = trie.characters == trie.characters[trie.parents]  # (nodes,)
@@ -182,11 +183,11 @@ def beam_search(log_probabilities, constraint, width=BEAM_WIDTH):
     model). Unlike best path decoding, it sums the alignments of a text. If it
     finds no allowed text, it searches again with a wider beam.
 
-    The result is as in `search`, with at most `width` texts: the number of prefixes to keep at each step.
-    A wider beam is slower and less likely to lose the best text.
+    Arguments and result are as in `search`, but `width` is the number of prefixes to keep at each step and
+    the maximum number of texts to return. A wider beam is slower and less likely to miss the best text.
     """
-    # Prefixes, their last classes, their states in the constraint, and the log-probabilities of
-    # their alignments: of those that end in a blank, and of those that end in a character.
+    # A beam is a tuple: prefixes, their last classes, their states in the constraint, and two arrays of
+    # log-probabilities: of the alignments that end in a blank, and of those that end in a character.
     beam = [()], np.array([BLANK]), np.array([0]), np.array([0.0]), np.array([-np.inf])
     for step, emitted in enumerate(log_probabilities, start=1):
         beam = _extend(beam, emitted, constraint, width, remaining_steps=len(log_probabilities) - step)
@@ -197,7 +198,7 @@ def beam_search(log_probabilities, constraint, width=BEAM_WIDTH):
 
 
 def _extend(beam, emitted, constraint, width, remaining_steps):
-    """Extends a beam by one step, given its log-probabilities, and keeps the best `width` prefixes."""
+    """Extends a beam by one step with log-probabilities `emitted`; keeps the best `width` prefixes."""
     prefixes, last, states, in_blank, in_character = beam
     total = np.logaddexp(in_blank, in_character)  # (prefixes,)
     longer = total[:, None] + emitted  # (prefixes, classes): each prefix with one more character
@@ -206,7 +207,7 @@ def _extend(beam, emitted, constraint, width, remaining_steps):
     targets = constraint.transitions[states]  # (prefixes, classes), negative where not allowed
     longer[(targets < 0) | (constraint.min_characters[targets] > remaining_steps)] = -np.inf
     same_in_blank, same_in_character = total + emitted[BLANK], in_character + emitted[last]  # (prefixes,)
-    # If the beam already contains a longer prefix, merge the two.
+    # If the beam already contains an extended prefix, add the probability to it instead of duplicating it.
     numbers = {prefix: number for number, prefix in enumerate(prefixes)}
     for number, prefix in enumerate(prefixes):
         parent = numbers.get(prefix[:-1]) if prefix else None
@@ -232,7 +233,7 @@ def _extend(beam, emitted, constraint, width, remaining_steps):
 
 
 def _with_log_probabilities(log_probabilities, texts):
-    """Returns the texts that fit the steps with their log-probabilities, most probable first."""
+    """Returns tuples `(text, log_probability)` of the texts that fit in the steps, most probable first."""
     rows = np.broadcast_to(log_probabilities, (len(texts), *log_probabilities.shape))
     scored = zip(texts, text_log_probabilities(rows, texts).tolist(), strict=True)
     return sorted(((text, score) for text, score in scored if score > -np.inf), key=lambda pair: -pair[1])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from snippet_ocr.terminal import printable
 
 NEEDS_REVIEW = "needs review"
-ROW_END = "\r\n"  # of a CSV; a file name may contain a plain newline
+ROW_END = "\r\n"  # of a CSV row: unlike a single newline, it is unlikely in a file name
 
 
 class Layout(NamedTuple):
@@ -18,7 +18,7 @@ class Layout(NamedTuple):
 
     top: int = 1  # the number of candidate texts per image
     characters: bool = False  # whether to write the confidence of each character
-    min_confidence: float | None = None  # below it, readings are marked; None for no column `review`
+    min_confidence: float | None = None  # readings below it are marked; None for no column `review`
 
     @property
     def columns(self):
@@ -30,7 +30,7 @@ class Layout(NamedTuple):
         ]
 
     def row(self, path, reading):
-        """Returns a reading as a dictionary. It has fewer columns if there are fewer candidates."""
+        """Returns a reading as a dictionary from column names. Columns of missing candidates are left out."""
         row = {"file": printable(path), "text": reading.text, "confidence": round(reading.confidence, 4)}
         if self.min_confidence is not None:
             row["review"] = NEEDS_REVIEW if reading.confidence < self.min_confidence else ""
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
 
 def write_lines(readings, layout, out):
-    """Writes one line per reading, separated by tabs. `readings` yields tuples of a path and a `Reading`."""
+    """Writes a line per reading, with tabs between columns. `readings` yields `(path, Reading)`."""
     for path, reading in readings:
         print(*layout.row(path, reading).values(), sep="\t", file=out)
 
@@ -64,10 +64,10 @@ def write_json(readings, layout, out):
 
 
 def finished_files(path, layout):
-    """Returns the column `file` of a CSV of readings as a set, and removes an incomplete last row from it.
+    """Returns the set of files in a CSV of readings, after removing an incomplete last row from the CSV.
 
     Raises:
-        ValueError: if it is not a CSV of this layout. It is then left unchanged.
+        ValueError: if the file is not a CSV of this layout; the file is then unchanged.
     """
     content = path.read_bytes()
     complete = b"".join(content.rpartition(ROW_END.encode())[:2])
@@ -91,14 +91,15 @@ def remaining_files(files, out, resume, layout):
     """Returns those of `files` that are not in the CSV `out`, which may be None.
 
     Raises:
-        ValueError: if there is no folder for the CSV, or if it exists and `resume` is false.
+        ValueError: if the folder of `out` does not exist, or if `out` exists and either `resume` is false or
+            it is not a CSV of this layout.
     """
     if out is not None and not out.absolute().parent.is_dir():
-        raise ValueError(f"Expected a folder {out.absolute().parent} for {out.name}. Create it first.")
+        raise ValueError(f"Expected {out.name} in an existing folder. Create {out.absolute().parent} first.")
     if out is None or not out.exists():
         return files
     if not resume:
-        raise ValueError(f"Expected a new file. {out} exists: add --resume to continue it.")
+        raise ValueError(f"Expected a new file for --out. {out} exists. Add --resume to continue it.")
     finished = finished_files(out, layout)
     remaining = [file for file in files if printable(file) not in finished]
     print(f"{len(files) - len(remaining)} of {len(files)} images are already in {out}", file=sys.stderr)

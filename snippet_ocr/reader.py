@@ -18,13 +18,13 @@ class Reading(NamedTuple):
     """The result of reading one image.
 
     Attributes:
-        text: the text.
+        text: the text in the image, as the model reads it.
         confidence: the model's probability of the text, from 0 to 1: the sum
             over all its CTC alignments, at the reader's temperature.
         alternatives: the next most probable texts, a tuple of `Reading`s, the
             most probable first; empty unless requested.
-        character_confidences: the probability of each character, given the
-            others, from 0 to 1; empty unless requested.
+        character_confidences: a tuple of the probability of each character,
+            given the other characters, from 0 to 1; empty unless requested.
     """
 
     text: str
@@ -37,20 +37,20 @@ class Reader:
     """Reads the text in images with a trained model.
 
     Args:
-        model: the reading model, from images of shape `(batch, image_width, image_height, 1)` to logits
-            or log-probabilities of shape `(batch, time_steps, classes)`.
+        model: a Keras model or an `OnnxModel`, from images of shape `(batch, image_width, image_height, 1)`
+            to logits or log-probabilities of shape `(batch, time_steps, classes)`.
         alphabet: the `Alphabet` of the classes.
-        provenance: how the reader was made, a dictionary of JSON values.
-        temperature: the divisor of the logits, above 0, which calibrates the confidence (Guo et al., "On
+        provenance: how the reader was trained (images, parameters, scores), a dictionary of JSON values.
+        temperature: a number above 0 that divides the logits, to calibrate confidence (Guo et al., "On
             Calibration of Modern Neural Networks", ICML 2017).
-        threshold: the confidence, from 0 to 1, from which readings need no
+        threshold: readings of at least this confidence, from 0 to 1, need no
             review; None if the reader has no threshold.
 
     Attributes:
         image_width, image_height: the size that images are fitted to, in pixels.
         time_steps: the number of the model's time steps.
-        batch_size: the number of images that the model reads at a time.
-        threads: the number of batches that are read in parallel.
+        batch_size: the number of images per batch.
+        threads: the number of batches read in parallel.
 
     Examples:
         >>> reader = Reader.load("runs/captcha_images-1/reader.onnx")
@@ -70,7 +70,7 @@ class Reader:
 
     @classmethod
     def load(cls, path):
-        """Returns the reader in a file. The file is checked first, so untrusted files are safe to load.
+        """Loads a reader from a file. The file is checked first, so untrusted files are safe to load.
 
         Args:
             path: an `.onnx` file that `tools.export` wrote, or a `.keras` file
@@ -84,9 +84,12 @@ class Reader:
             alphabet = Alphabet(metadata["alphabet"])
         except (KeyError, TypeError, ValueError) as error:
             raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} has no valid alphabet") from error
+        shapes = model.input_shape[1:], model.output_shape[1:]
+        if [len(shape) for shape in shapes] != [3, 2] or not all(type(n) is int for n in sum(shapes, ())):
+            raise model_file.not_a_reader(path, f"its model maps {shapes[0]} to {shapes[1]}")
         expected, found = alphabet.number_of_classes, model.output_shape[-1]
         if found != expected:
-            reason = f"the alphabet and the blank are {expected} classes; the model has {found}"
+            reason = f"its alphabet and the blank make {expected} classes, but its model has {found}"
             raise model_file.not_a_reader(path, reason)
         temperature, threshold = metadata.get("temperature", 1.0), metadata.get("threshold")
         if not _is_number(temperature, 0.01, 100) or not (threshold is None or _is_number(threshold, 0, 1)):
@@ -108,7 +111,7 @@ class Reader:
         }
 
     def save(self, path):
-        """Saves a reader with a Keras model as one file; its suffix is `.keras`."""
+        """Saves the reader, whose model must be a Keras model, as one file. `path` must end in `.keras`."""
         model_file.save(self.model, self.metadata(), path)
 
     def read(self, sources, constraint=None, top=1, characters=False, progress=False):
@@ -117,18 +120,18 @@ class Reader:
         Args:
             sources: a list of paths, file contents (bytes), or uint8 arrays of
                 shape `(height, width)` or `(height, width, channels)`.
-            constraint: the allowed texts, a `constraints.Constraint`, or None.
-            top: the number of texts per image, alternatives included; 1 or more.
+            constraint: a `constraints.Constraint` that defines the allowed texts, or None for any text.
+            top: the maximum number of texts per image, including alternatives; 1 or more.
             characters: whether to return the confidence of each character.
-            progress: whether to print the progress, if reading is slow.
+            progress: whether to report progress if reading takes more than 2 seconds.
 
         Returns:
-            A list of `Reading`s, one for each source. If no allowed text fits
-            into the time steps, the text is empty and its confidence is 0.
+            A list of `Reading`s, one per source. If no allowed text fits in
+            the time steps, the text is empty and its confidence is 0.
 
         Raises:
-            ValueError: if `sources` is a single image, or for the first source
-                that cannot be read; it names the source.
+            ValueError: if `sources` is a single image, or if a source cannot
+                be read; the message names the first one.
         """
         results = self.read_each(sources, constraint, top, characters)
         if progress:
@@ -143,12 +146,13 @@ class Reader:
             constraint, top, characters: as in `read`.
 
         Returns:
-            An iterator over tuples, in the order of the sources: a source, and
-            its `Reading` or the `ValueError` with the reason why it has none.
+            An iterator over tuples `(source, result)`, in the order of the
+            sources. The result is a `Reading`, or a `ValueError` with the reason
+            why the source cannot be read.
         """
         if isinstance(sources, str | bytes | os.PathLike | np.ndarray):
             kind = type(sources).__name__
-            raise ValueError(f"Expected a list of images. Received a single {kind}: put it into a list.")
+            raise ValueError(f"Expected a list of images. Received a single {kind}. Put it in a list.")
         sources = iter(sources)
         batches = iter(lambda: list(itertools.islice(sources, self.batch_size)), [])
 
@@ -169,7 +173,7 @@ class Reader:
         return list(zip(sources, results, strict=True))
 
     def read_prepared(self, prepared, constraint=None, top=1, characters=False):
-        """Reads images that `prepare` returned; the other arguments and the result are those of `read`."""
+        """Reads images that `prepare` returned. Other arguments and the result are as in `read`."""
         log_probabilities = self.log_probabilities(prepared)  # (batch, time_steps, classes)
         if constraint is None and top == 1:
             texts = decoding.greedy_decode(log_probabilities)
@@ -185,27 +189,30 @@ class Reader:
     def prepare(self, sources):
         """Returns sources as the model's input, float32 of shape `(batch, image_width, image_height, 1)`.
 
-        Arguments and errors are those of `read`.
+        `sources` is a list as in `read`, with at least one image.
+
+        Raises:
+            ValueError: if a source cannot be read; the message names the first one.
         """
         return np.stack(_all_or_error((source, self._prepare(source)) for source in sources))
 
     def _prepare(self, source):
-        """Returns one image as the model's input, or the `ValueError` with the reason why there is none."""
+        """Returns one image as the model's input, or a `ValueError` with the reason why it cannot be read."""
         try:
             return images.prepare_image(source, self.image_width, self.image_height)
         except ValueError as error:
             return error
 
     def log_probabilities(self, prepared, temperature=None):
-        """Returns the log-probability of each class at each time step, for images that `prepare` returned.
+        """Returns the log-probability of each class at each time step of prepared images.
 
-        They are float64 of shape `(batch, time_steps, classes)`. If `temperature`
+        The result is float64 of shape `(batch, time_steps, classes)`. If `temperature`
         is None, the reader's own is used.
         """
         return decoding.log_softmax(self.model.predict_on_batch(prepared) / (temperature or self.temperature))
 
     def _reading(self, texts, log_probabilities, characters):
-        """Makes a `Reading` from tuples of class numbers and log-probability, the most probable first."""
+        """Makes a `Reading` from a list of `(classes, log_probability)`, the most probable first."""
         first, *others = (
             Reading(self.alphabet.decode(text), min(math.exp(probability), 1.0))
             for text, probability in texts
@@ -217,10 +224,10 @@ class Reader:
 
 
 def _map_in_threads(function, items, threads):
-    """Maps a function over an iterator in threads. Keeps the order, and takes only a few items in advance."""
+    """Maps a function over an iterator in threads, in order. Takes at most `threads + 1` items in advance."""
     first = list(itertools.islice(items, 2))
     items = itertools.chain(first, items)
-    if threads == 1 or len(first) < 2:  # a single item does not pay for starting a thread
+    if threads == 1 or len(first) < 2:  # starting threads does not pay for a single item
         yield from map(function, items)
         return
     with ThreadPoolExecutor(threads) as pool:
@@ -231,7 +238,7 @@ def _map_in_threads(function, items, threads):
 
 
 def _all_or_error(results):
-    """Lists the results of tuples `(source, result)`. Raises the first error, and names its source."""
+    """Returns the results of tuples `(source, result)` as a list, or raises the first error."""
     found = []
     for number, (source, result) in enumerate(results):
         if isinstance(result, ValueError):

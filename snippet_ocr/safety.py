@@ -1,8 +1,8 @@
-"""Checks a reader's file before it is opened, so that an untrusted file is data and never runs code.
+"""Checks a reader's file before it is loaded, so that an untrusted file cannot run code.
 
-A reader is a chain of layers of a few types, with exactly the weights that the
-layers declare. Everything else (code, other classes, links to other files,
-shapes that would fill the memory) is refused before anything is built from it.
+A Keras file may contain a chain of layers of a few types, with exactly the weights that they declare. An
+ONNX file may contain a few operations, with all weights in the file. Everything else (code, other classes,
+links to other files, very large inputs) is refused before the model is built.
 """
 
 import functools
@@ -26,21 +26,21 @@ MEMBERS = {
 
 MAX_ONNX_BYTES = 500_000_000
 MAX_VALUES = 2**28  # in the output of a layer for one image: 1 GB as float32
-MAX_DIMENSION = 2**16  # of filters, units, kernels and shapes
+MAX_DIMENSION = 2**16  # of a filter count, a unit count, a kernel size or an axis
 
 ZIP_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, NotImplementedError, OSError, RuntimeError),
 )
-"""What zipfile raises for damaged archives."""
+"""The exceptions that zipfile raises for damaged archives."""
 
 
 def check_keras(path):
     """Checks a Keras archive before Keras opens it; returns the bytes of its member `reader.json`.
 
     Raises:
-        ValueError: if the archive has anything that a reader does not need, or if its weights are not
-            those that its layers declare. The message is the reason, without the path.
+        ValueError: if the archive contains anything that a reader does not need, or if its weights do not
+            match its layers. The message is the reason, without the path.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -52,7 +52,7 @@ def check_keras(path):
     declared = declared_shapes(config)
     if sorted(declared) != sorted(stored):
         different = sorted(set(declared) ^ set(stored))[:4] or "their number"
-        raise ValueError(f"its layers declare other weights than it stores; different: {different}")
+        raise ValueError(f"its weights do not match its layers; the shapes that differ: {different}")
     return description
 
 
@@ -67,7 +67,7 @@ def _check_members(members):
 
 
 def declared_shapes(config):
-    """Returns the shapes, a list of tuples, of the weights that a Keras `config.json`, as bytes, declares.
+    """Returns the shapes of the weights that a Keras `config.json` (bytes) declares, as a list of tuples.
 
     Raises:
         ValueError: if the model is not a chain of layers that a reader may have.
@@ -80,7 +80,7 @@ def declared_shapes(config):
         batch, *shape = first["config"]["batch_shape"]
         if first["class_name"] != "InputLayer" or batch is not None or len(shape) != 3:
             raise ValueError("expected an InputLayer of images first")
-        shape = tuple(map(_number, shape))  # of one image; the batch is left out everywhere below
+        shape = tuple(map(_number, shape))  # of one image: shapes below have no batch axis
         weights = []
         for previous, layer in zip(layers, others, strict=False):
             _check_input(layer, previous["name"], shape)
@@ -96,7 +96,7 @@ def declared_shapes(config):
 
 
 def _check_classes(node):
-    """Checks that all objects in a configuration are of classes that a reader needs."""
+    """Checks that a configuration names only classes that a reader needs."""
     if isinstance(node, dict):
         if "class_name" in node:
             name, module, registered = (node.get(key) for key in ("class_name", "module", "registered_name"))
@@ -133,8 +133,8 @@ def _number(value):
     return value
 
 
-# One function for each type of layer. It takes the layer's configuration and its input shape, and
-# returns the list of its weights' shapes, and its output shape.
+# One function per type of layer. Each takes the layer's configuration and input shape, and returns a tuple:
+# the shapes of its weights (a list) and its output shape.
 
 
 def _same_shape(config, shape):
@@ -198,7 +198,7 @@ def _bidirectional(config, shape):
         if inner["use_bias"]:
             weights.append((2, gates * units) if inner.get("reset_after") else (gates * units,))
         if not inner["return_sequences"] or inner["return_state"] or inner["stateful"] or inner["unroll"]:
-            raise ValueError("expected a recurrent layer that returns its sequence only")
+            raise ValueError("expected a recurrent layer that returns only its sequence and keeps no state")
         features += units
     if config["merge_mode"] != "concat":
         raise ValueError("expected a Bidirectional layer that concatenates")
@@ -234,12 +234,12 @@ CLASSES = {
 
 
 def _stored_shapes(content):
-    """Returns the shapes of the weights in the bytes of a `model.weights.h5`, a list of tuples of integers.
+    """Returns the shapes of the weights in a `model.weights.h5` (bytes), as a list of tuples.
 
     Raises:
         ValueError: if the file is damaged, or refers to another file.
     """
-    import h5py  # not at the top: it comes with Keras, and ONNX files are read without Keras
+    import h5py  # not at the top: it comes with Keras, and ONNX files are read without it
 
     shapes, refused = [], []
 
@@ -274,9 +274,9 @@ ATTRIBUTES = {
     *("auto_pad", "axis", "dilations", "direction", "epsilon"),
     *("hidden_size", "kernel_shape", "linear_before_reset", "perm", "strides"),
 }
-"""What `tools.export` writes: the operations of an ONNX reader and their attributes."""
+"""The operations of an ONNX reader, and their attributes: those that `tools.export` writes."""
 
-BYTES_PER_VALUE = {1: 4, 7: 8}  # by ONNX's number of a data type: float32 and int64
+BYTES_PER_VALUE = {1: 4, 7: 8}  # keys are ONNX data types: 1 is float32, 7 is int64
 
 
 def check_onnx(path):
@@ -293,7 +293,7 @@ def check_onnx(path):
     model = _onnx_message("Model")()
     try:
         model.ParseFromString(content)
-    except Exception as error:  # the type of protobuf's exception is not public
+    except Exception as error:  # protobuf's exception class is not public
         raise ValueError(f"it is not an ONNX model: {error}") from error
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ValueError("it has functions, training information or sparse weights")
@@ -314,14 +314,14 @@ def _check_node(node):
     if node.op_type not in OPERATIONS or node.domain not in ("", "ai.onnx"):
         operation, allowed = f"{node.op_type!r:.80} of {node.domain!r:.80}", ", ".join(sorted(OPERATIONS))
         raise ValueError(f"the operation {operation} is not accepted; operations may be {allowed}")
-    for one in node.attribute:
-        if one.name not in ATTRIBUTES or one.t or one.g:
-            raise ValueError(f"the attribute {one.name!r:.80} of {node.op_type} is not accepted")
+    for attribute in node.attribute:
+        if attribute.name not in ATTRIBUTES or attribute.t or attribute.g:
+            raise ValueError(f"the attribute {attribute.name!r:.80} of {node.op_type} is not accepted")
 
 
-# The part of ONNX's format (https://onnx.ai/onnx/repo-docs/IR.html) that is checked, because reading must
-# not need the package onnx; protobuf comes with onnxruntime. Messages that a reader must not have are
-# declared as bytes: only their presence matters.
+# The part of ONNX's format (https://onnx.ai/onnx/repo-docs/IR.html) that is checked. It is repeated here so
+# that reading does not need the package onnx; protobuf is installed with onnxruntime. Messages that a reader
+# must not contain are declared as bytes, because only their presence matters.
 ONNX_MESSAGES = """
 message Model { optional Graph graph = 7; repeated bytes training_info = 20; repeated bytes functions = 25; }
 message Graph { repeated Node node = 1; repeated Tensor initializer = 5; repeated Value input = 11;

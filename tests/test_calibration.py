@@ -155,7 +155,7 @@ def test_too_few_readings_give_no_threshold_but_advice(model, shipped):
     assert reader.threshold is None
     assert calibration.describe(fitted) == (
         f"temperature {reader.temperature:.2f} (from 1 readings). No 99% threshold: "
-        "that needs at least 299 readings, all correct; add images or run `make crossval`."
+        "it needs at least 299 readings, all correct; add images or run `make crossval`."
     )
     assert "threshold" not in calibration.describe_check(fitted)
 
@@ -163,7 +163,7 @@ def test_too_few_readings_give_no_threshold_but_advice(model, shipped):
 def test_too_many_wrong_readings_are_named_as_the_reason():
     fitted = calibration.fit(observations(0.9, 380), 0.995)
     assert fitted["threshold"] is None
-    assert "No 99.5% threshold: that needs at least 598 readings" in calibration.describe(fitted)
+    assert "No 99.5% threshold: it needs at least 598 readings" in calibration.describe(fitted)
     fitted = calibration.fit(observations(0.9, 380), 0.99)
     assert "No 99% threshold: too many of the most confident readings are wrong." in calibration.describe(
         fitted

@@ -127,11 +127,11 @@ def test_top_adds_columns_for_each_candidate(onnx, shipped, run):
     [
         (["--length", "6-4"], "6 to 4"),
         (["--length", "six"], "a number or a range such as 3-8"),
-        (["--pattern", "A-9"], "None of them matches '-'"),
+        (["--pattern", "A-9"], "None matches '-'"),
         (["--pattern", "[ab"], "unterminated character set"),
-        (["--pattern", "aa", "--length", "3"], "None does"),
-        (["--length", "500"], "None does"),
-        (["--pattern", 21 * "a"], "None does"),  # needs 41 steps; the reader has 20
+        (["--pattern", "aa", "--length", "3"], "There is none. Relax one"),
+        (["--length", "500"], "There is none. Relax one"),
+        (["--pattern", 21 * "a"], "There is none. Relax one"),  # needs 41 steps; the reader has 20
         (["--words", "missing.txt"], "missing.txt"),
         (["--words", ""], "a UTF-8 text file with one word per line"),
         (["--top", "0"], "at least 1"),
@@ -214,7 +214,7 @@ def test_interrupted_reading_resumes_where_it_stopped(onnx, shipped, tmp_path, r
 def test_existing_output_is_neither_overwritten_nor_mixed(onnx, shipped, tmp_path, run):
     out = tmp_path / "readings.csv"
     out.write_bytes(b"file,text\r\na.png,b\r\n")
-    for options, message in (([], f"{out} exists: add --resume"), (["--resume"], "file, text, confidence")):
+    for options, message in (([], f"{out} exists. Add --resume"), (["--resume"], "file, text, confidence")):
         done = run("read", onnx, shipped[0], "--out", out, *options)
         assert done.returncode == 2
         assert message in done.stderr
@@ -224,7 +224,7 @@ def test_existing_output_is_neither_overwritten_nor_mixed(onnx, shipped, tmp_pat
 def test_output_needs_an_existing_folder(onnx, shipped, tmp_path, run):
     done = run("read", onnx, shipped[0], "--out", tmp_path / "none" / "readings.csv")
     assert done.returncode == 2
-    assert f"Expected a folder {tmp_path / 'none'}" in done.stderr
+    assert f"Create {tmp_path / 'none'} first" in done.stderr
 
 
 def test_killed_parallel_readings_resume_with_xargs(onnx, shipped, tmp_path):

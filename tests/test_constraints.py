@@ -36,6 +36,13 @@ def test_pattern_allows_what_a_regular_expression_matches(pattern, expression):
     assert allowed_by(Constraint.pattern(ALPHABET, pattern)) == matching(expression)
 
 
+def test_backslash_in_a_set_stands_for_the_character_itself():
+    alphabet = Alphabet("d0A")
+    digit_or_d = Constraint.pattern(alphabet, r"[\d]")
+    assert digit_or_d.allows(alphabet.encode("d")) and not digit_or_d.allows(alphabet.encode("0"))
+    assert Constraint.pattern(alphabet, r"[\A]").allows(alphabet.encode("A"))
+
+
 @pytest.mark.parametrize("pattern", ["[ab", "a\\", "[]", "[z-a]", "x", "é"])
 def test_invalid_pattern_is_refused_and_quoted(pattern):
     with pytest.raises(ValueError, match=re.escape(repr(pattern))):

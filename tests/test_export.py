@@ -119,8 +119,14 @@ def test_export_never_overwrites_a_file(reader, prepared, tmp_path):
     assert (tmp_path / "reader.onnx").read_text() == "mine"
 
 
+def test_export_refuses_a_name_that_no_reader_opens(reader, prepared, tmp_path):
+    with pytest.raises(ValueError, match=r"ends in \.onnx. Received: .*reader\.bin"):
+        export.export(reader, tmp_path / "reader.bin", prepared)
+    assert not list(tmp_path.iterdir())
+
+
 def test_exported_reader_is_not_exported_again(exported, prepared, tmp_path):
-    with pytest.raises(ValueError, match=r"Expected a reader in a \.keras file"):
+    with pytest.raises(ValueError, match=r"Expected a \.keras file"):
         export.export(Reader.load(exported), tmp_path / "reader.onnx", prepared)
 
 
@@ -141,7 +147,7 @@ def test_command_reports_a_missing_folder(reader, tmp_path, capsys):
 def test_command_exports_next_to_the_reader(reader, tmp_path, capsys):
     reader.save(tmp_path / "reader.keras")
     assert export.main([str(tmp_path / "reader.keras")]) == 0
-    assert "read 200 images of" in capsys.readouterr().out
+    assert "compared 200 images of" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reader.keras", "reader.onnx"]
 
 

@@ -174,6 +174,13 @@ def test_other_hosts_get_the_checkpoint_in_a_temporary_folder(tmp_path, samples,
     assert not {"parameter data_dir", "machine"} & facts.keys()
 
 
+def test_moved_folder_of_the_same_images_resumes_its_run(tmp_path, samples):
+    first, _ = open_run(tmp_path, samples, parameters=PARAMETERS | {"data_dir": "here"})
+    (first / "history.csv").write_text("epoch\n1\n")
+    again, message = open_run(tmp_path, samples, parameters=PARAMETERS | {"data_dir": "../elsewhere"})
+    assert again == first and message == f"resuming {first}"
+
+
 def test_readings_are_written_with_their_labels(tmp_path, image_folder, samples):
     readings = [Reading(samples[0].label, 0.9), Reading("other", 0.5)]
     runs.write_readings(tmp_path / "readings.csv", image_folder, samples[:2], readings)

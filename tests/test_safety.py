@@ -271,7 +271,7 @@ def replaced_bias(saved, **how):
         ({"link": h5py.SoftLink("/layers")}, "stored in model"),
         ({"shape": (8,), "dtype": "f4", "external": [("/etc/passwd", 0, 32)]}, "stored in model"),
         ({"shape": (8,), "dtype": "i8"}, "as float32"),
-        ({"shape": (9,), "dtype": "f4"}, "other weights"),
+        ({"shape": (9,), "dtype": "f4"}, "do not match its layers"),
         ({"shape": (10**12,), "dtype": "f4", "chunks": (1000,)}, "more weights than it contains"),
     ],
 )
@@ -335,6 +335,13 @@ def test_onnx_image_shape_out_of_bounds_is_refused(exported, tmp_path):
     exported.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 10**9
     (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
     assert_refused(tmp_path / "crafted.onnx", "out of bounds")
+
+
+def test_onnx_of_symbolic_image_size_is_refused_by_name(exported, tmp_path):
+    exported.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    with pytest.raises(ValueError, match="crafted.onnx is not one"):
+        Reader.load(tmp_path / "crafted.onnx")
 
 
 def test_onnx_function_is_refused(exported, tmp_path):

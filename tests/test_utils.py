@@ -76,7 +76,7 @@ def test_missing_folder_is_an_error_with_its_full_path(tmp_path, monkeypatch):
 
 def test_folder_without_usable_images_is_an_error_with_reasons(tmp_path):
     (tmp_path / "notes.txt").write_text("…")
-    with pytest.raises(ValueError, match=rf"(?s)\.png, .*in {tmp_path}\. Found none.*\n  notes\.txt is not"):
+    with pytest.raises(ValueError, match=rf"(?s)\.png, .*in {tmp_path}.*Found none.*\n  notes\.txt is not"):
         utils.find_images(tmp_path)
 
 
@@ -155,7 +155,7 @@ def test_byte_identical_images_are_in_the_same_split(image_folder, folds):
 def test_fewer_than_three_images_are_an_error(samples, count):
     empty = {1: "validation and training", 2: "training"}[count]
     message = (
-        f"at least 3 different images for three splits. Found {count} in {count} files; no image remains"
+        f"at least 3 different images for training, validation and test. Found {count} in {count} files; no image remains"
     )
     message += f" for {empty}."
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -188,7 +188,7 @@ def test_summary_of_splits_warns_of_characters_not_in_training(samples):
     )
     size, warning = utils.describe_splits(training, validation, test).splitlines()
     assert size == "training 1, validation 1, test 2 images"
-    assert warning.startswith("WARNING: characters that no training image shows")
+    assert warning.startswith("WARNING: some characters are in validation or test images")
     assert "'c' (2), 'd' (1)." in warning
     assert utils.describe_splits(training, training, training) == "training 1, validation 1, test 1 images"
 
@@ -342,7 +342,7 @@ def test_special_files_in_a_folder_are_listed_and_skipped(tmp_path):
     for line in [
         "b.png has a label with a control character: 'a\\nb'",
         "caf\\xe9.png has a name that is not UTF-8",
-        "linked is a folder that was not searched: it is a link",
+        "linked is a folder that was not searched, because it is a link",
         "gone.png cannot be read: No such file or directory",
         "pipe.png is not a regular file",
         "skipped files: 5",

@@ -1,6 +1,6 @@
-"""Copies the temperature and the threshold that a cross-validation found into a reader's file.
+"""Copies the temperature and the threshold of a cross-validation into a reader's file.
 
-The reader must have been trained on the same images with the same settings. Export it afterwards.
+The reader must have been trained on the same images with the same settings. Export the reader afterwards.
 """
 
 import argparse
@@ -15,7 +15,7 @@ MAY_DIFFER = (
     *("data_dir", "run_name", "seed", "fold", "folds"),
     *("validation_share", "test_share", "target_precision"),
 )
-"""The settings that may differ. The images are compared by their content."""
+"""The settings that may differ between reader and cross-validation; images are compared by content."""
 
 
 def calibrate(path, folder):
@@ -25,20 +25,21 @@ def calibrate(path, folder):
         The calibration that was copied, a dictionary from `training.calibration.fit`.
 
     Raises:
-        ValueError: if one of the two cannot be used, or if the reader was trained differently.
+        ValueError: if the reader or the results cannot be used, or if the reader was trained differently.
         OSError: if the reader cannot be written.
     """
     if path.suffix != ".keras":
-        raise ValueError(f"Expected a .keras file; export it after the calibration. Received: {path}")
+        raise ValueError(f"Expected a .keras file. Calibrate it, then export it. Received: {path}")
     reader = Reader.load(path)
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         found, expected = _recipe(reader.provenance), _recipe(summary["provenance"])
         different, fitted = sorted(expected.items() - found.items()), summary["calibration"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        files = f"{path}, and the results of a cross-validation, {folder / SUMMARY}"
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"Expected a reader that the notebook trained, {files}. {reason}") from error
+        raise ValueError(
+            f"Expected {path} to be a reader that the notebook trained, and {folder / SUMMARY} to be the "
+            f"results of a cross-validation. {type(error).__name__}: {error}"
+        ) from error
     if different:
         listed = "; ".join(f"{name} {found.get(name)!r}, not {value!r}" for name, value in different)
         raise ValueError(
@@ -52,7 +53,7 @@ def calibrate(path, folder):
 
 
 def _recipe(provenance):
-    """Returns what must be equal: the images, and all settings but those of `MAY_DIFFER`."""
+    """Returns what must be equal: the images, and all settings except `MAY_DIFFER`."""
     settings = {name: value for name, value in provenance["parameters"].items() if name not in MAY_DIFFER}
     return {"images": provenance["images"], **settings}
 

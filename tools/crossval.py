@@ -1,8 +1,8 @@
-"""Cross-validates the notebook, so that every image is read once, by a model that never saw it.
+"""Cross-validates the notebook: every image is read once, by a model that was not trained on it.
 
-The images are split into folds. The notebook runs once per fold, with that fold as the test split and 40
-other images for early stopping. Set the OCR_… variables as for a training. Finished folds are kept in runs/
-and are not run again. The results are the score, the confusions, the wrong readings and suspect labels.
+The images are split into folds. The notebook runs once per fold, with that fold as the test split, and at
+most 40 others for early stopping. Set the OCR_… variables as for a training. Finished folds are kept in runs/
+and are not run again. The results are a score, the confusions, the wrong readings and the suspect labels.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from snippet_ocr.terminal import printable
 from tools.notebook import code_version, run_notebook
 from training import PROJECT, image_size, parameters
 
-VALIDATION_IMAGES = 40  # of each fold, but at most a tenth and at least a hundredth of all images
-SUMMARY = "crossval.json"  # the file with all figures
+VALIDATION_IMAGES = 40  # per fold; but no more than 10% and no less than 1% of all images
+SUMMARY = "crossval.json"  # the file with all numbers
 SUSPICION = 1000  # a label is suspect if its reading is at least this many times as probable
 
 
@@ -36,7 +36,7 @@ class CrossValidation(NamedTuple):
 
 
 def cross_validate(data_dir, folds=5, seed=None):
-    """Runs the notebook for each unfinished fold, and joins the test readings of all in a `CrossValidation`.
+    """Runs the notebook for each unfinished fold; returns the results of all folds as a `CrossValidation`.
 
     Args:
         data_dir: the `Path` of the folder of labelled images.
@@ -44,7 +44,7 @@ def cross_validate(data_dir, folds=5, seed=None):
         seed: the seed of the split and of every training; None uses `OCR_SEED`, or 42.
 
     Raises:
-        ValueError: if there are too few images, or if a setting is out of bounds.
+        ValueError: if there are too few images, or if a setting is invalid.
         papermill.PapermillExecutionError: if a run of the notebook fails.
     """
     from training import calibration
@@ -73,13 +73,13 @@ def cross_validate(data_dir, folds=5, seed=None):
 
 
 def _prepare(data_dir, folds, seed):
-    """Returns the images, and the settings that all folds share."""
+    """Returns the usable images, and the settings of fold 1; other folds differ only in `fold`."""
     import utils
 
     settings = parameters.defaults() | parameters.from_environment()
     if settings["base_reader"]:
         raise ValueError(
-            "Expected no OCR_BASE_READER for a cross-validation: that reader may have seen the test images. "
+            "Expected no OCR_BASE_READER in a cross-validation: that reader may have seen the test images. "
             f"Unset the variable. Received: {settings['base_reader']}"
         )
     max_time_steps = image_size.max_time_steps(settings["image_width"])
@@ -114,11 +114,14 @@ def _run_folds(folder, settings):
         else:
             print(f"fold {fold} of {len(run_dirs)}", flush=True)
             run_notebook({**settings, "fold": fold, "run_name": run_dir.name})
+            if not (run_dir / runs.FINISHED).exists():
+                raise ValueError(f"{run_dir} could not be resumed. Delete the folder and run again.")
     return run_dirs
 
 
 def _read_fold(fold, run_dir, by_name):
-    """Returns the test readings of a fold as rows, and their `Observations`, which the run does not save."""
+    """Returns the test readings of a fold as rows, and their `Observations`. These are not saved,
+    so the images are read again."""
     from training import calibration
 
     with (run_dir / "test_readings.csv").open(encoding="utf-8", newline="") as file:
@@ -132,7 +135,7 @@ def _read_fold(fold, run_dir, by_name):
 
 
 def _summary(readings, run_dirs):
-    """Returns the figures of a cross-validation, a dictionary for JSON."""
+    """Returns the results of a cross-validation in numbers, as a dictionary of JSON values."""
     from training import metrics, runs
 
     def score(rows):
@@ -164,7 +167,7 @@ def _summary(readings, run_dirs):
 def suspect_labels(readings):
     """Lists the readings of a `CrossValidation` whose label is probably wrong, the most suspect label first.
 
-    The model that read an image was trained on others, so it cannot have memorised a wrong label.
+    The model that reads an image was not trained on it, so it cannot have memorised its label.
     Source: Northcutt et al., "Confident Learning", JAIR 2021, <https://arxiv.org/abs/1911.00068>.
     """
     suspects = [row for row in readings if row["log_odds"] >= math.log(SUSPICION)]
@@ -172,7 +175,7 @@ def suspect_labels(readings):
 
 
 def describe(summary):
-    """Describes the summary of a `CrossValidation`: a string of several lines."""
+    """Returns the summary of a `CrossValidation` as text of several lines."""
     from training import metrics, plots
 
     rows = {f"fold {row['fold']}": row for row in summary["folds"]}
@@ -216,7 +219,7 @@ def save(results, suspects, data_dir):
 
 
 def draw(rows, data_dir, path, page_size=100):
-    """Draws images with their readings and labels, into `path` plus `_1.png`, `_2.png` …"""
+    """Draws images with their readings and labels, in files named `path` plus `_1.png`, `_2.png`, …"""
     from training import plots
 
     for number, start in enumerate(range(0, len(rows), page_size), start=1):

@@ -1,6 +1,6 @@
-"""Exports a reader as one ONNX file, which reads without Keras and TensorFlow.
+"""Exports a reader to one ONNX file, which can be used without Keras and TensorFlow.
 
-Before the file is saved, onnxruntime reads up to 200 images with it, and the result is compared with Keras.
+Before the file is saved, up to 200 images are read with onnxruntime and with Keras, and compared.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from snippet_ocr.decoding import greedy_decode, log_softmax
 from snippet_ocr.model_file import DESCRIPTION, OnnxModel
 from training import PROJECT, parameters
 
-OPSET, IR_VERSION = 18, 9  # of 2022 and 2023, which all current runtimes support
-MAX_IMAGES, TOLERANCE = 200, 1e-4  # to compare on, and the accepted difference of log-probabilities in nats
+OPSET, IR_VERSION = 18, 9  # of 2022 and 2023; all current runtimes support them
+MAX_IMAGES, TOLERANCE = 200, 1e-4  # images to compare; accepted difference of log-probabilities, in nats
 
 
 class Graph:
@@ -61,7 +61,7 @@ def _pooling(graph, layer):
 
 
 def _batch_normalisation(graph, layer):
-    """Folds the normalisation into the weights of the layer before, where there are any."""
+    """Folds the normalisation into the weights of the previous node if possible; otherwise adds nodes."""
     if not (layer.center and layer.scale):
         raise ValueError("no center or no scale")
     gamma, beta, mean, variance = layer.get_weights()  # each (features,)
@@ -69,7 +69,7 @@ def _batch_normalisation(graph, layer):
     shift = beta - mean * scale
     before = graph.nodes[-1]
     if before.op_type == "MaxPool" and (scale > 0).all():
-        before = graph.nodes[-2]  # a positive factor does not change which value is the maximum
+        before = graph.nodes[-2]  # a positive factor does not change the position of a maximum
     elif [node.op_type for node in graph.nodes[-3:]] == ["Conv", "Squeeze", "Transpose"]:
         before = graph.nodes[-3]  # `_dense` writes these three for columns
     if before.op_type == "Conv":
@@ -95,7 +95,7 @@ def _columns(graph, layer):
     _, width, height, features = layer.input.shape
     if tuple(layer.output.shape) != (None, width, height * features):
         raise ValueError(f"the output shape {layer.output.shape}; expected one vector per column")
-    graph.columns = height, features  # the next dense layer does the work
+    graph.columns = height, features  # the next dense layer adds the nodes
 
 
 def _dense(graph, layer):
@@ -103,7 +103,7 @@ def _dense(graph, layer):
         raise ValueError("an activation")
     kernel, *bias = layer.get_weights()  # (inputs, units), (units,)
     if graph.columns:
-        # Over a whole column, a dense layer is a convolution as high as the column. This saves a copy.
+        # A dense layer over a column is a convolution with the column's height. This saves a copy.
         kernel = kernel.reshape(*graph.columns, -1).transpose(2, 1, 0)  # (units, features, height)
         bias = bias[0] if bias else np.zeros(layer.units, "float32")
         graph.add("Conv", kernel[:, :, None, :], bias)  # (batch, units, width, 1)
@@ -184,7 +184,7 @@ def build_onnx(model, description):
             if kind not in WRITERS:
                 raise ValueError(f"the type {kind}")
             if graph.columns and kind not in ("Dense", "Dropout"):
-                raise ValueError("columns as its input, which a dense layer must read first")
+                raise ValueError("columns as its input, but only a Dense layer can follow them")
             WRITERS[kind](graph, layer)
         except ValueError as error:
             supported = f"Expected layers that can be exported: {', '.join(WRITERS)}."
@@ -211,17 +211,19 @@ def build_onnx(model, description):
 
 
 def export(reader, path, prepared):
-    """Exports a `Reader` with a Keras model to a new file, if that reads the `prepared` images like Keras.
+    """Exports a `Reader` with a Keras model to a new file, and checks that it reads `prepared` like Keras.
 
     Returns:
         The maximum absolute difference of the log-probabilities, in nats.
 
     Raises:
-        ValueError: if the reader is in ONNX already, if the file exists, if a layer cannot be converted,
+        ValueError: if the reader is an ONNX file already, if `path` exists, if a layer cannot be converted,
             if a text is read differently, or if the difference exceeds `TOLERANCE`.
     """
     if isinstance(reader.model, OnnxModel):
-        raise ValueError("Expected a reader in a .keras file. This one is exported already.")
+        raise ValueError("Expected a .keras file. This reader is already an ONNX file.")
+    if path.suffix != ".onnx":
+        raise ValueError(f"Expected a file that ends in .onnx. Received: {path}")
     if path.exists():
         raise ValueError(f"{path} already exists. Delete it, or choose another file with --out.")
     with files.atomic_write(path) as unfinished:
@@ -249,12 +251,12 @@ def prepare(paths, reader):
         if len(prepared) == MAX_IMAGES:
             break
     if not prepared:
-        raise ValueError(f"Expected images to compare on. None of {len(paths)} can be read. Set --images.")
+        raise ValueError(f"Expected images to compare. None of {len(paths)} can be read. Set --images.")
     return np.stack(prepared)
 
 
 def training_folder(reader):
-    """Returns the folder that a reader was trained on, or `captcha_images` if that is not there."""
+    """Returns the folder of images that a reader was trained on, or `captcha_images` if it is missing."""
     with contextlib.suppress(KeyError, TypeError):  # not every reader was trained by the notebook
         folder = parameters.resolve(reader.provenance["parameters"]["data_dir"])
         if folder.is_dir():
@@ -269,7 +271,7 @@ def main(arguments=None):
     option = parser.add_argument
     option("reader", metavar="READER.keras", type=Path, help="the reader to export")
     option("--out", metavar="FILE.onnx", type=Path, help="the new file (default: next to the reader)")
-    images_help = "images to compare on (default: those of the training if found, else captcha_images)"
+    images_help = "images for the comparison (default: the training's if found, otherwise captcha_images)"
     option("--images", metavar="FOLDER", type=Path, help=images_help)
     options = parser.parse_args(arguments)
     out = (options.out or options.reader.with_suffix(".onnx")).absolute()
@@ -281,7 +283,7 @@ def main(arguments=None):
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"read {len(prepared)} images of {folder} like Keras; log-probabilities within {difference:.1e}")
+    print(f"compared {len(prepared)} images of {folder}: same texts, log-probabilities ± {difference:.1e}")
     print(f"exported: {out}")
     return 0
 

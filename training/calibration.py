@@ -1,4 +1,4 @@
-"""Makes confidence reliable: temperature scaling, and a threshold with a guaranteed precision."""
+"""Calibrates confidence: temperature scaling, and a threshold that guarantees a precision."""
 
 import math
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from snippet_ocr.decoding import greedy_decode, log_softmax, text_log_probabilit
 from snippet_ocr.terminal import progress
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 5.0
-PRIOR_STD = 0.25  # of the temperature's logarithm, whose prior is a normal distribution around 0
-CONFIDENCE_LEVEL = 0.95  # the statistical confidence of the guarantee that a threshold gives
+PRIOR_STD = 0.25  # standard deviation of the normal prior of log(temperature), around 0
+CONFIDENCE_LEVEL = 0.95  # of the guarantee that a threshold gives
 BINS = 10  # of a reliability diagram
 
 
@@ -30,7 +30,7 @@ class Observations(NamedTuple):
 
 
 def observe(reader, samples):
-    """Reads `utils.Sample`s that the reader was not trained on, at least one; returns `Observations`."""
+    """Reads at least one `utils.Sample` that the reader was not trained on; returns `Observations`."""
     size = reader.batch_size
     batches = [samples[start : start + size] for start in range(0, len(samples), size)]
     rows = [
@@ -61,11 +61,11 @@ def join(observations):
 
 
 def fit_temperature(observations):
-    """Finds the temperature at which the confidence of `Observations` best predicts whether they are right.
+    """Returns the temperature at which confidence best predicts whether readings are correct.
 
     Logits are divided by the temperature before the softmax. A temperature above 1 lowers confidence; the
     best path stays the same (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). The log
-    loss of "this reading is correct" is minimised. Against overfitting to few readings, the targets are
+    loss of "this reading is correct" is minimised. To avoid overfitting to few readings, the targets are
     smoothed (Platt, "Probabilistic Outputs for Support Vector Machines", 1999), and the temperature's
     logarithm has a normal prior. The temperature is from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`.
     """
@@ -83,7 +83,7 @@ def fit_temperature(observations):
 
 
 def reliability_bins(confidences, right):
-    """Compares confidence with the share of correct readings, in equal bins of confidence.
+    """Compares confidence with the share of correct readings, in bins of equal width.
 
     Args:
         confidences: floats from 0 to 1, of shape `(images,)`.
@@ -105,7 +105,7 @@ def reliability_bins(confidences, right):
 
 
 def calibration_error(confidences, right):
-    """Returns the expected calibration error of at least one reading, from 0 (perfect) to 1.
+    """Returns the expected calibration error, from 0 (perfect) to 1. It needs at least one reading.
 
     It is the mean difference between confidence and the share of correct
     readings over `reliability_bins`, weighted by their images (Naeini et al.,
@@ -116,18 +116,18 @@ def calibration_error(confidences, right):
 
 
 def readings_needed(target, wrong=0):
-    """Returns the smallest number of readings, `wrong` of them wrong, that guarantees a precision.
+    """Returns how many readings a guaranteed precision needs if `wrong` of them are wrong.
 
-    With them, the one-sided 95% lower bound of the precision reaches the target
+    With this number, the one-sided 95% lower bound of the precision reaches the target
     (Clopper & Pearson, "The Use of Confidence or Fiducial Limits", Biometrika,
     1934). For a target of 0.99 it is 299, and 473 with one wrong reading.
     """
-    # Correct readings before the (wrong + 1)th wrong one have a negative binomial distribution.
+    # The number of correct readings before wrong reading number `wrong + 1` is negative binomial.
     return int(nbinom.isf(1 - CONFIDENCE_LEVEL, wrong + 1, 1 - target)) + 1 + wrong
 
 
 def find_threshold(confidences, right, target):
-    """Finds the confidence from which a precision is guaranteed, with 95% statistical confidence.
+    """Finds the lowest confidence at which a precision is guaranteed, with 95% statistical confidence.
 
     Readings are accepted from the most confident down, in a fixed sequence of tests. Test k = 0, 1, 2, …
     accepts `readings_needed(target, k)` readings and passes if at most k of them are wrong; the last test
@@ -178,14 +178,14 @@ def fit(observations, target):
 
 
 def calibrate(reader, samples, target):
-    """Sets the temperature and the threshold of a reader from some samples; returns what `fit` returns."""
+    """Sets a reader's temperature and threshold from `samples`; returns the result of `fit`."""
     fitted = fit(observe(reader, samples), target)
     reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
     return fitted
 
 
 def check(observations, temperature, threshold):
-    """Measures how well a temperature and a threshold, or None, suit at least one of `Observations`.
+    """Measures a temperature and a threshold (or None) on `Observations` of at least one reading.
 
     Returns:
         A dictionary with the expected `calibration_error`, `before` and `after`
@@ -206,7 +206,7 @@ def check(observations, temperature, threshold):
 
 
 def describe(fitted):
-    """Writes the result of `fit` as text for the user."""
+    """Returns the result of `fit` as text for the user."""
     target = f"{100 * fitted['target_precision']:g}%"
     temperature = f"temperature {fitted['temperature']:.2f} (from {fitted['readings']} readings)"
     if fitted["threshold"] is not None:
@@ -216,14 +216,14 @@ def describe(fitted):
         )
     needed = readings_needed(fitted["target_precision"])
     if fitted["readings"] < needed:
-        reason = f"that needs at least {needed} readings, all correct; add images or run `make crossval`"
+        reason = f"it needs at least {needed} readings, all correct; add images or run `make crossval`"
     else:
         reason = "too many of the most confident readings are wrong"
     return f"{temperature}. No {target} threshold: {reason}."
 
 
 def describe_check(checked):
-    """Writes the result of `check` as text for the user."""
+    """Returns the result of `check` as text for the user."""
     errors = checked["calibration_error"]
     text = (
         f"expected calibration error {errors['before']:.2%} before temperature scaling, "

@@ -1,7 +1,7 @@
 """Callbacks of `fit`: progress and warnings, early stopping after take-off, checkpoints.
 
-The plateau is the first part of a training, in which the model answers blank everywhere. It ends with the
-take-off: the first epoch in which a validation image is read correctly.
+The plateau is the first part of a training, in which the model predicts blanks almost everywhere. It ends
+with the take-off: the first epoch in which a validation image is read correctly.
 """
 
 import json
@@ -17,8 +17,8 @@ from snippet_ocr import files
 from snippet_ocr.terminal import report
 from training import runs
 
-TAKE_OFF_DUE = 15  # the epoch after which a missing take-off is reported; the defaults need 3 to 5
-LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum is reported
+TAKE_OFF_DUE = 15  # epochs without take-off before a warning; the defaults need 3 to 5
+LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum gives a warning
 
 
 class Progress(keras.callbacks.Callback):
@@ -38,7 +38,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.monotonic() - self.started)
         epochs = self.params["epochs"]
-        # The first epoch also traces the model's graph, so later ones give a better estimate.
+        # The first epoch includes the compilation of the model, so later epochs give a better estimate.
         left = statistics.median(self.seconds[1:] or self.seconds) * (epochs - epoch - 1)
         report(
             f"epoch {epoch + 1:>3}/{epochs}  loss {logs['loss']:6.3f}  "
@@ -65,9 +65,9 @@ class Progress(keras.callbacks.Callback):
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
-    """Keras's early stopping, with a patience that counts from take-off.
+    """Early stopping as in Keras, but patience counts only epochs after take-off.
 
-    A plateau may last for many epochs, so its epochs do not count. The best epoch has the lowest
+    A plateau may last many epochs, so they do not count. The best epoch has the lowest
     `metrics.ClippedLoss` on the validation images, so that a few wrong labels do not end the training. The
     best weights so far are kept from the first epoch on. A loss that is not finite ends the training,
     because the weights cannot recover.
@@ -110,7 +110,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.model.stop_training = True
 
     def restore_best(self):
-        """Sets the model to the weights of the best epoch so far; returns whether there is one."""
+        """Loads the weights of the best epoch so far into the model; returns whether there is one."""
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
         return self.best_weights is not None
@@ -126,8 +126,8 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: the run's folder.
         averaging: the `keras.callbacks.SwapEMAWeights` of the same training, with `swap_on_epoch=True`.
-        early_stopping: its `EarlyStopping`. In the list of callbacks, both come before this one, which saves
-            their state.
+        early_stopping: the `EarlyStopping` of the same training. Both must come before this callback in the
+            list, because it saves their state.
 
     Attributes:
         history: a list with a dictionary for each finished epoch: `epoch` (counted from 1), the logs of
@@ -178,7 +178,7 @@ class Checkpoint(keras.callbacks.Callback):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
         row |= {"learning_rate": rate, "seconds": time.monotonic() - self.started}
-        # The model now has the averaged weights. Swap in those that training continues from, save, swap back.
+        # The model now has the averaged weights. Swap in the raw weights, save them, swap back.
         self.averaging.on_epoch_begin(epoch)
         self._save([*self.history, row])
         self.averaging.on_epoch_end(epoch)
@@ -192,9 +192,9 @@ class Checkpoint(keras.callbacks.Callback):
         content |= {"early stopping": json.dumps(state), "history": json.dumps(history)}
         with files.atomic_write(self.path) as unfinished:
             np.savez(unfinished, **content)
-        self.history = history  # an epoch is finished once it is saved
+        self.history = history  # only now: an epoch counts as finished once it is saved
 
     def _variables(self):
-        """Everything that training changes: weights, seed generators, the optimizer's state."""
+        """Returns all variables that training changes: weights, seed generators, optimizer state."""
         self.model.optimizer.build(self.model.trainable_variables)
         return [*self.model.variables, *self.model.optimizer.variables]

@@ -6,8 +6,8 @@ each has the environment variables of `keras.distribution.initialize`: `KERAS_DI
 (address and port of host 0), `KERAS_DISTRIBUTION_NUM_PROCESSES` (number of hosts) and
 `KERAS_DISTRIBUTION_PROCESS_ID` (of this host, from 0).
 
-All devices share each batch, so batch size and learning rate are those of a single device. The training
-takes the same course on any number of devices, but dropout and augmentation draw other random numbers.
+The devices share each batch, so batch size and learning rate do not change with their number. The training
+is equivalent on any number of devices, except that dropout and augmentation draw other random numbers.
 """
 
 import json
@@ -32,7 +32,7 @@ CONNECT_TIMEOUT = 60  # seconds that hosts wait for each other at the start
 
 
 def connect(batch_size):
-    """Connects this host to the others, if there are any, and describes the devices.
+    """Connects this host to the others, if there are any, and returns a line that describes the devices.
 
     Call this before Keras computes anything. A second call changes nothing.
 
@@ -49,10 +49,10 @@ def connect(batch_size):
         tf.config.set_visible_devices([], "GPU")  # TensorFlow only prepares the data
     count, hosts = device_count(), host_count()
     if count % hosts:
-        raise ValueError(f"Expected the same number of devices on {hosts} hosts. Found {count} in all.")
+        raise ValueError(f"Expected the same number of devices on {hosts} hosts. Found {count} in total.")
     if batch_size % count:
         raise ValueError(f"Expected batch_size to be a multiple of {count} (devices). Received: {batch_size}")
-    kind = _device_names()[0].split(":")[-2].upper()  # of "cpu:0" or "/device:CPU:0"
+    kind = _device_names()[0].split(":")[-2].upper()  # "cpu:0" and "/device:CPU:0" give "CPU"
     line = f"training on {count} device{'s' if count > 1 else ''} ({'JAX' if jax else 'TensorFlow'}, {kind})"
     if hosts > 1:
         line += f" of {hosts} hosts; this is host {host_index()}"
@@ -60,7 +60,7 @@ def connect(batch_size):
 
 
 def _connect_hosts(variables):
-    """Connects the hosts through JAX, within `CONNECT_TIMEOUT` seconds."""
+    """Connects the hosts through JAX. They must all start within `CONNECT_TIMEOUT` seconds."""
     if not jax:
         raise ValueError(f"Expected KERAS_BACKEND=jax for several hosts. Found {keras.backend.backend()}.")
     if jax.distributed.is_initialized():
@@ -83,7 +83,7 @@ def _connect_hosts(variables):
     )
     # `keras.distribution.initialize` does the same, but waits for five minutes.
     jax.distributed.initialize(f"{name}:{port}", count, index, initialization_timeout=CONNECT_TIMEOUT)
-    # JAX's first exchange fails if a host is 30 seconds late, so it takes place now. Later ones wait longer.
+    # JAX's first exchange fails if a host is 30 seconds late, so exchange now. Later exchanges wait longer.
     require_same({VARIABLES[1]: count})
 
 
@@ -126,13 +126,13 @@ def _device_names():
 
 
 def over_all_devices(model):
-    """Copies a model to all devices, for training.
+    """Returns a copy of a model that trains on all devices; on a single device, the model itself.
 
     Each device has all weights and gets an equal share of each batch. Batch normalisation uses the
     statistics of the whole batch. The gradients of all devices are added up and then clipped.
 
     Args:
-        model: a compiled Keras model, not yet trained. With a single device, it is returned itself.
+        model: a compiled Keras model, not yet trained.
     """
     if device_count() == 1:
         return model
@@ -140,7 +140,7 @@ def over_all_devices(model):
         # Keras must not divide a batch: each host loads only its own share.
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
         return _copy(model, model.get_weights())
-    tf.get_logger().setLevel("WARNING")  # below that, it reports every sum of gradients
+    tf.get_logger().setLevel("WARNING")  # at INFO, it logs every all-reduce of gradients
     with tf.distribute.MirroredStrategy(_device_names()).scope():
         copy = _copy(model, model.get_weights())
     _clip_after_sum(copy.optimizer, device_count())
@@ -160,9 +160,9 @@ class ReplicaCTCLayer(CTCLayer):
 
 
 def on_one_device(model):
-    """Copies a trained model to a single device on each host, and disconnects the hosts.
+    """Returns a copy of a trained model on a single device of each host, and disconnects the hosts.
 
-    With a single device, the model itself is returned.
+    If there is only one device, returns the model itself.
     """
     if device_count() == 1:
         return model
@@ -193,8 +193,8 @@ def _copy_layer(layer):
 def _clip_after_sum(optimizer, replicas):
     """Makes an optimizer clip the sum of the replicas' gradients.
 
-    Keras clips the gradients of each replica before it adds them up, which
-    gives another training. Here, each replica gets the mean of all gradients,
+    Keras clips the gradients of each replica before summing them, which gives a
+    different result than on one device. Here, each replica gets the mean of all gradients,
     clipped to the norm divided by the number of replicas. Keras adds these up.
     """
     apply = optimizer.apply
@@ -209,7 +209,7 @@ def _clip_after_sum(optimizer, replicas):
 
 
 def pad_order(order, repeat):
-    """Pads an epoch's images to a multiple of the number of devices.
+    """Pads the indices of an epoch's images to a multiple of the number of devices.
 
     Args:
         order: the indices of the images, an integer tensor of shape `(images,)`.
@@ -230,26 +230,26 @@ def local_share(batch):
 
 
 def require_same(facts):
-    """Checks that all hosts have the same facts, a dictionary that can be written as JSON.
+    """Checks that all hosts pass the same dictionary of JSON values.
 
     Raises:
-        ValueError: on every host, if facts differ; it names them.
+        ValueError: on every host, if values differ; the message lists them.
     """
     if host_count() == 1:
         return
     found = [json.loads(content) for content in _gather(json.dumps(facts).encode())]
     problem = ""
     for name in sorted(set().union(*found)):
-        values = [one.get(name) for one in found]
+        values = [host.get(name) for host in found]
         if any(value != values[0] for value in values):
             listed = (f"{value!r} on host {index}" for index, value in enumerate(values))
             problem += f"\n  {name}: {', '.join(listed)}"
     if problem:
-        raise ValueError(f"Expected the same facts on all hosts. These differ:{problem}")
+        raise ValueError(f"Expected the same settings and versions on all hosts. These differ:{problem}")
 
 
 def broadcast(content):
-    """Returns the bytes that host 0 passes, on every host."""
+    """Returns, on every host, the bytes that host 0 passed."""
     return content if host_count() == 1 else _gather(content if host_index() == 0 else b"")[0]
 
 

@@ -36,7 +36,7 @@ LIMITS = {
     "patience": (1, math.inf),
     "target_precision": (0.5, 0.9999),
 }
-"""The minimum and maximum of each number. Where the default is 0, 0 is possible too."""
+"""The minimum and maximum of each number. If the default is 0, 0 is also allowed."""
 
 
 def defaults():
@@ -63,11 +63,11 @@ def table():
 
 
 def from_environment(environment=os.environ):
-    """Returns a dictionary of the parameters that are set as environment variables, as values of their types.
+    """Returns a dictionary of the parameters set by environment variables, converted to their types.
 
     Raises:
-        ValueError: with a line for each variable that starts with `OCR_` and is
-            not a parameter, or has an impossible value.
+        ValueError: with a line for each variable that starts with `OCR_` but is
+            not a parameter, or whose value is invalid.
     """
     values, problems = {}, []
     variables = {PREFIX + name.upper(): (name, default) for name, default in defaults().items()}
@@ -87,7 +87,7 @@ def from_environment(environment=os.environ):
 
 
 def _parse(text, kind):
-    """Returns a value of a type, or None if the text is not one."""
+    """Converts a text to a type; returns None if that is not possible."""
     if kind is bool:
         return configparser.ConfigParser.BOOLEAN_STATES.get(text.lower())  # 1, yes, true, on, 0, no, …
     try:
@@ -104,7 +104,7 @@ def validate(values):
             notebook's `globals()`. Other names are ignored.
 
     Raises:
-        ValueError: with a line for each parameter that is missing or impossible.
+        ValueError: with a line for each parameter that is missing or invalid.
     """
     problems, settings = [], {}
     for name, default in defaults().items():
@@ -120,11 +120,11 @@ def validate(values):
 
 
 def _conflicts(*, validation_share, test_share, fold, folds, run_name, **_):
-    """Yields the problems of values that are possible on their own."""
+    """Yields the problems of values that are valid alone but not together."""
     if validation_share + test_share > 0.8:
         yield "validation_share and test_share: expected at most 0.8 together."
     if not min(folds, 1) <= fold <= folds:
-        yield f"fold: expected 1 to folds, or both 0. Received: fold {fold} and folds {folds}"
+        yield f"fold: expected 1 to folds, or 0 for both. Received: fold {fold} and folds {folds}"
     if set(run_name) & set("/\\\0") or run_name in (".", ".."):
         yield f"run_name: expected a name, not a path. Received: {run_name!r}"
 

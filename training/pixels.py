@@ -1,4 +1,4 @@
-"""Image files in parallel: checked once, decoded once, kept as bytes."""
+"""Checks and decodes image files in parallel, once per training, and keeps the pixels."""
 
 import hashlib
 import math
@@ -13,15 +13,15 @@ from snippet_ocr.terminal import progress
 from training import PROJECT
 
 MAX_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 50
-"""Memory that the images of a split may fill: 2%. More are kept in a file, which the OS caches."""
+"""The memory that the images of a split may use: 2% of the total. Larger splits are kept in a file."""
 
 
 def inspect_image(path):
     """Checks an image file.
 
     Returns:
-        A tuple of the size, width and height in pixels, and the SHA-256 of the
-        file in hexadecimal; or, if the file cannot be used, the reason, a string.
+        A tuple: the size `(width, height)` in pixels, and the SHA-256 of the file
+        in hexadecimal. If the file cannot be used, a string: the reason.
     """
     try:
         content = images.read_file(path)
@@ -32,7 +32,7 @@ def inspect_image(path):
 
 
 def inspect_images(paths):
-    """Calls `inspect_image` for a list of paths, in parallel; returns the list of results."""
+    """Calls `inspect_image` for each path of a list, in parallel; returns a list of the results."""
     with ThreadPool() as pool:
         results = pool.imap(inspect_image, paths, chunksize=16)
         return list(progress(results, len(paths), "images checked"))
@@ -41,7 +41,7 @@ def inspect_images(paths):
 def encode_all(samples, encode):
     """Encodes labelled images in parallel.
 
-    More than `MAX_BYTES` are kept in a temporary file in the project's folder.
+    If the images exceed `MAX_BYTES`, they are kept in a temporary file in the project's folder.
 
     Args:
         samples: a list of `utils.Sample`s, at least one.
@@ -53,8 +53,8 @@ def encode_all(samples, encode):
         of shape `(samples, max_label_length)`.
 
     Raises:
-        ValueError: if an image can no longer be read; it names the file.
-        OSError: if the disk is full; it names the folder.
+        ValueError: if an image can no longer be read; the message names the file.
+        OSError: if the temporary file cannot be written; the message names the folder.
     """
 
     def encode_one(sample):
@@ -77,10 +77,10 @@ def encode_all(samples, encode):
         try:
             with tempfile.TemporaryFile(dir=PROJECT) as file:
                 for number, row in numbered_rows:
-                    # A full disk is an error here. Writing to a memory map would end the process instead.
+                    # A full disk is an error here. With a memory map, it would kill the process (SIGBUS).
                     file.write(row["image"].tobytes())
                     label[number] = row["label"]
                 file.flush()
                 return np.memmap(file, "uint8", "r", shape=shape), label  # outlives the file object
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(PROJECT)) from error  # the original names no path
+            raise OSError(error.errno, error.strerror, str(PROJECT)) from error  # the original has no path

@@ -1,4 +1,4 @@
-"""Run folders: one for each training, found again when an interrupted training resumes."""
+"""Run folders: one per training; an interrupted training resumes in its own."""
 
 import atexit
 import hashlib
@@ -19,13 +19,13 @@ from snippet_ocr.terminal import printable
 from training import PROJECT, devices
 
 CHECKPOINT = "checkpoint.npz"  # the state of the training, from which an interrupted run resumes
-FINISHED = "metrics.json"  # the last file that a run writes: a run that has it is finished
+FINISHED = "metrics.json"  # written last, so a run that has it is finished
 LOCK = ".lock"  # locked while a process trains in the folder
 _locks = []  # references to the acquired locks: a lock is released when it is garbage-collected
 
 
 def fingerprint(samples):
-    """Returns 16 hexadecimal digits that identify a list of `utils.Sample`s, whatever its order."""
+    """Returns 16 hexadecimal digits that identify the images and labels of `utils.Sample`s in any order."""
     return _digest(json.dumps(sorted((sample.digest, sample.label) for sample in samples)).encode())
 
 
@@ -45,9 +45,8 @@ def open_run(runs_dir, name, numbered, settings, model, splits):
 
     Args:
         runs_dir, name: the folder of all runs, and the name of the run.
-        numbered: whether the first folder is `name-1` instead of `name`; the next one is `name-2` in both
-            cases.
-        settings: a dictionary of the notebook's parameters.
+        numbered: whether the first folder is `name-1` instead of `name`. The second is `name-2` either way.
+        settings: a dictionary of all parameters of the notebook.
         model: the Keras model to train.
         splits: a dictionary from the names of the splits to lists of `utils.Sample`s.
 
@@ -58,12 +57,13 @@ def open_run(runs_dir, name, numbered, settings, model, splits):
         ValueError: if several hosts train together and their settings, images, weights or package versions
             differ.
     """
-    identity = {f"parameter {key}": value for key, value in settings.items() if key != "target_precision"}
+    irrelevant = ("data_dir", "target_precision")  # the images are compared by content
+    identity = {f"parameter {key}": value for key, value in settings.items() if key not in irrelevant}
     identity["model configuration"] = _digest(model.to_json().encode())
     identity |= {f"{split} images": fingerprint(samples) for split, samples in splits.items()}
     weights = b"".join(array.tobytes() for array in model.get_weights())
     facts = {**identity, **environment(), "first weights": _digest(weights)}
-    for may_differ in ("parameter data_dir", "parameter base_reader", "machine"):
+    for may_differ in ("parameter base_reader", "machine"):
         facts.pop(may_differ, None)
     devices.require_same(facts)
     if devices.host_index() == 0:
@@ -110,12 +110,12 @@ def _lock(folder):
 
 
 def _is_empty(folder):
-    """Whether a run is new, or was killed before it wrote its first file."""
+    """Returns whether a run is new, or was killed before it wrote its first file."""
     return all(path.name in (LOCK, "config.unfinished.json") for path in folder.iterdir())
 
 
 def _obstacle(folder, identity):
-    """Returns why a run can neither start nor resume in a folder; an empty string if it can."""
+    """Returns the reason why a run cannot start or resume in a folder, or an empty string."""
     if not folder.is_dir():
         return "it is not a folder"
     if _is_empty(folder):
@@ -158,9 +158,9 @@ def environment():
 
 
 def write_readings(path, images_dir, samples, readings):
-    """Writes a CSV with a line for each labelled image: file, label, text, confidence, right (0 or 1).
+    """Writes a CSV with a row per labelled image: file, label, text, confidence, right (0 or 1).
 
-    The file names are relative to `images_dir`. Each sample has one of the `Reading`s.
+    File names are relative to `images_dir`. `readings` has a `Reading` for each of `samples`, in order.
     """
     rows = [
         {
