@@ -155,9 +155,9 @@ def test_byte_identical_images_are_in_the_same_split(image_folder, folds):
 def test_fewer_than_three_images_are_an_error(samples, count):
     empty = {1: "validation and training", 2: "training"}[count]
     message = (
-        f"at least 3 different images for training, validation and test. Found {count} in {count} files; no image remains"
+        "at least 3 different images for training, validation and test. "
+        f"Found {count} in {count} files; no image remains for {empty}."
     )
-    message += f" for {empty}."
     with pytest.raises(ValueError, match=re.escape(message)):
         utils.split_data(samples[:count], 0)
 
