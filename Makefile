@@ -40,6 +40,7 @@ help:
 train: $(VENV)/installed
 	@$(BIN)/ipython --no-term-title ocr.ipynb 2> >(grep --line-buffered -vE '$(NOISE)' >&2)
 
+# Measuring the coverage doubles the time, so it is part of test-all.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -30,7 +30,7 @@ def test_runipy_runs_the_notebook_from_another_folder(project, tmp_path, image_f
     for epoch in (1, 2):  # once on the terminal, and before the cell has ended
         lines = re.findall(rf"(?m)^epoch +{epoch}/2 .*loss.*exact match.*min left$", output)
         assert len(lines) == 1
-    assert output.index("epoch   2/2") < output.index("Cell returned", output.index("model.fit("))
+    assert output.index("epoch   2/2") < output.index("Running cell", output.index("model.fit("))
     assert output.count("training 24, validation 3, test 3 images") == 1
     assert "an epoch has 15 steps: 5 × all training images" in output
     assert len(re.findall(r"(?m)^test: \d of 3 texts correct", output)) == 1
