@@ -44,7 +44,8 @@ train: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests/*.py --numprocesses 2 --dist worksteal --cov --cov-report=
+	$(BIN)/python -m pytest tests/*.py --numprocesses 2 --dist worksteal \
+		$(if $(filter test-all,$(MAKECMDGOALS)),--cov --cov-report=)
 
 test-all: test docs
 	$(BIN)/python -m pytest tests/integration --numprocesses 2 --dist worksteal \

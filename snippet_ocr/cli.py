@@ -108,7 +108,7 @@ def main(arguments=None):
     options = parse(arguments)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # file names may be invalid UTF-8
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # .keras readers import TensorFlow
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # .keras readers import TensorFlow
     try:
         reader = Reader.load(options.model)
         if options.command == "info":

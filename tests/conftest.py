@@ -151,6 +151,8 @@ def user_environment(measured=False, **variables):
         measured: whether coverage is measured in the process, which makes it slower.
         **variables: the variables that are set.
     """
-    dropped = {"PYTEST_CURRENT_TEST"} | (set() if measured else {"COVERAGE_PROCESS_CONFIG"})
+    dropped = {"PYTEST_CURRENT_TEST", "TF_CPP_MIN_LOG_LEVEL"} | (
+        set() if measured else {"COVERAGE_PROCESS_CONFIG"}
+    )
     kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("OCR_")}
     return kept | variables
