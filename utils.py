@@ -15,7 +15,7 @@ from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import printable
 from training import devices, pixels
 from training.augmentation import augment
-from training.labels import LABELS_FILE, file_key, label_from_name, read_labels_file, steps_needed
+from training.labels import FILE_NAMES, check_labels, find_labels, label_from_name, steps_needed
 
 MIN_CHARACTER_COUNT = 10  # a character that occurs fewer times is reported as rare
 MAX_LISTED = 100  # skipped files that the summary lists
@@ -28,6 +28,7 @@ class Sample(NamedTuple):
     label: str
     size: tuple  # width and height, in pixels
     digest: str  # SHA-256 of the file, in hexadecimal
+    source: str = FILE_NAMES  # of the label; see `labels.Labels`
 
 
 class Rejected(NamedTuple):
@@ -40,7 +41,7 @@ class Rejected(NamedTuple):
 def find_images(data_dir, time_steps=None, drop_copy_number=True):
     """Finds the labelled images of a folder and checks each of them.
 
-    The labels are the file names or, if it exists, the contents of `labels.csv`.
+    The labels are read from the folder's label files or, if there is none, from the file names.
 
     Args:
         data_dir: the folder. Subfolders are searched too, except hidden ones and links.
@@ -49,10 +50,11 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
 
     Returns:
         A tuple of two lists: the usable images as `Sample`s; all other files and
-        unusable lines of `labels.csv` as `Rejected`, sorted by path.
+        unusable lines of label files as `Rejected`, sorted by path.
 
     Raises:
-        ValueError: if the folder does not exist or has no usable image.
+        ValueError: if the folder does not exist or has no usable image, if a label file is not understood,
+            or if the labels are probably not the texts; see `labels.find_labels` and `labels.check_labels`.
     """
     data_dir = Path(data_dir).absolute()
     if not data_dir.is_dir():
@@ -60,45 +62,44 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
             f"Expected a folder of images at {data_dir}. There is no such folder. "
             "In the notebook, set data_dir or OCR_DATA_DIR; its relative paths start at the project's folder."
         )
-    labels, rejected = _label_files(data_dir, time_steps, drop_copy_number)
+    labels, rejected, source = _label_files(data_dir, time_steps, drop_copy_number)
     samples = []
     for path, result in zip(labels, pixels.inspect_images(list(labels)), strict=True):
         if isinstance(result, str):
             rejected.append(Rejected(path, result))
         else:
-            samples.append(Sample(path, labels[path], *result))
-    samples, contradictions = _separate_contradictions(samples)
+            samples.append(Sample(path, labels[path], *result, source))
+    samples, contradictions = _separate_contradictions(samples, data_dir)
     rejected = sorted(rejected + contradictions, key=lambda file: file.path)
     if not samples:
         raise ValueError(
             f"Expected images ({', '.join(images.SUFFIXES)}) in {data_dir}, each named after its text "
-            f"or listed in {LABELS_FILE}. "
-            + "\n".join(["Found none that can be used.", *_listed(rejected[:10])])
+            "or listed in a label file. "
+            + "\n".join(["Found none that can be used.", *_listed(rejected[:10], data_dir)])
         )
     return samples, rejected
 
 
 def _label_files(data_dir, time_steps, drop_copy_number):
-    """Returns a dictionary from paths to labels, and a list of `Rejected`. Does not open the images."""
-    listed, problems = read_labels_file(data_dir)
-    labels, rejected = {}, []
-    for path in _files_below(data_dir):
-        if path == data_dir / LABELS_FILE:
-            continue
-        if listed is None:
-            label = label_from_name(path.name, drop_copy_number)
+    """Returns a dictionary from paths to labels, a list of `Rejected`, and the labels' source."""
+    paths = list(_files_below(data_dir))
+    found = find_labels(data_dir, paths, drop_copy_number)
+    labels, rejected = {}, [Rejected(*problem) for problem in found.problems]
+    for path in paths:
+        if path in found.tables:
+            reason = found.tables[path]
+            if reason is None:
+                continue
         else:
-            label, _ = listed.pop(file_key(data_dir, path), (None, None))
-        reason = _reason_to_reject(path, label, time_steps)
+            from_names = found.source == FILE_NAMES
+            label = label_from_name(path.name, drop_copy_number) if from_names else found.texts.get(path)
+            reason = _reason_to_reject(path, label, time_steps, found.name)
         if reason:
             rejected.append(Rejected(path, reason))
         else:
             labels[path] = label
-    for key, (_, line) in (listed or {}).items():
-        problems.append((line, f"names {os.path.relpath(key, data_dir)}, which is not in the folder"))
-    for line, problem in sorted(problems):
-        rejected.append(Rejected(data_dir / LABELS_FILE, f"line {line} {problem}"))
-    return labels, rejected
+    check_labels(data_dir, found, labels)
+    return labels, rejected, found.source
 
 
 def _files_below(folder):
@@ -110,7 +111,7 @@ def _files_below(folder):
         yield from sorted([*skipped, *(Path(parent, name) for name in names)])
 
 
-def _reason_to_reject(path, label, time_steps):
+def _reason_to_reject(path, label, time_steps, label_file):
     """Returns the reason to reject a file without opening it, or None."""
     if path.is_dir():
         return "is a folder that was not searched, because it is a link or not readable"
@@ -119,7 +120,7 @@ def _reason_to_reject(path, label, time_steps):
     if not path.name.lower().endswith(images.SUFFIXES):
         return f"is not one of {', '.join(images.SUFFIXES)}"
     if label is None:
-        return f"is not listed in {LABELS_FILE}"
+        return f"is not listed in {label_file}"
     if not label:
         return "has an empty label: its name contains no text"
     if any(unicodedata.category(character) == "Cc" for character in label):
@@ -132,11 +133,12 @@ def _reason_to_reject(path, label, time_steps):
     return None
 
 
-def _separate_contradictions(samples):
+def _separate_contradictions(samples, data_dir):
     """Removes byte-identical images with different labels, because at most one label can be right."""
-    names = {}  # digest → label → name of the first file with it
+    names = {}  # digest → label → first file with it, relative to the folder
     for sample in samples:
-        names.setdefault(sample.digest, {}).setdefault(sample.label, sample.path.name)
+        name = printable(sample.path.relative_to(data_dir))
+        names.setdefault(sample.digest, {}).setdefault(sample.label, name)
     contradictions = []
     for sample in samples:
         other = next((name for label, name in names[sample.digest].items() if label != sample.label), None)
@@ -152,8 +154,10 @@ def describe(samples, rejected):
     lengths = Counter(len(sample.label) for sample in samples)
     characters = Counter("".join(sample.label for sample in samples))
     rare = [character for character in sorted(characters) if characters[character] < MIN_CHARACTER_COUNT]
+    root = os.path.commonpath([path.parent for path, *_ in samples + rejected])
     lines = [
         f"images: {len(samples)}",
+        *(f"labels: {printable(source)}" for source in sorted({sample.source for sample in samples})),
         f"sizes: {_counts(sizes.most_common(5), len(sizes))}",
         f"label lengths: {_counts(sorted(lengths.items()))}",
         f"characters: {len(characters)} different: {_counts(sorted(characters.items()))}",
@@ -161,13 +165,13 @@ def describe(samples, rejected):
     if rare:
         lines.append(f"rare characters, seen fewer than {MIN_CHARACTER_COUNT} times: {' '.join(rare)}")
     shortened = [
-        s for s in samples if label_from_name(s.path.name, False) != s.label == label_from_name(s.path.name)
+        s for s in samples if s.source == FILE_NAMES and label_from_name(s.path.name, False) != s.label
     ]
     if shortened:
         subject = f"{len(shortened)} file name{'s end' if len(shortened) > 1 else ' ends'}"
         example = f"{shortened[0].path.name} → {shortened[0].label!r}"
         lines.append(f"{subject} in a copy number, which was removed: {example}")
-    lines += [f"skipped files: {len(rejected)}", *_listed(rejected[:MAX_LISTED])]
+    lines += [f"skipped files: {len(rejected)}", *_listed(rejected[:MAX_LISTED], root)]
     if len(rejected) > MAX_LISTED:
         lines.append(f"  and {len(rejected) - MAX_LISTED} more")
     return "\n".join(lines)
@@ -178,8 +182,8 @@ def _counts(pairs, total=0):
     return ", ".join(f"{value} ({count})" for value, count in pairs) + more
 
 
-def _listed(rejected):
-    return [f"  {printable(path.name)} {reason}" for path, reason in rejected]
+def _listed(rejected, root):
+    return [f"  {printable(os.path.relpath(path, root))} {reason}" for path, reason in rejected]
 
 
 def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, folds=0):

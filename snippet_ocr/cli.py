@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -11,7 +12,9 @@ from pathlib import Path
 from snippet_ocr import images, output
 from snippet_ocr.constraints import combine
 from snippet_ocr.reader import Reader
-from snippet_ocr.terminal import progress
+from snippet_ocr.terminal import escape, printable, progress
+
+MAX_TOP = 1000  # texts per image: searching more takes minutes
 
 
 def parse_lengths(text):
@@ -23,9 +26,9 @@ def parse_lengths(text):
 
 
 def parse_count(text):
-    """Parses an integer of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, received {text!r}")
+    """Parses an integer from 1 to `MAX_TOP`."""
+    if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= MAX_TOP:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {MAX_TOP}, received {text!r}")
     return int(text)
 
 
@@ -92,8 +95,12 @@ def parse(arguments):
     add("--pattern", help=text)
     text = "Allow only the words in this UTF-8 text file, one per line (default: any text)."
     add("--words", metavar="FILE", help=text)
-    options = parser.parse_args(arguments)
-    if options.command == "read" and options.resume and not options.out:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] != ["read"]:
+        return parser.parse_args(arguments)
+    # Options may stand between the model and the images, which argparse does not support in subcommands.
+    options = read.parse_intermixed_args(arguments[1:], argparse.Namespace(command="read"))
+    if options.resume and not options.out:
         read.error("--resume needs --out FILE.csv")
     return options
 
@@ -102,12 +109,23 @@ def main(arguments=None):
     """Runs the command.
 
     Returns:
-        The exit code: 0 if all images were read; 1 if some were not, or if the
-        output could not be written; 2 for a wrong option, no reader or no images.
+        The exit code: 0 if all images were read; 1 if some were not, or if the output could not be
+        written; 2 for a wrong option, no reader or no images; 130 if it was interrupted.
     """
-    options = parse(arguments)
-    for stream in (sys.stdout, sys.stderr):
+    try:
+        return _run(parse(arguments))
+    except KeyboardInterrupt:
+        _report("interrupted")
+        return 130
+
+
+def _run(options):
+    """Runs the command with parsed options; returns the exit code of `main`."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None if the caller closed it
         stream.reconfigure(errors="backslashreplace")  # file names may be invalid UTF-8
+    if sys.stdout is None and not (options.command == "read" and options.out):
+        _report("Expected an open standard output. It is closed. Use --out FILE.csv.")
+        return 1
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # .keras readers import TensorFlow
     try:
         reader = Reader.load(options.model)
@@ -119,7 +137,18 @@ def main(arguments=None):
         threshold = min_confidence(options.min_confidence, reader)
         layout = output.Layout(options.top, options.characters, threshold)
         files = images.find_files(options.images)
-        files = output.remaining_files(files, options.out, options.resume, layout)
+        out = None
+        if options.out:
+            origin = {"reader": _digest(Path(options.model).read_bytes())}
+            origin |= {"length": options.length, "pattern": options.pattern, "words": options.words}
+            if options.words:
+                origin["words"] = _digest(repr((constraint.edges, constraint.accepting.tolist())).encode())
+            origin |= layout._asdict()
+            out, finished = output.open_csv(options.out, options.resume, layout, origin)
+            remaining = [file for file in files if printable(file) not in finished]
+            if finished:
+                _report(f"{len(files) - len(remaining)} of {len(files)} images are already in {options.out}")
+            files = remaining
     except (ValueError, OSError) as error:
         _report(error)
         return 2
@@ -128,9 +157,8 @@ def main(arguments=None):
     readings = _successful(progress(results, len(files), "images read", _report), failed)
 
     def write():
-        if options.out:
-            # Line by line, so that an interruption loses no complete row.
-            with options.out.open("a", buffering=1, encoding="utf-8", newline="") as out:
+        if out:
+            with out:
                 output.write_csv(readings, layout, out, header=out.tell() == 0)
         else:
             options.write(readings, layout, sys.stdout)
@@ -141,12 +169,16 @@ def main(arguments=None):
     return 1 if failed else code
 
 
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def _successful(results, failed):
     """Yields the readings. Prints the errors, and appends their files to `failed`."""
     for path, result in results:
         if isinstance(result, ValueError):
             failed.append(path)
-            _report(f"{path} {result}")
+            _report(escape(f"{printable(path)} {result}"))
         else:
             yield path, result
 
@@ -155,7 +187,7 @@ def _write(write, file=None):
     """Calls a function that writes to a file, or to standard output. Returns the exit code."""
     try:
         write()
-        sys.stdout.flush()
+        print(end="", flush=True)  # does nothing if standard output is closed
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again when it exits
         if not isinstance(error, BrokenPipeError):  # `… | head` closes the pipe on purpose
@@ -167,4 +199,5 @@ def _write(write, file=None):
 
 def _report(line):
     """Prints to standard error, so that standard output contains only readings."""
-    print(line, file=sys.stderr, flush=True)
+    if sys.stderr:  # otherwise, it would be printed to standard output
+        print(line, file=sys.stderr, flush=True)

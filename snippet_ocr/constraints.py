@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snippet_ocr.alphabet import BLANK
 from snippet_ocr.decoding import log_softmax, search
 
 NO_STATE = -1  # the target of a transition that is not allowed
@@ -23,7 +22,7 @@ class Trie(NamedTuple):
     """A prefix tree of a word list, as arrays of integers. Node 0 is the root, the empty prefix."""
 
     parents: np.ndarray  # (nodes,), 0 for the root
-    characters: np.ndarray  # (nodes,): the class of each prefix's last character; `BLANK` for the root
+    characters: np.ndarray  # (nodes,): the class of each prefix's last character; 0, the blank, for the root
     ends: np.ndarray  # (words,): the nodes that are complete words
 
     def text(self, node):
@@ -41,8 +40,7 @@ class Constraint:
     Create it with `length`, `pattern` or `words`, and combine several with `&`.
 
     Args:
-        transitions: integers of shape `(states, classes)`: the next state
-            after each class, or `NO_STATE` if it is not allowed.
+        edges: a list with a dictionary for each state: the next state after each class that is allowed.
         accepting: booleans of shape `(states,)`: whether a text may end in a state.
 
     Attributes:
@@ -58,26 +56,37 @@ class Constraint:
         (True, False)
     """
 
-    def __init__(self, transitions, accepting):
-        self.transitions = np.array(transitions, dtype="int32")
-        self.transitions[:, BLANK] = NO_STATE
+    def __init__(self, edges, accepting):
+        self.edges = edges
         self.accepting = np.array(accepting, dtype=bool)
+        # (edges,) each. A table of all states and classes would not fit in memory for a long word list.
+        self._states = np.repeat(np.arange(len(edges)), [len(row) for row in edges])
+        self._classes = np.array([number for row in edges for number in row], dtype=int)
+        self._targets = np.array([target for row in edges for target in row.values()], dtype=int)
         self.min_characters, previous = np.where(self.accepting, 0.0, np.inf), None
         while not np.array_equal(self.min_characters, previous):
-            previous = self.min_characters
-            after = np.where(self.transitions == NO_STATE, np.inf, previous[self.transitions])
-            self.min_characters = np.minimum(previous, 1 + after.min(axis=1))
-        self.trie = self._trie()
+            previous = self.min_characters.copy()
+            np.minimum.at(self.min_characters, self._states, 1 + previous[self._targets])
+        self.trie, self._table = self._trie(), None
 
     def _trie(self):
         """Returns the texts as a `Trie`, or None if a state is reached by several texts."""
-        states, characters = np.nonzero(self.transitions != NO_STATE)
-        targets = self.transitions[states, characters]
-        if len(set(targets.tolist())) < len(targets) or 0 in targets:
+        if 0 in self._targets or len(np.unique(self._targets)) < len(self._targets):
             return None
-        parents, last = np.zeros((2, len(self.accepting)), dtype=int)
-        parents[targets], last[targets] = states, characters
+        parents, last = np.zeros((2, len(self.edges)), dtype=int)
+        parents[self._targets], last[self._targets] = self._states, self._classes
         return Trie(parents, last, np.flatnonzero(self.accepting))
+
+    def transitions(self, classes):
+        """Returns an array of shape `(states, classes)`: the next state, or `NO_STATE` if not allowed.
+
+        `classes` is the number of classes. Only constraints without a trie need it: they have few states.
+        """
+        if self._table is None:
+            table = np.full((len(self.edges), classes), NO_STATE, dtype="int32")
+            table[self._states, self._classes] = self._targets
+            self._table = table  # complete: several threads read images
+        return self._table
 
     @classmethod
     def length(cls, alphabet, min_length=0, max_length=None):
@@ -93,9 +102,10 @@ class Constraint:
         if min_length < 0 or (max_length is not None and max_length < min_length):
             raise ValueError(f"Expected 0 <= minimum <= maximum. Received: {min_length} to {max_length}")
         last = min_length if max_length is None else max_length
-        transitions = np.repeat(np.arange(1, last + 2)[:, None], alphabet.number_of_classes, axis=1)
-        transitions[last] = last if max_length is None else NO_STATE
-        return cls(transitions, np.arange(last + 1) >= min_length)
+        characters = alphabet.encode(alphabet.characters)
+        edges = [dict.fromkeys(characters, state + 1) for state in range(last)]
+        edges.append(dict.fromkeys(characters, last) if max_length is None else {})
+        return cls(edges, np.arange(last + 1) >= min_length)
 
     @classmethod
     def pattern(cls, alphabet, pattern):
@@ -115,7 +125,7 @@ class Constraint:
                 alphabet matches one of its positions.
         """
         parts = POSITION.findall(pattern)
-        transitions = np.full((len(parts) + 1, alphabet.number_of_classes), NO_STATE)
+        edges = [{} for _ in range(len(parts) + 1)]
         for position, part in enumerate(parts):
             allowed = list(filter(_matcher(part, pattern), alphabet.characters))
             if not allowed:
@@ -123,8 +133,8 @@ class Constraint:
                     f"Expected each part of the pattern to match a character of {alphabet.characters!r}. "
                     f"None matches {part!r} in {pattern!r}."
                 )
-            transitions[position, alphabet.encode(allowed)] = position + 1
-        return cls(transitions, np.arange(len(parts) + 1) == len(parts))
+            edges[position] = dict.fromkeys(alphabet.encode(allowed), position + 1)
+        return cls(edges, np.arange(len(parts) + 1) == len(parts))
 
     @classmethod
     def words(cls, alphabet, words):
@@ -138,36 +148,38 @@ class Constraint:
         Raises:
             ValueError: if no word remains.
         """
-        usable = dict.fromkeys(word for word in words if word and set(word).issubset(alphabet.characters))
+        classes = dict(zip(alphabet.characters, alphabet.encode(alphabet.characters), strict=True))
+        usable = dict.fromkeys(word for word in words if word and classes.keys() >= set(word))
         if not usable:
             raise ValueError(f"Expected words of the characters {alphabet.characters!r}. Found none.")
         prefixes = dict.fromkeys(word[:end] for word in usable for end in range(len(word) + 1))
         nodes = {prefix: node for node, prefix in enumerate(prefixes)}
-        transitions = np.full((len(nodes), alphabet.number_of_classes), NO_STATE)
+        edges = [{} for _ in nodes]
         for prefix in list(nodes)[1:]:  # the first is empty
-            transitions[nodes[prefix[:-1]], alphabet.encode(prefix[-1])] = nodes[prefix]
-        return cls(transitions, [prefix in usable for prefix in nodes])
+            edges[nodes[prefix[:-1]]][classes[prefix[-1]]] = nodes[prefix]
+        return cls(edges, [prefix in usable for prefix in nodes])
 
     def __and__(self, other):
         """Returns a constraint that allows the texts that both allow (product of the two automata)."""
-        queue, states, transitions = [(0, 0)], {(0, 0): 0}, []
+        queue, states, edges = [(0, 0)], {(0, 0): 0}, []
         for mine, theirs in queue:  # grows in the loop
-            rows = self.transitions[mine].tolist(), other.transitions[theirs].tolist()
-            targets = list(zip(*rows, strict=True))
-            for target in targets:
-                if NO_STATE not in target and target not in states:
+            first, second = self.edges[mine], other.edges[theirs]
+            both = sorted(first.keys() & second.keys())
+            targets = {number: (first[number], second[number]) for number in both}
+            for target in targets.values():
+                if target not in states:
                     states[target] = len(queue)
                     queue.append(target)
-            transitions.append([states.get(target, NO_STATE) for target in targets])
-        return Constraint(transitions, [self.accepting[a] and other.accepting[b] for a, b in queue])
+            edges.append({number: states[target] for number, target in targets.items()})
+        return Constraint(edges, [self.accepting[a] and other.accepting[b] for a, b in queue])
 
     def allows(self, classes):
         """Returns whether a text, given as class numbers, is allowed."""
         state = 0
         for character in classes:
-            state = self.transitions[state, character]
-            if state == NO_STATE:
+            if character not in self.edges[state]:
                 return False
+            state = self.edges[state][character]
         return bool(self.accepting[state])
 
 

@@ -204,7 +204,7 @@ def _extend(beam, emitted, constraint, width, remaining_steps):
     longer = total[:, None] + emitted  # (prefixes, classes): each prefix with one more character
     # A repeated class is a new character only after a blank.
     longer[np.arange(len(prefixes)), last] = in_blank + emitted[last]
-    targets = constraint.transitions[states]  # (prefixes, classes), negative where not allowed
+    targets = constraint.transitions(len(emitted))[states]  # (prefixes, classes), negative where not allowed
     longer[(targets < 0) | (constraint.min_characters[targets] > remaining_steps)] = -np.inf
     same_in_blank, same_in_character = total + emitted[BLANK], in_character + emitted[last]  # (prefixes,)
     # If the beam already contains an extended prefix, add the probability to it instead of duplicating it.

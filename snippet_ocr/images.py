@@ -6,6 +6,7 @@ Training and reading both use this module, so that a reader gets the pixels it w
 import contextlib
 import io
 import os
+import re
 import stat
 import warnings
 from pathlib import Path
@@ -22,7 +23,10 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 MAX_PIXELS = 20_000_000  # a snippet of text has thousands; more is a mistake or an attack
 MAX_FILE_BYTES = 100_000_000  # more than an uncompressed image of MAX_PIXELS takes
 MAX_SCANS = 100  # of a progressive JPEG: programs write about ten, and decoding each takes time
-START_OF_SCAN = b"\xff\xda"  # the marker that begins a scan (ITU-T T.81, table B.1)
+
+# Markers of a JPEG (ITU-T T.81, table B.1). MARKER matches those that end a scan and have a length.
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 
 # Pillow warns about large images; this module refuses them, with a reason.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -37,6 +41,9 @@ def read_file(path):
     """
     try:
         found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            os.scandir(path).close()  # raises the reason if the folder cannot be opened
+            raise ValueError("is a folder, not an image")
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("is not a regular file")
         if found.st_size > MAX_FILE_BYTES:
@@ -79,7 +86,8 @@ def load_image(source):
     except Exception as error:  # Pillow raises exceptions of many types for damaged headers
         raise ValueError(f"is a damaged image: {error}") from error
     _check_size(*image.size)
-    if image.format == "JPEG" and content.count(START_OF_SCAN) > MAX_SCANS:
+    # Pillow calls a JPEG with several pictures MPO.
+    if image.format in ("JPEG", "MPO") and _count_scans(content) > MAX_SCANS:
         raise ValueError(f"has more than {MAX_SCANS} scans, which no program writes")
     if image.mode == "F":
         raise ValueError("has floating-point pixels, whose values for black and white are unknown")
@@ -87,6 +95,19 @@ def load_image(source):
         return _to_grey(image)
     except Exception as error:
         raise ValueError(f"is a damaged image: {error}") from error
+
+
+def _count_scans(content):
+    """Returns the number of scans in the first picture of a JPEG; stops at `MAX_SCANS + 1`.
+
+    Phones append videos and further pictures, which are not counted.
+    """
+    scans, position = 0, len(START_OF_SCAN)
+    while scans <= MAX_SCANS and (marker := MARKER.search(content, position)) and marker[0] != END_OF_IMAGE:
+        scans += marker[0] == START_OF_SCAN
+        size = int.from_bytes(content[marker.end() : marker.end() + 2])  # of the segment
+        position = marker.end() + max(size, 2)
+    return scans
 
 
 def _image_from_array(pixels):
@@ -116,7 +137,11 @@ def _to_grey(image):
     if image.mode.startswith("I"):
         # 16 bits per pixel. Pillow's own conversion would clip the values at 255.
         pixels = np.asarray(image).clip(0, 65535)
-        return (pixels // 257 if pixels.max() > 255 else pixels).astype("uint8")
+        if isinstance(transparent := image.info.get("transparency"), int):
+            pixels = np.where(pixels == transparent, 65535, pixels)
+        # Cameras and scanners also write 10 or 12 of the 16 bits.
+        unused = max(int(pixels.max()).bit_length() - 8, 0)
+        return (pixels // 257 if unused > 4 else pixels >> unused).astype("uint8")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -194,16 +219,32 @@ def prepare_image(source, width, height):
 def find_files(names):
     """Returns the `Path`s of images: files as they are named, and all images in folders and their subfolders.
 
+    As in training, hidden subfolders are skipped. Subfolders that are links, and folders that cannot be
+    opened, are returned too: reading them fails with the reason, so that they are not skipped silently.
+
     Raises:
-        ValueError: if a folder has no images.
+        ValueError: if a folder has no images, or if a name is empty.
     """
     files = []
-    for name in map(Path, names):
-        if name.is_dir():
-            found = sorted(path for path in name.rglob("*") if path.name.lower().endswith(SUFFIXES))
-            if not found:
-                raise ValueError(f"Expected images ({', '.join(SUFFIXES)}) in {name.absolute()}. Found none.")
-            files += found
-        else:
-            files.append(name)
+    for name in names:
+        if not str(name):
+            raise ValueError("Expected the name of an image or a folder. Received an empty name.")
+        if not os.path.isdir(name):
+            files.append(Path(name))
+            continue
+        found = _images_below(name)
+        if not found:
+            raise ValueError(
+                f"Expected images ({', '.join(SUFFIXES)}) in {Path(name).absolute()}. Found none."
+            )
+        files += found
     return files
+
+
+def _images_below(folder):
+    found, errors = [], []
+    for parent, folders, names in os.walk(folder, onerror=errors.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES)]
+        found += [path for path in (Path(parent, name) for name in folders) if path.is_symlink()]
+    return sorted(found + [Path(error.filename) for error in errors])

@@ -1,13 +1,16 @@
 """Writes readings as lines, CSV or JSON, and continues an interrupted CSV file."""
 
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 import sys
 from typing import NamedTuple
 
-from snippet_ocr.terminal import printable
+from snippet_ocr import files
+from snippet_ocr.terminal import escape, printable
 
 NEEDS_REVIEW = "needs review"
 ROW_END = "\r\n"  # of a CSV row: unlike a single newline, it is unlikely in a file name
@@ -44,11 +47,11 @@ class Layout(NamedTuple):
 def write_lines(readings, layout, out):
     """Writes a line per reading, with tabs between columns. `readings` yields `(path, Reading)`."""
     for path, reading in readings:
-        print(*layout.row(path, reading).values(), sep="\t", file=out)
+        print(*(escape(str(value)) for value in layout.row(path, reading).values()), sep="\t", file=out)
 
 
 def write_csv(readings, layout, out, header=True):
-    """Writes readings, as in `write_lines`, as CSV."""
+    """Writes readings, as in `write_lines`, as CSV. Names keep their newlines, in quotes."""
     writer = csv.DictWriter(out, layout.columns, restval="", lineterminator=ROW_END)
     if header:
         writer.writeheader()
@@ -70,13 +73,16 @@ def finished_files(path, layout):
         ValueError: if the file is not a CSV of this layout; the file is then unchanged.
     """
     content = path.read_bytes()
-    complete = b"".join(content.rpartition(ROW_END.encode())[:2])
-    header = (",".join(layout.columns) + ROW_END).encode()
+    # A newline in quotes belongs to a file name. Other programs may have changed the rows' ends to LF.
+    unquoted = re.sub(rb'"[^"]*("|$)', lambda found: bytes(len(found[0])), content)
+    complete = content[: unquoted.rfind(b"\n") + 1]
+    header = ",".join(layout.columns).encode()
     try:
         rows = list(csv.reader(io.StringIO(complete.decode(), newline="")))
     except (UnicodeDecodeError, csv.Error):
         rows = [[]]  # refused below
-    same_header = content.startswith(header) or header.startswith(content)
+    crlf, lf = header + b"\r\n", header + b"\n"
+    same_header = content.startswith((crlf, lf)) or crlf.startswith(content)
     if not same_header or any(len(row) != len(layout.columns) for row in rows):
         raise ValueError(
             f"Expected {path} to be a CSV of readings with the columns {', '.join(layout.columns)}. "
@@ -87,20 +93,84 @@ def finished_files(path, layout):
     return {row[0] for row in rows[1:]}
 
 
-def remaining_files(files, out, resume, layout):
-    """Returns those of `files` that are not in the CSV `out`, which may be None.
+def open_csv(path, resume, layout, origin):
+    """Opens a CSV of readings, locked until it is closed or its process ends.
+
+    Args:
+        path: the `Path` of the file. `origin` is saved next to it, in a file with `.json` after its name.
+        resume: whether to continue the file if it exists; otherwise, it must not exist.
+        layout: the `Layout` of its rows.
+        origin: what must be equal for all its rows, the reader and the options, as JSON values.
+
+    Returns:
+        A tuple of the file, to which rows are appended, and the set of files that it already contains.
 
     Raises:
-        ValueError: if the folder of `out` does not exist, or if `out` exists and either `resume` is false or
-            it is not a CSV of this layout.
+        ValueError: if the file cannot be used, if another process writes to it, or if its rows have another
+            layout or origin. The file is then unchanged.
+        OSError: if the file cannot be opened.
     """
-    if out is not None and not out.absolute().parent.is_dir():
-        raise ValueError(f"Expected {out.name} in an existing folder. Create {out.absolute().parent} first.")
-    if out is None or not out.exists():
-        return files
-    if not resume:
-        raise ValueError(f"Expected a new file for --out. {out} exists. Add --resume to continue it.")
-    finished = finished_files(out, layout)
-    remaining = [file for file in files if printable(file) not in finished]
-    print(f"{len(files) - len(remaining)} of {len(files)} images are already in {out}", file=sys.stderr)
-    return remaining
+    if not path.absolute().parent.is_dir():
+        raise ValueError(
+            f"Expected {path.name} in an existing folder. Create {path.absolute().parent} first."
+        )
+    if path.exists() and not path.is_file():
+        raise ValueError(f"Expected the name of a file for --out. {path} is a folder, a pipe or a device.")
+    options = {"buffering": 1, "encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    try:
+        out = path.open("a" if resume else "x", **options)  # line by line: an interruption loses no row
+    except FileExistsError as error:
+        message = f"Expected a new file for --out. {path} exists. Add --resume to continue it."
+        raise ValueError(message) from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(out)
+        _lock(out)
+        _check_origin(path, origin)
+        finished = finished_files(path, layout)
+        out.seek(0, os.SEEK_END)  # an incomplete row may be gone
+        stack.pop_all()
+    return out, finished
+
+
+def _lock(out):
+    """Locks an open file. The operating system releases the lock when the process ends, even by a kill."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(
+            f"Expected that nothing else writes to {out.name}. Another process is reading into it. "
+            "Wait until it has ended, or use another file."
+        ) from error
+    except OSError:  # some network disks have no locks
+        return
+
+
+def _check_origin(path, origin):
+    """Compares `origin` with the one in the file next to a CSV; saves it there if the CSV is empty."""
+    record, origin = path.with_name(f"{path.name}.json"), json.loads(json.dumps(origin))
+    before = None
+    if record.exists():
+        try:
+            before = json.loads(record.read_text(encoding="utf-8"))
+            known = before.keys() == origin.keys()
+        except (ValueError, AttributeError):
+            known = False
+        if not known:
+            raise ValueError(
+                f"Expected {record} to contain the reader and the options of {path}. Found something else. "
+                "Move or delete it."
+            )
+    if path.stat().st_size == 0:
+        files.write_json(record, origin)
+    elif before is None:
+        print(f"{record} is missing: the rows in {path} may have another reader or options", file=sys.stderr)
+    elif different := [name for name in origin if origin[name] != before[name]]:
+        changes = "; ".join(f"{name} was {before[name]!r}, not {origin[name]!r}" for name in different)
+        raise ValueError(
+            f"Expected the reader and the options of the first run for {path}. Found: {changes}. "
+            "Use the same ones, or another file."
+        )

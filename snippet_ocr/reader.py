@@ -85,16 +85,20 @@ class Reader:
         except (KeyError, TypeError, ValueError) as error:
             raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} has no valid alphabet") from error
         shapes = model.input_shape[1:], model.output_shape[1:]
-        if [len(shape) for shape in shapes] != [3, 2] or not all(type(n) is int for n in sum(shapes, ())):
-            raise model_file.not_a_reader(path, f"its model maps {shapes[0]} to {shapes[1]}")
+        one_by_one = isinstance(model.input_shape[0], int)  # a fixed batch size
+        sizes = [n if type(n) is int else 0 for n in sum(shapes, ())]
+        if [len(shape) for shape in shapes] != [3, 2] or min(sizes) < 1 or one_by_one:
+            reason = f"its model maps {model.input_shape} to {model.output_shape}"
+            raise model_file.not_a_reader(path, reason)
         expected, found = alphabet.number_of_classes, model.output_shape[-1]
         if found != expected:
             reason = f"its alphabet and the blank make {expected} classes, but its model has {found}"
             raise model_file.not_a_reader(path, reason)
         temperature, threshold = metadata.get("temperature", 1.0), metadata.get("threshold")
-        if not _is_number(temperature, 0.01, 100) or not (threshold is None or _is_number(threshold, 0, 1)):
-            reason = f"temperature {temperature!r} or threshold {threshold!r} is out of range"
-            raise model_file.not_a_reader(path, reason)
+        try:
+            check_calibration(temperature, threshold)
+        except ValueError as error:
+            raise model_file.not_a_reader(path, error) from error
         return cls(model, alphabet, metadata.get("provenance"), temperature, threshold)
 
     def metadata(self):
@@ -246,6 +250,12 @@ def _all_or_error(results):
             raise ValueError(f"{name} {result}") from result
         found.append(result)
     return found
+
+
+def check_calibration(temperature, threshold):
+    """Raises a `ValueError` if a temperature or a threshold (which may be None) is no number in its range."""
+    if not _is_number(temperature, 0.01, 100) or not (threshold is None or _is_number(threshold, 0, 1)):
+        raise ValueError(f"temperature {temperature!r} or threshold {threshold!r} is out of range")
 
 
 def _is_number(value, minimum, maximum):

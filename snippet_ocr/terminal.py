@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import time
 
@@ -42,6 +43,11 @@ def progress(items, total, description, report=report):
             remaining = (now - started) / count * (total - count)
             report(f"{count:,} of {total:,} {description}, {remaining:.0f} s left")
             next_report = now + PROGRESS_INTERVAL
+
+
+def escape(text):
+    """Returns a text in which control characters are escaped: it stays on one line, whatever it contains."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
 
 
 def printable(path):

@@ -61,3 +61,23 @@ def test_missing_results_and_onnx_files_are_refused(trained, tmp_path, capsys):
     assert "nothing/crossval.json" in capsys.readouterr().err
     assert calibrate.main([str(tmp_path / "reader.onnx"), str(tmp_path)]) == 1
     assert "Expected a .keras file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        [],
+        None,
+        {"provenance": TRAINED},
+        {"provenance": TRAINED, "calibration": None},
+        {"provenance": "text", "calibration": FITTED},
+        {"provenance": {**TRAINED, "parameters": "text"}, "calibration": FITTED},
+        {"provenance": TRAINED, "calibration": {**FITTED, "temperature": float("nan")}},
+        {"provenance": TRAINED, "calibration": {**FITTED, "threshold": 2}},
+    ],
+)
+def test_damaged_results_are_refused_and_reader_unchanged(trained, capsys, summary):
+    before = trained.read_bytes()
+    assert run(trained, summary) == 1
+    assert "to be the results of a cross-validation" in capsys.readouterr().err
+    assert trained.read_bytes() == before

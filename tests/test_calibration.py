@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from typing import NamedTuple
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from scipy.stats import beta, binom
 
 from examples import ALPHABET
-from snippet_ocr.decoding import greedy_decode
+from snippet_ocr.decoding import greedy_decode, log_softmax, text_log_probabilities
 from snippet_ocr.reader import Reader
 from training import calibration
 
@@ -125,7 +126,7 @@ def test_observations_agree_with_the_reader(model, shipped):
     assert observed.confidences(1.0) == pytest.approx([reading.confidence for reading in readings], rel=1e-4)
     assert list(observed.right) == [bool(number % 2) for number in range(70)]
     joined = calibration.join([observed, observed])
-    assert len(joined.log_probabilities) == len(joined.texts) == len(joined.right) == 140
+    assert len(joined.logits) == len(joined.texts) == len(joined.right) == 140
 
 
 def test_log_odds_compare_the_reading_with_the_label():
@@ -174,3 +175,23 @@ def test_check_without_accepted_readings_has_no_precision():
     checked = calibration.check(observations(0.9, 300), 1.0, 0.95)
     assert (checked["accepted"], checked["precision"]) == (0, None)
     assert calibration.describe_check(checked).endswith("0.0% of the readings reach the threshold")
+
+
+def test_observations_of_a_large_alphabet_stay_small():
+    logits = np.random.default_rng(0).normal(0, 3, (500, 10, 2001)).astype("float32")
+    observed = calibration.Observations(logits, greedy_decode(logits), np.ones(500, dtype=bool))
+    tracemalloc.start()
+    confidences = observed.confidences(1.7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * logits.nbytes  # at once, in float64, it is six times as much
+    expected = text_log_probabilities(log_softmax(logits.astype("float64") / 1.7), observed.texts)
+    assert confidences == pytest.approx(np.exp(expected), rel=1e-12)
+
+
+def test_observations_are_kept_as_the_model_computes_them(model, shipped):
+    reader = Reader(model, ALPHABET)
+    observed = calibration.observe(reader, [Sample(path, "") for path in shipped[:70]])
+    assert observed.logits.dtype == np.float32
+    expected = reader.log_probabilities(reader.prepare(shipped[:64]))
+    assert log_softmax(observed.logits[:64]) == pytest.approx(expected, abs=1e-12)

@@ -134,7 +134,9 @@ def test_top_adds_columns_for_each_candidate(onnx, shipped, run):
         (["--pattern", 21 * "a"], "There is none. Relax one"),  # needs 41 steps; the reader has 20
         (["--words", "missing.txt"], "missing.txt"),
         (["--words", ""], "a UTF-8 text file with one word per line"),
-        (["--top", "0"], "at least 1"),
+        (["--top", "0"], "from 1 to 1000"),
+        (["--top", "99999"], "from 1 to 1000"),
+        ([""], "Received an empty name"),
         (["--min-confidence", "auto"], "docs/trust.md"),
         (["--min-confidence", "1.5"], "a number from 0 to 1"),
         (["--min-confidence", "nan"], "a number from 0 to 1"),
@@ -298,3 +300,51 @@ def test_info_prints_the_metadata_of_a_reader(saved, onnx, run):
         done = run("info", path)
         assert done.returncode == 0
         assert json.loads(done.stdout) == Reader.load(path).metadata()
+
+
+def test_options_may_stand_between_reader_and_images(onnx, shipped, run):
+    expected = run("read", onnx, *shipped[:2], "--csv", "--length", "5")
+    assert expected.returncode == 0
+    assert run("read", onnx, "--csv", *shipped[:2], "--length", "5") == expected
+    assert run("read", "--length", "5", onnx, shipped[0], "--csv", shipped[1]) == expected
+
+
+def test_rows_of_other_options_are_not_mixed(onnx, shipped, tmp_path, run):
+    out, words = tmp_path / "readings.csv", tmp_path / "words.txt"
+    words.write_text("abc\ncab\n")
+    arguments = ["read", onnx, shipped[0], "--out", out, "--resume"]
+    assert run(*arguments, "--words", words).returncode == 0
+    content = out.read_bytes()
+    words.write_text("abc\n")
+    for options, message in (
+        ([], "words was"),
+        (["--words", words], "words was"),
+        (["--length", "3"], "length"),
+    ):
+        done = run(*arguments, *options)
+        assert (done.returncode, message in done.stderr) == (2, True)
+    words.write_text("abc\ncab\n")
+    assert run(*arguments, "--words", words).returncode == 0
+    assert out.read_bytes() == content
+
+
+def test_closed_output_and_interrupt_end_without_traceback(onnx, shipped, tmp_path, run, monkeypatch):
+    command = f"'{sys.executable}' -m snippet_ocr read '{onnx}' '{shipped[0]}' "
+    done = subprocess.run(command + ">&-", shell=True, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
+    assert done.returncode == 1
+    assert done.stderr == "Expected an open standard output. It is closed. Use --out FILE.csv.\n"
+    out = tmp_path / "readings.csv"
+    assert subprocess.run(f"{command} --out '{out}' >&- 2>&-", shell=True, cwd=PROJECT).returncode == 0
+    assert len(read_rows(out)) == 1
+
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reader, "load", interrupt)
+    assert run("read", onnx, shipped[0]) == (130, "", "interrupted\n")
+
+
+def test_over_long_name_does_not_stop_the_others(onnx, shipped, run):
+    done = run("read", onnx, shipped[0], 300 * "a" + ".png")
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
+    assert "cannot be read: File name too long" in done.stderr

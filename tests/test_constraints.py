@@ -1,6 +1,8 @@
 import itertools
 import re
+import tracemalloc
 
+import numpy as np
 import pytest
 
 from snippet_ocr.alphabet import Alphabet
@@ -89,3 +91,14 @@ def test_word_list_has_a_trie_and_a_pattern_has_none():
     assert (words & Constraint.length(ALPHABET)).trie is not None
     assert Constraint.pattern(ALPHABET, "A9").trie is None
     assert Constraint.length(ALPHABET).trie is None
+
+
+def test_long_word_list_of_a_large_alphabet_stays_small():
+    alphabet = Alphabet([chr(0x4E00 + number) for number in range(3000)])
+    words = ["".join(np.random.default_rng(n).choice(list(alphabet.characters), 4)) for n in range(500)]
+    tracemalloc.start()
+    constraint = Constraint.words(alphabet, words) & Constraint.length(alphabet, 4, 4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8e6  # a table of 1,500 states and 3,001 classes takes 36 MB
+    assert {"".join(alphabet.decode(constraint.trie.text(end))) for end in constraint.trie.ends} == set(words)

@@ -160,3 +160,9 @@ def test_comparison_uses_the_images_of_the_training(model, tmp_path):
     assert folder_of({"parameters": {"data_dir": "captcha_images"}}) == captchas
     assert folder_of({"parameters": {"data_dir": str(tmp_path / "gone")}}) == captchas
     assert folder_of({}) == folder_of({"parameters": None}) == captchas
+
+
+@pytest.mark.parametrize("name", ["", "/", "missing.keras"])
+def test_export_without_a_reader_is_refused(name, capsys):
+    assert export.main([name]) == 1
+    assert "Expected a saved reader at" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 
 import numpy as np
@@ -279,3 +280,75 @@ def test_find_files_keeps_files_and_searches_folders(tmp_path):
         ValueError, match=rf"^Expected images \(\.png, .*\) in {tmp_path / 'empty'}\. Found none\."
     ):
         images.find_files([tmp_path / "empty"])
+
+
+def with_scans(form, scans):
+    """A progressive JPEG whose last scan occurs `scans` times, alone or followed by a second picture."""
+    more = {"save_all": True, "append_images": [Image.new("L", (8, 8))]} if form == "MPO" else {}
+    content = file_of(GREY, form, progressive=True, **more)
+    end = content.index(b"\xff\xd9")
+    start = content.rindex(b"\xff\xda", 0, end)
+    return content[:start] + scans * content[start:end] + content[end:]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "MPO"])
+def test_scans_are_limited_with_one_or_several_pictures(form):
+    with Image.open(io.BytesIO(with_scans(form, 1))) as image:
+        assert image.format == form
+    assert images.load_image(with_scans(form, 50)).shape == GREY.shape
+    with pytest.raises(ValueError, match="more than 100 scans"):
+        images.load_image(with_scans(form, 110))
+
+
+def test_photo_with_a_video_behind_it_is_read():
+    photo = file_of(GREY, "JPEG", comment=200 * b"\xff\xda")  # the comment is no scan either
+    video = 200 * b"\xff\xda\0\x0c"
+    assert np.array_equal(images.load_image(photo + video), images.load_image(photo))
+
+
+def test_scan_limit_ignores_markers_without_length():
+    start, first, *others = with_scans("JPEG", 110).split(b"\xff\xda")
+    with pytest.raises(ValueError, match="more than 100 scans"):
+        images.load_image(b"\xff\xda".join([start, first + b"\xff\x01", *others]))
+
+
+def test_folders_not_searched_are_reported_with_reason(tmp_path, monkeypatch):
+    for name in (".hidden/1.png", "closed/2.png", "open/3.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(file_of(GREY, "PNG"))
+    (tmp_path / "link").symlink_to(tmp_path / "open")
+    scandir = os.scandir
+
+    def closed_scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed_scandir)
+    found = images.find_files([tmp_path])
+    assert found == [tmp_path / name for name in ("closed", "link", "open/3.png")]
+    for path, reason in zip(found, ("cannot be read: Permission denied", "is a folder"), strict=False):
+        with pytest.raises(ValueError, match=reason):
+            images.load_image(path)
+    assert images.find_files([tmp_path / "closed"]) == [tmp_path / "closed"]
+
+
+def test_empty_name_is_refused_and_long_name_is_kept():
+    with pytest.raises(ValueError, match="Received an empty name"):
+        images.find_files([""])
+    (path,) = images.find_files([300 * "a" + ".png"])
+    with pytest.raises(ValueError, match="cannot be read: File name too long"):
+        images.load_image(path)
+
+
+@pytest.mark.parametrize(("bits", "maximum"), [(9, 256), (10, 1023), (12, 4095)])
+def test_image_with_fewer_than_16_bits_keeps_its_greys(bits, maximum):
+    pixels = np.linspace(0, maximum, 257).astype("uint16")[None]
+    found = images.load_image(file_of(Image.fromarray(pixels), "PNG"))
+    np.testing.assert_array_equal(found, pixels >> (bits - 8))
+
+
+def test_transparent_grey_of_16_bits_becomes_white():
+    pixels = np.array([[0, 30_000, 50_000]], dtype="uint16")
+    found = images.load_image(file_of(Image.fromarray(pixels), "PNG", transparency=0))
+    assert found.tolist() == [[255, 30_000 // 257, 50_000 // 257]]

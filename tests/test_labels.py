@@ -1,12 +1,44 @@
+import datetime
+import json
+import re
+import sys
+from pathlib import Path
+
 import pytest
 
-from training.labels import file_key, label_from_name, read_labels_file, steps_needed
+from training.labels import (
+    FILE_NAMES,
+    Labels,
+    check_labels,
+    file_key,
+    find_labels,
+    label_from_name,
+    main,
+    steps_needed,
+)
+
+
+def find(folder):
+    return find_labels(folder, sorted(path for path in folder.rglob("*") if not path.is_dir()))
 
 
 def labels_in(folder):
-    labels, problems = read_labels_file(folder)
-    assert problems == []
-    return {key: label for key, (label, _) in labels.items()}
+    found = find(folder)
+    assert found.problems == []
+    return {path.relative_to(folder).as_posix(): text for path, text in found.texts.items()}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the empty images a.png, b.png and below/c.png."""
+    (tmp_path / "below").mkdir()
+    for name in ("a.png", "b.png", "below/c.png"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def write(folder, name, text, encoding="utf-8"):
+    (folder / name).write_text(text, encoding=encoding, newline="")
 
 
 @pytest.mark.parametrize(
@@ -36,51 +68,352 @@ def test_repeated_characters_need_a_step_between_them(label, steps):
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("byte_order_mark", ["", "\ufeff"])
-def test_labels_file_of_a_spreadsheet_is_read(tmp_path, line_end, byte_order_mark):
+def test_labels_file_of_a_spreadsheet_is_read(folder, line_end, byte_order_mark):
+    (folder / "a b.png").touch()
     rows = ["text,note,file", '"12,5 ""m""",,a b.png']
-    content = byte_order_mark + line_end.join(rows)
-    (tmp_path / "labels.csv").write_text(content, encoding="utf-8", newline="")
-    assert labels_in(tmp_path) == {file_key(tmp_path, "a b.png"): '12,5 "m"'}
+    write(folder, "labels.csv", byte_order_mark + line_end.join(rows))
+    assert labels_in(folder) == {"a b.png": '12,5 "m"'}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_delimiter_is_taken_from_the_first_line(tmp_path, delimiter):
-    (tmp_path / "labels.csv").write_text(f"file{delimiter}text\na.png{delimiter}0045\n")
-    assert labels_in(tmp_path) == {file_key(tmp_path, "a.png"): "0045"}
+def test_delimiter_is_taken_from_the_first_line(folder, delimiter):
+    write(folder, "labels.csv", f"file{delimiter}text\na.png{delimiter}0045\n")
+    assert labels_in(folder) == {"a.png": "0045"}
 
 
-def test_spaces_around_cells_are_removed(tmp_path):
-    (tmp_path / "labels.csv").write_text("file, text\na.png, 12 \n")
-    assert labels_in(tmp_path) == {file_key(tmp_path, "a.png"): "12"}
+def test_spaces_around_cells_are_removed(folder):
+    write(folder, "labels.csv", "file, text\na.png, 12 \n")
+    assert labels_in(folder) == {"a.png": "12"}
 
 
-def test_labels_are_in_composed_unicode_form(tmp_path):
-    (tmp_path / "labels.csv").write_text("file,text\na.png,e\u0301", encoding="utf-8")
-    assert list(labels_in(tmp_path).values()) == ["é"]
+def test_labels_are_in_composed_unicode_form(folder):
+    write(folder, "labels.csv", "file,text\na.png,e\u0301")
+    assert list(labels_in(folder).values()) == ["é"]
 
 
 def test_file_key_ignores_unicode_form_and_detours():
     assert file_key("/data", "e\u0301.png") == file_key("/data", "below/../é.png") == "/data/é.png"
 
 
-def test_folder_without_a_labels_file_returns_none(tmp_path):
-    assert read_labels_file(tmp_path) == (None, [])
+def test_folder_without_a_label_file_uses_file_names(folder):
+    write(folder, "README.txt", "About images such as a.png")
+    assert find(folder) == (FILE_NAMES, "", {}, [], {})
 
 
-def test_wrong_encoding_is_an_error_that_names_the_line(tmp_path):
-    (tmp_path / "labels.csv").write_bytes("file,text\na.png,1\nb.png,é\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"labels\.csv in UTF-8\. Line 3 is not"):
-        read_labels_file(tmp_path)
+TASK = {"id": 1, "data": {"ocr": "/data/upload/1/1a2b3c4d-a.png"}}
+TEXTAREA = {"type": "textarea", "from_name": "t", "value": {"text": ["0412"]}}
+DONE = {**TASK, "annotations": [{"was_cancelled": False, "result": [TEXTAREA]}]}
+EXAMPLES = {
+    "labels.csv, aliases in any case": ("labels.csv", "Image_Path,Plate_Text\na.png,0412\n"),
+    "Labels.csv, semicolons": ("Labels.csv", "filename;words\na.png;0412\n"),
+    "any table.tsv": ("any table.tsv", "NAME\tTranscription\na.png\t0412\n"),
+    "Hugging Face, CSV": ("metadata.csv", "file_name,text\na.png,0412\n"),
+    "Hugging Face, JSON lines": ("metadata.jsonl", '{"file_name": "a.png", "text": "0412"}\n\n'),
+    "PaddleOCR": ("rec_gt_train.txt", "./a.png\t0412\n"),
+    "deep-text-recognition-benchmark": ("gt.txt", "a.png\t0412\r\n"),
+    "labels.txt with a header": ("labels.txt", "file\ttext\na.png\t0412\n"),
+    "ICDAR": ("gt.txt", '\ufeffa.png, "0412"\n'),
+    "tesstrain, kraken, Calamari": ("a.gt.txt", "0412\n"),
+    "Label Studio, CSV": ("project-1.csv", "image,id,text\n/data/upload/1/1a2b3c4d-a.png,1,0412\n"),
+    "Label Studio, JSON": ("project-1.json", json.dumps([DONE])),
+    "Label Studio, JSON-MIN": (
+        "min.json",
+        json.dumps([{"image": "/data/local-files/?d=x/a.png", "id": 1, "transcription": ["0412"]}]),
+    ),
+}
 
 
-@pytest.mark.parametrize("text", ["", "name;label\na.png;1\n", "file text\na.png 1\n", "a.png,1\n"])
-def test_missing_columns_are_an_error(tmp_path, text):
-    (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"the line file,text at the beginning of .*labels\.csv\. Found: "):
-        read_labels_file(tmp_path)
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_every_common_label_file_is_read_as_it_comes(folder, name, encoding):
+    file, text = EXAMPLES[name]
+    write(folder, file, text.removeprefix("\ufeff"), encoding)
+    assert labels_in(folder) == {"a.png": "0412"}
+    assert find(folder).source.startswith("*.gt.txt" if file == "a.gt.txt" else file.replace("_train", "*"))
 
 
-def test_broken_table_is_an_error_that_names_the_line(tmp_path):
-    (tmp_path / "labels.csv").write_text('file,text\na.png,"12\n' + "x" * 200_000)
+def test_numbers_in_json_keep_their_zeros(folder):
+    write(folder, "metadata.jsonl", '{"file_name": "a.png", "text": 12.50}')
+    assert labels_in(folder) == {"a.png": "12.50"}
+
+
+def test_escaped_quotes_of_icdar_are_read(folder):
+    write(folder, "gt.txt", r'a.png, "3\" x, 4"')
+    assert labels_in(folder) == {"a.png": '3" x, 4'}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "below/c.png",
+        r"below\c.png",
+        "below/c",
+        "./below/c.png",
+        r"C:\Users\me\below\c.png",
+        "/home/me/below/c.png",
+    ],
+)
+def test_paths_of_other_machines_and_windows_are_found(folder, file):
+    write(folder, "labels.csv", f"file,text\n{file},1\n")
+    assert labels_in(folder) == {"below/c.png": "1"}
+
+
+def test_paths_relative_to_the_table_are_found(folder):
+    write(folder, "below/metadata.csv", "file_name,text\nc.png,1\n")
+    assert labels_in(folder) == {"below/c.png": "1"}
+
+
+def test_name_without_extension_of_two_images_is_not_guessed(folder):
+    (folder / "a.jpg").touch()
+    write(folder, "labels.csv", "file,text\na,1\n")
+    assert find(folder).problems == [(folder / "labels.csv", "line 2 names a, which may be a.jpg or a.png")]
+
+
+def test_two_lost_folders_with_one_file_name_are_an_error(folder):
+    write(folder, "labels.csv", "file,text\n/x/1/a.png,1\n/x/2/a.png,2\n")
+    with pytest.raises(ValueError, match=r"line 3 and line 2 both name a\.png in other folders"):
+        find(folder)
+
+
+def test_text_file_belongs_to_the_image_next_to_it(folder):
+    write(folder, "below/a.gt.txt", "1")
+    write(folder, "below/c.gt.txt", "2")
+    found = find(folder)
+    assert found.texts == {folder / "below" / "c.png": "2"}
+    assert found.problems == [(folder / "below/a.gt.txt", "line 1 names a, which is not in the folder")]
+
+
+def test_path_that_fits_table_and_folder_is_not_guessed(folder):
+    (folder / "c.png").touch()
+    write(folder, "below/metadata.csv", "file_name,text\nc.png,1\n")
+    ((_, problem),) = find(folder).problems
+    assert problem == "line 2 names c.png, which may be c.png or below/c.png"
+
+
+def test_tables_of_one_name_in_subfolders_are_combined(folder):
+    (folder / "train").mkdir()
+    (folder / "train" / "d.png").touch()
+    write(folder, "below/metadata.csv", "file_name,text\nc.png,1\n")
+    write(folder, "train/metadata.csv", "file_name,text\nd.png,2\n")
+    assert labels_in(folder) == {"below/c.png": "1", "train/d.png": "2"}
+
+
+def workbook(folder, cells):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["File", "Text"])
+    for number, (value, number_format) in enumerate(cells, 2):
+        book.active.cell(number, 1, "ab"[number - 2] + ".png")
+        book.active.cell(number, 2, value).number_format = number_format
+    book.create_sheet("empty")
+    book.save(folder / "labels.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("value", "number_format", "shown"),
+    [
+        (4187, "000000", "004187"),
+        (4187, "General", "4187"),
+        (4187.0, "General", "4187"),
+        ("04187", "@", "04187"),
+        ("1E5", "General", "1E5"),
+        (12.5, "0.00", "12.50"),
+        (0.125, "0.00", "0.13"),
+        (-5, "000", "-005"),
+    ],
+)
+def test_excel_cells_are_read_as_they_are_shown(folder, value, number_format, shown):
+    workbook(folder, [(value, number_format)])
+    assert labels_in(folder) == {"a.png": shown}
+    assert find(folder).source == "labels.xlsx (file, text)"
+
+
+@pytest.mark.parametrize(
+    ("value", "number_format"),
+    [(0.5, "0%"), (123456789012, "General"), (datetime.date(2024, 5, 1), "dd.mm.yy"), (True, "General")],
+)
+def test_excel_number_in_an_unknown_format_is_skipped(folder, value, number_format):
+    workbook(folder, [("1", "@"), (value, number_format)])
+    found = find(folder)
+    assert list(found.texts.values()) == ["1"]
+    ((_, problem),) = found.problems
+    assert re.match("row 3 has no text but .*; format the column as Text", problem)
+
+
+def test_damaged_excel_file_and_missing_reader_are_errors(folder, monkeypatch):
+    write(folder, "labels.xlsx", "no table")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "openpyxl", None)
+        with pytest.raises(ValueError, match=r"pip install openpyxl.*CSV UTF-8 \(Comma delimited\)"):
+            find(folder)
+    pytest.importorskip("openpyxl")
+    with pytest.raises(ValueError, match=r"labels\.xlsx cannot be read"):
+        find(folder)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
+def test_wrong_encoding_is_an_error_with_the_menu_item(folder, encoding):
+    write(folder, "labels.csv", "file,text\na.png,1\nb.png,é\n", encoding)
+    expected = r"labels\.csv in UTF-8\. Line 3 is not.*CSV UTF-8 \(Comma delimited\)"
+    with pytest.raises(ValueError, match=expected):
+        find(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.csv", ""),
+        ("labels.csv", "name;class\na.png;1\n"),
+        ("labels.csv", "file text\na.png 1\n"),
+        ("labels.csv", "a.png,1\n"),
+        ("labels.csv", "file,text,Text\na.png,1,2\n"),
+        ("labels.csv", "file,label,words\na.png,1,2\n"),
+        ("metadata.jsonl", '{"file_name": "a.png", "ground_truth": "{\\"gt_parse\\": {}}"}'),
+        ("metadata.jsonl", "{"),
+        ("labels.json", '{"a.png": "1"}'),
+        ("Label.txt", 'a.png\t[{"transcription": "1", "points": []}]'),
+        ("gt.txt", "a.png 1\n"),
+        ("list.txt", "a\tb\tc\n"),
+        ("old.xls", "1"),
+    ],
+)
+def test_label_file_that_is_not_understood_is_an_error(folder, name, text):
+    write(folder, name, text)
+    expected = (
+        rf"(?s)(?=.*{re.escape(name)})Expected .*Found.*would then be learnt: a\.png → 'a', b\.png → 'b'"
+    )
+    with pytest.raises(ValueError, match=expected if text != "{" else "Expected JSON"):
+        find(folder)
+
+
+BOX = {"result": [{"type": "rectanglelabels", "value": {"x": 1}}]}
+SECOND = {"result": [{"type": "textarea", "value": {"text": ["2"]}}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        (
+            "labels.csv",
+            "file,text\na.png,12,5\n",
+            "line 2 has 3 cells, the header 2; put such texts in quotes",
+        ),
+        ("gt.txt", "a.png\t1\nb.png\n", 'line 2 is not path, tab, text or path, "text"'),
+        ("labels.json", '[{"file": "a.png", "text": ["1", "2"]}]', "item 1 has no text but .*"),
+        ("project.json", json.dumps([{**TASK, "annotations": 5}]), "item 1 is not a task of Label Studio"),
+        ("project.json", json.dumps([{**TASK, "annotations": [BOX]}]), "item 1 has boxes, not .*"),
+        (
+            "project.json",
+            json.dumps([{**DONE, "annotations": [*DONE["annotations"], SECOND]}]),
+            "item 1 has 1 images and 2 different texts, not one image with one text",
+        ),
+        ("project.json", json.dumps([{**TASK, "annotations": []}]), "item 1 has no text for /data/upload.*"),
+        ("a.gt.txt", "1\n2\n", "line 1 belongs to a text of several lines; crop .*"),
+    ],
+)
+def test_line_that_cannot_be_used_is_skipped_with_a_reason(folder, name, text, problem):
+    write(folder, name, text)
+    ((path, found),) = find(folder).problems
+    assert path == folder / name and re.fullmatch(problem, found)
+
+
+def test_broken_table_is_an_error_that_names_the_line(folder):
+    write(folder, "labels.csv", 'file,text\na.png,"12\n' + "x" * 200_000)
     with pytest.raises(ValueError, match=r"labels\.csv, line \d+, cannot be read: field larger"):
-        read_labels_file(tmp_path)
+        find(folder)
+
+
+def test_labels_file_that_is_a_folder_or_link_is_an_error(folder):
+    write(folder, "secret.ini", "file,text")
+    (folder / "labels.csv").symlink_to(folder / "secret.ini")
+    with pytest.raises(ValueError, match=r"regular file at .*labels\.csv\. Found a link"):
+        find(folder)
+    (folder / "labels.csv").unlink()
+    (folder / "labels.csv").mkdir()
+    with pytest.raises(ValueError, match=r"labels\.csv\. Found a folder"):
+        find(folder)
+
+
+def test_label_file_without_permission_is_an_error(folder, monkeypatch):
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied")
+
+    write(folder, "gt.txt", "a.png\t1\n")
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ValueError, match=r"gt\.txt cannot be read: Permission denied"):
+        find(folder)
+
+
+def test_two_sources_are_an_error_with_examples_of_each(folder):
+    write(folder, "metadata.csv", "file_name,text\na.png,1\n")
+    write(folder, "gt.txt", "a.png\t2\n")
+    with pytest.raises(
+        ValueError, match=r"Found 2: gt\.txt \(a\.png → '2'\); metadata\.csv \(a\.png → '1'\)"
+    ):
+        find(folder)
+    write(folder, "labels.csv", "file,text\na.png,3\n")
+    assert labels_in(folder) == {"a.png": "3"}
+    unused = "is not used, because there is a labels.csv"
+    tables = {folder / "gt.txt": unused, folder / "metadata.csv": unused, folder / "labels.csv": None}
+    assert find(folder).tables == tables
+
+
+def check(names, texts=None, source=FILE_NAMES):
+    labels = Labels(source, "", {}, [], {})
+    texts = [label_from_name(name) for name in names] if texts is None else texts
+    paths = [Path("/data", f"{name}") for name in names]
+    check_labels(Path("/data"), labels, dict(zip(paths, texts, strict=True)))
+
+
+CAMERA = ["IMG_%04d.png", "DSC%05d.JPG", "DSCN%d.jpg", "PXL_20240517_1022%d.jpg", "Screenshot 2024-05-%d.png"]
+CAMERA += ["Screenshot_%d.png", "2024-05-17 10.22.%d.jpg", "20240517_1022%d.jpg", "IMG-20240517-WA00%d.jpg"]
+CAMERA += ["%032x.png", "123e4567-e89b-12d3-a456-4266141740%d.png", "image (%d).png", "frame_%05d.png"]
+
+
+@pytest.mark.parametrize("pattern", CAMERA)
+def test_names_of_a_camera_are_refused_with_examples(pattern):
+    names = [pattern % number for number in range(11, 18)]
+    with pytest.raises(ValueError, match="a camera or a program gave.*learnt: .* → .*training.labels /data"):
+        check([*names, "04187.png", "04190.png"])
+    check([*names, "04187.png"], [*map(str, range(8))], "metadata.csv (file_name, text)")
+
+
+def test_names_that_count_are_refused_and_readings_are_not():
+    with pytest.raises(ValueError, match="a camera or a program gave"):
+        check([f"{number:03}.png" for number in range(1, 21)])
+    check([f"{number * 37 % 10_000:04}.png" for number in range(1, 21)])
+    check(["AB-12.png", "IMG.png", "DSC.png", "20241399.png", "2b827.png"])
+
+
+def test_shipped_images_are_not_mistaken_for_a_camera(shipped):
+    check([path.name for path in shipped])
+
+
+def test_equal_labels_are_refused_from_every_source():
+    for source in (FILE_NAMES, "labels.csv (file, text)"):
+        with pytest.raises(ValueError, match=r"Found one in the 3 labels.*1\.png → 'x'.*other texts"):
+            check(["1.png", "2.png", "3.png"], ["x"] * 3, source)
+
+
+def test_few_different_labels_need_a_labels_file():
+    names = [f"{number * 37}.png" for number in range(150)]
+    texts = [str(number % 2) for number in range(150)]
+    with pytest.raises(ValueError, match=r"at least 2% different texts\. Found 2 in the 150 .*python -m"):
+        check(names, texts)
+    with pytest.raises(ValueError, match="save them as labels.csv"):
+        check(names, texts, "metadata.csv (file_name, text)")
+    check(names, texts, "labels.csv (file, text)")
+    check(names, [str(number % 3) for number in range(150)])
+
+
+def test_command_writes_a_table_from_file_names(folder, capsys):
+    for name in ("IMG_0001.png", "_1.png", ".hidden.png"):
+        (folder / name).touch()
+    assert main([str(folder)]) == 0
+    assert labels_in(folder) == {"IMG_0001.png": "IMG", "a.png": "a", "b.png": "b", "below/c.png": "c"}
+    assert main([str(folder), "--keep-copy-number"]) == 2
+    assert "It was not changed" in capsys.readouterr().err
+    (folder / "labels.csv").unlink()
+    assert main([str(folder), "--keep-copy-number"]) == 0
+    assert labels_in(folder)["IMG_0001.png"] == "IMG_0001"

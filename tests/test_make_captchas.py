@@ -43,7 +43,15 @@ def test_repeated_text_gets_a_copy_number_and_overwrites_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--count", "0"], ["--length", "0"], ["--length", "5-3"], ["--alphabet", "a/b"], ["--size", "5x5"]],
+    [
+        ["--count", "0"],
+        ["--length", "0"],
+        ["--length", "5-3"],
+        ["--alphabet", "a/b"],
+        ["--alphabet", "a_b"],
+        ["--size", "5x5"],
+        ["--size", "9999x20"],
+    ],
 )
 def test_impossible_arguments_are_refused_and_write_nothing(wrong, tmp_path, capsys):
     out = tmp_path / "out"

@@ -1,5 +1,6 @@
 import csv
 import io
+import os
 
 import pytest
 
@@ -38,7 +39,6 @@ def test_csv_cut_at_any_byte_keeps_its_complete_rows(tmp_path):
         b"file,text\r\na.png,b\r\n",
         b"file,text,confidence\r\na.png\r\n",
         b"file,text,confidence\r\n\xff,b,1\r\n",
-        b"file,text,confidence\na.png,b,1\n",
         b"notes",
         csv_of(2).encode(),
     ],
@@ -49,3 +49,56 @@ def test_other_file_is_refused_and_left_unchanged(content, tmp_path):
     with pytest.raises(ValueError, match="to be a CSV of readings with the columns"):
         output.finished_files(path, output.Layout())
     assert path.read_bytes() == content
+
+
+def test_rows_that_end_in_lf_are_kept_and_continued(tmp_path):
+    path, rows = tmp_path / "readings.csv", csv_of(2).replace("\r\n", "\n").encode()
+    path.write_bytes(rows + b"half,a,")
+    assert output.finished_files(path, output.Layout(2)) == set(NAMES)
+    assert path.read_bytes() == rows
+
+
+def test_file_name_with_crlf_is_one_row(tmp_path):
+    path = tmp_path / "readings.csv"
+    path.write_bytes(b'file,text,confidence\r\na.png,a,1\r\n"b\r\nc.png",b')
+    assert output.finished_files(path, output.Layout()) == {"a.png"}
+    assert path.read_bytes() == b"file,text,confidence\r\na.png,a,1\r\n"
+
+
+def test_control_characters_in_a_line_are_escaped():
+    out = io.StringIO()
+    output.write_lines([("a\tb\n\x1b[31m.png", Reading("ü\u2028", 0.5))], output.Layout(), out)
+    assert out.getvalue() == "a\\tb\\n\\x1b[31m.png\tü\\u2028\t0.5\n"
+
+
+def test_csv_is_locked_until_it_is_closed(tmp_path):
+    path = tmp_path / "readings.csv"
+    out, finished = output.open_csv(path, True, output.Layout(), {"reader": "a"})
+    assert finished == set()
+    with out, pytest.raises(ValueError, match="Another process is reading into it"):
+        output.open_csv(path, True, output.Layout(), {"reader": "a"})
+    output.open_csv(path, True, output.Layout(), {"reader": "a"})[0].close()
+
+
+def test_rows_of_another_reader_are_not_continued(tmp_path, capsys):
+    path = tmp_path / "readings.csv"
+    with output.open_csv(path, False, output.Layout(), {"reader": "a", "length": (4, 5)})[0] as out:
+        output.write_csv([("a.png", Reading("2b", 0.5))], output.Layout(), out)
+    content, other = path.read_bytes(), {"reader": "b", "length": (4, 5)}
+    with pytest.raises(ValueError, match="Found: reader was 'a', not 'b'"):
+        output.open_csv(path, True, output.Layout(), other)
+    record = tmp_path / "readings.csv.json"
+    record.write_text("[1]")
+    with pytest.raises(ValueError, match=f"Expected {record} to contain the reader"):
+        output.open_csv(path, True, output.Layout(), other)
+    assert (record.read_text(), path.read_bytes()) == ("[1]", content)
+    record.unlink()
+    output.open_csv(path, True, output.Layout(), other)[0].close()
+    assert f"{record} is missing" in capsys.readouterr().err
+
+
+def test_folder_and_pipe_are_refused_as_output(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ValueError, match=f"{path} is a folder, a pipe or a device"):
+            output.open_csv(path, True, output.Layout(), {})

@@ -55,8 +55,8 @@ def test_misspelt_variable_is_an_error_with_a_suggestion(variable):
 @pytest.mark.parametrize(
     ("variable", "text", "expected"),
     [
-        ("OCR_EPOCHS", "many", "a whole number of 1 or more"),
-        ("OCR_EPOCHS", "0", "a whole number of 1 or more"),
+        ("OCR_EPOCHS", "many", "a whole number from 1 to 1000000"),
+        ("OCR_EPOCHS", "0", "a whole number from 1 to 1000000"),
         ("OCR_SEED", "1.5", "a whole number from 0 to 2147483647"),
         ("OCR_DROPOUT", "", "a number from 0 to 0.9"),
         ("OCR_LEARNING_RATE", "nan", "a number from 1e-07 to 1"),
@@ -90,11 +90,13 @@ def test_all_problems_of_the_values_are_in_one_error():
         parameters.validate(DEFAULTS | wrong)
     lines = str(error.value).splitlines()
     assert {line.split(":")[0] for line in lines} == set(wrong)
-    assert "epochs: expected a whole number of 1 or more. Received: 0" in lines
+    assert "epochs: expected a whole number from 1 to 1000000. Received: 0" in lines
 
 
 def test_missing_value_is_an_error():
-    with pytest.raises(ValueError, match="^epochs: expected a whole number of 1 or more. Received: None$"):
+    with pytest.raises(
+        ValueError, match="^epochs: expected a whole number from 1 to 1000000. Received: None$"
+    ):
         parameters.validate({name: value for name, value in DEFAULTS.items() if name != "epochs"})
 
 
@@ -144,3 +146,16 @@ def test_docs_contain_the_table_of_settings():
         "docs/settings.md is out of date. Replace the lines between its two settings markers "
         "by the output of: python -m training.parameters"
     )
+
+
+def test_values_without_use_are_refused_before_loading():
+    values = parameters.defaults() | {"batch_size": 10**9, "run_name": 300 * "a"}
+    with pytest.raises(ValueError, match="batch_size: expected a whole number from 1 to 1000000"):
+        parameters.validate(values)
+    with pytest.raises(ValueError, match="run_name: expected at most 200 bytes"):
+        parameters.validate(values | {"batch_size": 8})
+
+
+def test_home_of_an_unknown_user_is_refused():
+    with pytest.raises(ValueError, match="Expected a path or ~/ and a path. Received: '~nobody-here/x'"):
+        parameters.resolve("~nobody-here/x")

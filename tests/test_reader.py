@@ -213,3 +213,14 @@ def test_slow_reading_reports_its_progress(saved, shipped, monkeypatch, capsys):
     monkeypatch.setattr(terminal, "PROGRESS_DELAY", 0.0)
     assert texts(reader.read(shipped[:4], progress=True)) == expected
     assert capsys.readouterr().out.startswith("1 of 4 images read, ")
+
+
+@pytest.mark.parametrize("shape", [(1, 80, 24, 1), ("n", "width", 24, 1), ("n", -80, 24, 1)])
+def test_reader_without_a_fixed_image_size_is_refused(shape, monkeypatch):
+    class Model:
+        input_shape, output_shape = shape, ("n", 20, ALPHABET.number_of_classes)
+
+    metadata = {"alphabet": ALPHABET.characters}
+    monkeypatch.setattr("snippet_ocr.model_file.load", lambda path: (Model, metadata))
+    with pytest.raises(ValueError, match="reader.onnx is not one: its model maps"):
+        Reader.load("reader.onnx")

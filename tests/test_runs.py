@@ -190,3 +190,14 @@ def test_readings_are_written_with_their_labels(tmp_path, image_folder, samples)
         [samples[0].path.name, samples[0].label, samples[0].label, "0.9", "1"],
         [samples[1].path.name, samples[1].label, "other", "0.5", "0"],
     ]
+
+
+@pytest.mark.parametrize("config", ["[]", '{"identity": null}', '{"identity": 5}'])
+def test_damaged_config_and_broken_link_are_skipped(tmp_path, samples, config):
+    damaged = tmp_path / "runs" / "run"
+    damaged.mkdir(parents=True)
+    (damaged / "config.json").write_text(config)
+    (tmp_path / "runs" / "run-2").symlink_to(tmp_path / "nowhere")
+    folder, message = open_run(tmp_path, samples)
+    assert folder.name == "run-3"
+    assert "skipping run-2: it is not a folder" in message

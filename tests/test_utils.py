@@ -86,6 +86,7 @@ def test_summary_counts_sizes_lengths_characters_and_copies(tmp_path):
     draw(tmp_path / "b.png", size=(30, 10))
     assert utils.describe(*utils.find_images(tmp_path)).splitlines() == [
         "images: 3",
+        "labels: file names",
         "sizes: 40×20 (2), 30×10 (1)",
         "label lengths: 1 (1), 2 (2)",
         "characters: 2 different: a (2), b (3)",
@@ -105,7 +106,7 @@ def test_summary_of_many_sizes_and_skipped_files_is_short(tmp_path):
     for number in range(130):
         (tmp_path / f"{number}.txt").touch()
     lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
-    assert lines[1].endswith(" and 2 more")
+    assert lines[2].endswith(" and 2 more")
     assert "skipped files: 130" in lines
     assert sum(" is not one of " in line for line in lines) == 100
     assert lines[-1] == "  and 30 more"
@@ -301,6 +302,47 @@ def test_problems_in_the_labels_file_are_listed_by_line(tmp_path):
         "  labels.csv line 5 has no text for b.png",
         "  labels.csv line 6 names no file",
     ]
+
+
+def test_summary_names_the_labels_source_and_no_copies(tmp_path):
+    draw(tmp_path / "x_1.png")
+    draw(tmp_path / "y.png", shade=9)
+    (tmp_path / "metadata.csv").write_text("file_name,text\nx_1.png,x\n")
+    lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
+    assert lines[1] == "labels: metadata.csv (file_name, text)"
+    assert lines[-2:] == ["skipped files: 1", "  y.png is not listed in metadata.csv"]
+    assert not any("copy number" in line for line in lines)
+
+
+def test_skipped_files_are_named_relative_to_the_folder(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        draw(tmp_path / name / "1.png")
+        (tmp_path / name / "1.png").rename(tmp_path / name / f"{name}.png")
+        (tmp_path / name / "notes.md").touch()
+    draw(tmp_path / "c.png", shade=9)
+    lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
+    assert "  a/notes.md is not one of" in lines[-3] and "  b/notes.md is not one of" in lines[-1]
+    assert "  a/a.png is byte-identical to b/b.png, which has a different label" in lines
+
+
+def test_camera_names_next_to_a_table_are_not_learnt(tmp_path):
+    for number in range(4):
+        draw(tmp_path / f"IMG_{number:04}.png", shade=number)
+    with pytest.raises(ValueError, match="names that a camera or a program gave.*IMG_0000.png → 'IMG'"):
+        utils.find_images(tmp_path)
+    rows = "".join(f"IMG_{number:04}.png,04{number}7\n" for number in range(4))
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{rows}")
+    assert [sample.label for sample in utils.find_images(tmp_path)[0]] == ["0407", "0417", "0427", "0437"]
+
+
+def test_tables_next_to_a_labels_file_are_listed_as_skipped(tmp_path):
+    draw(tmp_path / "a.png")
+    write_labels(tmp_path, "file,text\na.png,1\n")
+    (tmp_path / "old.csv").write_text("whatever")
+    samples, rejected = utils.find_images(tmp_path)
+    assert [sample.label for sample in samples] == ["1"]
+    assert rejected == [(tmp_path / "old.csv", "is not used, because there is a labels.csv")]
 
 
 def test_labels_file_lists_subfolders_but_nothing_outside(tmp_path):

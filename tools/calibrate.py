@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from snippet_ocr import Reader
+from snippet_ocr.reader import check_calibration
 from tools.crossval import SUMMARY
 
 MAY_DIFFER = (
@@ -34,8 +35,9 @@ def calibrate(path, folder):
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         found, expected = _recipe(reader.provenance), _recipe(summary["provenance"])
-        different, fitted = sorted(expected.items() - found.items()), summary["calibration"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        different, fitted = sorted(expected.items() - found.items()), dict(summary["calibration"])
+        check_calibration(fitted["temperature"], fitted["threshold"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"Expected {path} to be a reader that the notebook trained, and {folder / SUMMARY} to be the "
             f"results of a cross-validation. {type(error).__name__}: {error}"

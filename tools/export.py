@@ -274,9 +274,9 @@ def main(arguments=None):
     images_help = "images for the comparison (default: the training's if found, otherwise captcha_images)"
     option("--images", metavar="FOLDER", type=Path, help=images_help)
     options = parser.parse_args(arguments)
-    out = (options.out or options.reader.with_suffix(".onnx")).absolute()
     try:
         reader = Reader.load(options.reader)
+        out = (options.out or options.reader.with_suffix(".onnx")).absolute()
         folder = options.images or training_folder(reader)
         prepared = prepare(images.find_files([folder]), reader)
         difference = export(reader, out, prepared)

@@ -15,6 +15,9 @@ from snippet_ocr.terminal import progress
 ALPHABET = "2345678bcdefgmnpwxy"  # without letters and digits that are easily confused
 
 
+MAX_SIZE = 4096, 1024  # width and height in pixels, as of the notebook's images
+
+
 def draw_texts(count, lengths, alphabet, seed):
     """Draws random texts: a list of `count` strings. The other arguments are those of `make_captchas`."""
     generator = random.Random(seed)
@@ -31,7 +34,7 @@ def make_captchas(count, lengths=(5, 5), alphabet=ALPHABET, size=(200, 50), out=
         count: the number of images, 1 or more.
         lengths: a tuple of the minimum and maximum number of characters, both 1 or more.
         alphabet: a string of the characters to draw from.
-        size: a tuple of the width and height of an image in pixels, both 20 or more.
+        size: a tuple of the width and height of an image in pixels, from 20x20 to `MAX_SIZE`.
         out: the path of the folder, which is created if needed.
         seed: the seed of the texts, an integer. The pixels cannot be seeded: the
             `captcha` package draws them with the operating system's random numbers.
@@ -46,10 +49,11 @@ def make_captchas(count, lengths=(5, 5), alphabet=ALPHABET, size=(200, 50), out=
         raise ValueError(f"Expected a count of 1 or more. Received: {count}")
     if not 1 <= lengths[0] <= lengths[1]:
         raise ValueError(f"Expected lengths of 1 or more, the shortest first. Received: {lengths}")
-    if not alphabet or set(alphabet) & set("/\\\0"):
-        raise ValueError(f"Expected an alphabet without / and \\, for file names. Received: {alphabet!r}")
-    if min(size) < 20:
-        raise ValueError(f"Expected a size of 20x20 pixels or more. Received: {size[0]}x{size[1]}")
+    if not alphabet or set(alphabet) & set("/\\\0_"):
+        raise ValueError(f"Expected an alphabet without /, \\ and _, for file names. Received: {alphabet!r}")
+    if min(size) < 20 or size[0] > MAX_SIZE[0] or size[1] > MAX_SIZE[1]:
+        limits = f"20x20 to {MAX_SIZE[0]}x{MAX_SIZE[1]}"
+        raise ValueError(f"Expected a size of {limits} pixels. Received: {size[0]}x{size[1]}")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     # The package's default font sizes suit images 60 pixels high; in lower images, letters are cut off.

@@ -108,7 +108,7 @@ def main(arguments=None):
             # Gradio's own fonts would be fetched from another machine.
             theme=gradio.themes.Default(font="sans-serif", font_mono="monospace"),
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError) as error:  # OverflowError: of a port
         print(error, file=sys.stderr)
         return 2
     print(f"the page is at {address} until Ctrl+C", flush=True)

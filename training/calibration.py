@@ -14,34 +14,42 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 5.0
 PRIOR_STD = 0.25  # standard deviation of the normal prior of log(temperature), around 0
 CONFIDENCE_LEVEL = 0.95  # of the guarantee that a threshold gives
 BINS = 10  # of a reliability diagram
+BATCH = 64  # images whose probabilities are computed at once
 
 
 class Observations(NamedTuple):
     """The readings of labelled images by a model that was not trained on them."""
 
-    log_probabilities: np.ndarray  # (images, steps, classes), at temperature 1
+    logits: np.ndarray  # (images, steps, classes), or log-probabilities at temperature 1
     texts: list  # of arrays of class numbers, the texts that were read
     right: np.ndarray  # (images,), whether each text equals its label
 
     def confidences(self, temperature):
         """Returns the confidence of each reading, from 0 to 1, at a temperature; shape `(images,)`."""
-        scaled = log_softmax(self.log_probabilities / temperature)  # (images, steps, classes)
-        return np.minimum(np.exp(text_log_probabilities(scaled, self.texts)), 1.0)
+        return np.minimum(np.exp(self.log_probabilities(self.texts, temperature)), 1.0)
+
+    def log_probabilities(self, texts, temperature=1.0):
+        """Returns the log-probability of a text for each image, in nats; shape `(images,)`."""
+        # In batches: in float64, all images of a large alphabet would not fit in memory.
+        parts = (slice(start, start + BATCH) for start in range(0, len(self.logits), BATCH))
+        rows = ((self.logits[part].astype("float64") / temperature, texts[part]) for part in parts)
+        scores = [text_log_probabilities(log_softmax(logits), texts) for logits, texts in rows]
+        return np.concatenate(scores)
 
 
 def observe(reader, samples):
     """Reads at least one `utils.Sample` that the reader was not trained on; returns `Observations`."""
     size = reader.batch_size
-    batches = [samples[start : start + size] for start in range(0, len(samples), size)]
-    rows = [
-        reader.log_probabilities(reader.prepare([sample.path for sample in batch]), temperature=1.0)
-        for batch in progress(batches, len(batches), f"batches of {size} images read")
-    ]
-    log_probabilities = np.concatenate(rows)  # (images, steps, classes)
-    texts = greedy_decode(log_probabilities)
+    starts = range(0, len(samples), size)
+    shape = len(samples), reader.time_steps, reader.alphabet.number_of_classes
+    logits = np.empty(shape, dtype="float32")  # as the model computes them
+    for start in progress(starts, len(starts), f"batches of {size} images read"):
+        paths = [sample.path for sample in samples[start : start + size]]
+        logits[start : start + size] = reader.model.predict_on_batch(reader.prepare(paths))
+    texts = greedy_decode(logits)
     pairs = zip(texts, samples, strict=True)
     right = [reader.alphabet.decode(text) == sample.label for text, sample in pairs]
-    return Observations(log_probabilities, texts, np.array(right))
+    return Observations(logits, texts, np.array(right))
 
 
 def log_odds(observations, labels):
@@ -50,14 +58,14 @@ def log_odds(observations, labels):
     Each label is a sequence of class numbers. The log-odds are float64 of shape
     `(images,)`, in nats; 0 where the reading equals the label.
     """
-    reading = text_log_probabilities(observations.log_probabilities, observations.texts)
-    return reading - text_log_probabilities(observations.log_probabilities, labels)
+    reading = observations.log_probabilities(observations.texts)
+    return reading - observations.log_probabilities(labels)
 
 
 def join(observations):
     """Concatenates several `Observations` of the same alphabet and number of time steps."""
-    log_probabilities, texts, right = zip(*observations, strict=True)
-    return Observations(np.concatenate(log_probabilities), sum(texts, []), np.concatenate(right))
+    logits, texts, right = zip(*observations, strict=True)
+    return Observations(np.concatenate(logits), sum(texts, []), np.concatenate(right))
 
 
 def fit_temperature(observations):

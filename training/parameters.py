@@ -8,7 +8,6 @@ import ast
 import configparser
 import difflib
 import json
-import math
 import os
 import re
 from pathlib import Path
@@ -17,23 +16,24 @@ from training import PROJECT
 
 NOTEBOOK = PROJECT / "ocr.ipynb"
 PREFIX = "OCR_"
+MAX_NAME_BYTES = 200  # of a run: file systems allow 255, and a number is appended
 KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 LIMITS = {
     "validation_share": (0.01, 0.45),
     "test_share": (0.01, 0.45),
-    "folds": (2, math.inf),
-    "fold": (1, math.inf),
+    "folds": (2, 1_000_000),
+    "fold": (1, 1_000_000),
     "seed": (0, 2**31 - 1),
     "image_width": (16, 4096),
     "image_height": (8, 1024),
     "augmentation": (0, 3),
-    "epochs": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "min_steps_per_epoch": (1, math.inf),
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 1_000_000),
+    "min_steps_per_epoch": (1, 1_000_000),
     "learning_rate": (1e-7, 1),
-    "warmup_epochs": (0, math.inf),
+    "warmup_epochs": (0, 1_000_000),
     "dropout": (0, 0.9),
-    "patience": (1, math.inf),
+    "patience": (1, 1_000_000),
     "target_precision": (0.5, 0.9999),
 }
 """The minimum and maximum of each number. If the default is 0, 0 is also allowed."""
@@ -127,6 +127,8 @@ def _conflicts(*, validation_share, test_share, fold, folds, run_name, **_):
         yield f"fold: expected 1 to folds, or 0 for both. Received: fold {fold} and folds {folds}"
     if set(run_name) & set("/\\\0") or run_name in (".", ".."):
         yield f"run_name: expected a name, not a path. Received: {run_name!r}"
+    if len(os.fsencode(run_name)) > MAX_NAME_BYTES:
+        yield f"run_name: expected at most {MAX_NAME_BYTES} bytes. Received: {run_name!r}"
 
 
 def _possible_values(name, default):
@@ -135,8 +137,7 @@ def _possible_values(name, default):
     if name not in LIMITS:
         return "text, not empty" if kind == "text" and default else kind
     low, high = LIMITS[name]
-    limits = f"of {low} or more" if math.isinf(high) else f"from {low} to {high}"
-    return f"{kind} {limits}{', or 0' if default == 0 < low else ''}"
+    return f"{kind} from {low} to {high}{', or 0' if default == 0 < low else ''}"
 
 
 def _is_possible(name, value, default):
@@ -149,8 +150,15 @@ def _is_possible(name, value, default):
 
 
 def resolve(path):
-    """Returns an absolute `Path`. Relative paths start at the project's folder; `~` is the home folder."""
-    return PROJECT / Path(path).expanduser()
+    """Returns an absolute `Path`. Relative paths start at the project's folder; `~` is the home folder.
+
+    Raises:
+        ValueError: if the path starts with `~` and the name of a user who does not exist.
+    """
+    try:
+        return PROJECT / Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"Expected a path or ~/ and a path. Received: {path!r}. {error}") from error
 
 
 if __name__ == "__main__":

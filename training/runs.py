@@ -85,7 +85,7 @@ def _find_folder(runs_dir, name, numbered, identity):
     while True:
         number = len(skipped) + 1
         folder = Path(runs_dir, name if number == 1 and not numbered else f"{name}-{number}").absolute()
-        if not folder.exists():
+        if not os.path.lexists(folder):  # a broken link is not a folder
             folder.mkdir(parents=True, exist_ok=True)
         # Checked again under the lock: until then, another process may have changed the folder.
         obstacle = _obstacle(folder, identity) or _lock(folder) or _obstacle(folder, identity)

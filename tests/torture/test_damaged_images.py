@@ -37,7 +37,7 @@ def fill(folder, originals, first, rng):
     (folder / "good.png").write_bytes(originals[0][1])
     for number in range(first, first + FOLDER_SIZE):
         name, content = rng.choice(originals)
-        (folder / f"{number}.{name.rpartition('.')[2]}").write_bytes(damaged(content, rng))
+        (folder / f"x{number}.{name.rpartition('.')[2]}").write_bytes(damaged(content, rng))
     return sorted(folder.iterdir())
 
 
