@@ -29,6 +29,7 @@ class Sample(NamedTuple):
     size: tuple  # width and height, in pixels
     digest: str  # SHA-256 of the file, in hexadecimal
     source: str = FILE_NAMES  # of the label; see `labels.Labels`
+    group: str = ""  # the digest of the first of the images that are nearly the same; "" if unknown
 
 
 class Rejected(NamedTuple):
@@ -63,13 +64,15 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
             "In the notebook, set data_dir or OCR_DATA_DIR; its relative paths start at the project's folder."
         )
     labels, rejected, source = _label_files(data_dir, time_steps, drop_copy_number)
-    samples = []
+    samples, thumbnails = [], {}
     for path, result in zip(labels, pixels.inspect_images(list(labels)), strict=True):
         if isinstance(result, str):
             rejected.append(Rejected(path, result))
         else:
-            samples.append(Sample(path, labels[path], *result, source))
+            size, digest, thumbnails[digest] = result
+            samples.append(Sample(path, labels[path], size, digest, source))
     samples, contradictions = _separate_contradictions(samples, data_dir)
+    samples = _mark_near_duplicates(samples, thumbnails)
     rejected = sorted(rejected + contradictions, key=lambda file: file.path)
     if not samples:
         raise ValueError(
@@ -148,6 +151,43 @@ def _separate_contradictions(samples, data_dir):
     return [sample for sample in samples if len(names[sample.digest]) == 1], contradictions
 
 
+def _mark_near_duplicates(samples, thumbnails):
+    """Sets the `group` of the samples. `thumbnails` is a dictionary from their digests."""
+    digests = sorted({sample.digest for sample in samples})
+    firsts = pixels.find_near_duplicates([thumbnails[digest] for digest in digests])
+    groups = {digest: digests[first] for digest, first in zip(digests, firsts, strict=True)}
+    return [sample._replace(group=groups[sample.digest]) for sample in samples]
+
+
+def _groups(samples, *keys):
+    """Returns lists of the samples that are nearly the same and, if given, equal in the fields `keys`."""
+
+    def group_of(sample):
+        return [sample.group or sample.digest, *(getattr(sample, key) for key in keys)]
+
+    ordered = sorted(
+        samples, key=lambda sample: (*group_of(sample), sample.digest, sample.label, sample.path)
+    )
+    return [list(group) for _, group in itertools.groupby(ordered, group_of)]
+
+
+def _describe_copies(samples, root):
+    """Returns lines about the images that are byte-identical or nearly the same."""
+
+    def names(group):
+        return " and ".join(f"{printable(os.path.relpath(s.path, root))} ({s.label!r})" for s in group[:2])
+
+    lines = []
+    if copies := [group for group in _groups(samples, "label") if len(group) > 1]:
+        found = f"groups of copies, each kept in one split: {len(copies)} ({sum(map(len, copies))} images)"
+        lines.append(f"{found}, such as {names(copies[0])}")
+    one_per_label = [list({s.label: s for s in group}.values()) for group in _groups(samples)]
+    if contradictions := [group for group in one_per_label if len(group) > 1]:
+        lines.append(f"groups of copies with contradicting labels, which need a check: {len(contradictions)}")
+        lines += [f"  {names(group)} are nearly the same" for group in contradictions[:MAX_LISTED]]
+    return lines
+
+
 def describe(samples, rejected):
     """Returns a summary of what `find_images` returned, as a string of several lines."""
     sizes = Counter("{}×{}".format(*sample.size) for sample in samples)
@@ -171,6 +211,7 @@ def describe(samples, rejected):
         subject = f"{len(shortened)} file name{'s end' if len(shortened) > 1 else ' ends'}"
         example = f"{shortened[0].path.name} → {shortened[0].label!r}"
         lines.append(f"{subject} in a copy number, which was removed: {example}")
+    lines += _describe_copies(samples, root)
     lines += [f"skipped files: {len(rejected)}", *_listed(rejected[:MAX_LISTED], root)]
     if len(rejected) > MAX_LISTED:
         lines.append(f"  and {len(rejected) - MAX_LISTED} more")
@@ -190,7 +231,8 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
     """Splits images into training, validation and test.
 
     The split depends only on the images and the seed, not on file names or order.
-    Byte-identical images are in the same split, so no copy of a test image is in training.
+    Images of the same label that are byte-identical or nearly the same are in the same split, so no copy of a
+    test image is in training. If they are more than the images of a split, they are in training.
 
     Args:
         samples: a list of `Sample`s.
@@ -206,8 +248,7 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
     Raises:
         ValueError: if a split would be empty.
     """
-    ordered = sorted(samples, key=lambda sample: (sample.digest, sample.label, sample.path))
-    groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda sample: sample.digest)]
+    groups = _groups(samples, "label")
     order = [groups[number] for number in np.random.default_rng(seed).permutation(len(groups))]
     shares = {"test": test_share, "validation": validation_share, "training": 1}
     sizes = {name: max(1, round(share * len(samples))) for name, share in shares.items()}
@@ -216,6 +257,8 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
         splits["test"] = [sample for group in order[fold - 1 :: folds] for sample in group]
         sizes["test"] = 0
         order = [group for place, group in enumerate(order) if place % folds != fold - 1]
+    smallest = min(size for size in (sizes["test"], sizes["validation"]) if size)
+    order.sort(key=lambda group: len(group) > smallest)  # large groups are last, so they are in training
     for group in order:  # fill test first, then validation; training gets the rest
         name = next(name for name in splits if len(splits[name]) < sizes[name])
         splits[name] += group

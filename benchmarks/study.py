@@ -120,7 +120,7 @@ def measure(study, case, images, settings, changes=(), finish=None):
     return record(study, identity, train)
 
 
-def measure_held_out(study, case, given, held_out, name, changes=()):
+def measure_held_out(study, case, given, held_out, name, changes=(), **settings):
     """Trains with the notebook on some images and scores the reader on others, which it never sees.
 
     Args:
@@ -128,6 +128,7 @@ def measure_held_out(study, case, given, held_out, name, changes=()):
         given: a list of `utils.Sample`s for training and validation.
         held_out: a list of `utils.Sample`s for the score.
         name: the name of the images' folder.
+        **settings: further settings of the notebook.
 
     Returns:
         The row, a dictionary; `test` is the score of the held-out images.
@@ -141,7 +142,7 @@ def measure_held_out(study, case, given, held_out, name, changes=()):
     with tempfile.TemporaryDirectory() as folder:
         link_images(Path(folder), [sample.path for sample in given], [sample.label for sample in given])
         # The notebook's own test split is as small as possible: the held-out images are the test.
-        settings = {"data_dir": folder, "test_share": 0.01, "seed": SEED}
+        settings = {"data_dir": folder, "test_share": 0.01, "seed": SEED, **settings}
         return measure(study, case, name_images(name, given), settings, changes, finish=score_held_out)
 
 

@@ -1,11 +1,32 @@
 """Characters and their class numbers. No other module depends on how the classes are numbered."""
 
+import unicodedata
 from collections import Counter
 
 import numpy as np
 
 BLANK = 0
 """The class of the CTC blank. Labels are padded with it, too."""
+
+
+def is_right_to_left(text):
+    """Returns whether a text contains letters or digits of a right-to-left script."""
+    return any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in text)
+
+
+def reorder(text):
+    """Converts a text between logical order, in which it is typed and stored, and visual order.
+
+    In visual order, the first character is the leftmost one in the image. The conversion is the Unicode
+    Bidirectional Algorithm (UAX #9) for one line in a right-to-left paragraph. It is its own inverse, except
+    for rare mixtures of right-to-left letters, Latin letters and digits. Texts without right-to-left
+    characters are returned unchanged.
+    """
+    if not is_right_to_left(text):
+        return text
+    from bidi import get_display  # only some readers need it
+
+    return get_display(text, base_dir="R")
 
 
 class Alphabet:
@@ -16,6 +37,11 @@ class Alphabet:
 
     Args:
         characters: a string, or a sequence of strings of one code point each. Each character occurs once.
+        logical: whether texts are in logical order, so that `encode` and `decode` convert them to and from
+            the visual order of the classes; see `reorder`. It matters only for right-to-left scripts.
+
+    Attributes:
+        classes: a dictionary from each character to its class number.
 
     Raises:
         ValueError: if there are no characters, if a character occurs more than
@@ -31,7 +57,7 @@ class Alphabet:
         'cab'
     """
 
-    def __init__(self, characters):
+    def __init__(self, characters, logical=False):
         characters = list(characters)
         if not characters:
             raise ValueError("Expected at least one character in the alphabet. Received none.")
@@ -42,12 +68,13 @@ class Alphabet:
         if repeated:
             raise ValueError(f"Expected each character once in the alphabet. Repeated: {''.join(repeated)!r}")
         self.characters = "".join(characters)
-        self._classes = {character: number for number, character in enumerate(characters, start=1)}
+        self.classes = {character: number for number, character in enumerate(characters, start=1)}
+        self.logical = logical
 
     @classmethod
-    def from_labels(cls, labels):
+    def from_labels(cls, labels, logical=False):
         """Creates an `Alphabet` of all characters in an iterable of strings, sorted by code point."""
-        return cls(sorted(set().union(*labels)))
+        return cls(sorted(set().union(*labels)), logical)
 
     @property
     def number_of_classes(self):
@@ -55,7 +82,7 @@ class Alphabet:
         return len(self.characters) + 1
 
     def encode(self, text):
-        """Converts a string to a list of class numbers, from 1 to `len(alphabet)`.
+        """Converts a string to a list of class numbers, from 1 to `len(alphabet)`, from left to right.
 
         Raises:
             ValueError: if a character of the text is not in the alphabet.
@@ -66,7 +93,7 @@ class Alphabet:
                 f"Expected only characters of the alphabet {self.characters!r}. "
                 f"Received {text!r}, with {''.join(unknown)!r}."
             )
-        return [self._classes[character] for character in text]
+        return [self.classes[character] for character in (reorder(text) if self.logical else text)]
 
     def encode_batch(self, texts, length):
         """Converts a list of strings to one array, padded with the blank.
@@ -86,16 +113,17 @@ class Alphabet:
 
     def decode(self, classes):
         """Converts class numbers, from 0 to `len(alphabet)`, to a string. Blanks and padding are dropped."""
-        return "".join(self.characters[number - 1] for number in classes if number != BLANK)
+        text = "".join(self.characters[number - 1] for number in classes if number != BLANK)
+        return reorder(text) if self.logical else text
 
     def __len__(self):
         return len(self.characters)
 
     def __eq__(self, other):
-        return isinstance(other, Alphabet) and self.characters == other.characters
+        return isinstance(other, Alphabet) and vars(self) == vars(other)
 
     def __hash__(self):
-        return hash(self.characters)
+        return hash((self.characters, self.logical))
 
     def __repr__(self):
-        return f"Alphabet({self.characters!r})"
+        return f"Alphabet({self.characters!r}{', logical=True' if self.logical else ''})"

@@ -102,7 +102,7 @@ class Constraint:
         if min_length < 0 or (max_length is not None and max_length < min_length):
             raise ValueError(f"Expected 0 <= minimum <= maximum. Received: {min_length} to {max_length}")
         last = min_length if max_length is None else max_length
-        characters = alphabet.encode(alphabet.characters)
+        characters = alphabet.classes.values()
         edges = [dict.fromkeys(characters, state + 1) for state in range(last)]
         edges.append(dict.fromkeys(characters, last) if max_length is None else {})
         return cls(edges, np.arange(last + 1) >= min_length)
@@ -121,9 +121,14 @@ class Constraint:
             pattern: a string such as `"AA-999"`.
 
         Raises:
-            ValueError: if the pattern is incomplete, or if no character of the
-                alphabet matches one of its positions.
+            ValueError: if the pattern is incomplete, if no character of the alphabet matches one of its
+                positions, or if the alphabet is that of a right-to-left script in logical order.
         """
+        if alphabet.logical:  # mixed with digits, the n-th character of a text is not the n-th in the image
+            raise ValueError(
+                "Expected a reader of a left-to-right script for a pattern. This one reads a right-to-left "
+                "script. Use a length or a word list."
+            )
         parts = POSITION.findall(pattern)
         edges = [{} for _ in range(len(parts) + 1)]
         for position, part in enumerate(parts):
@@ -133,7 +138,7 @@ class Constraint:
                     f"Expected each part of the pattern to match a character of {alphabet.characters!r}. "
                     f"None matches {part!r} in {pattern!r}."
                 )
-            edges[position] = dict.fromkeys(alphabet.encode(allowed), position + 1)
+            edges[position] = {alphabet.classes[character]: position + 1 for character in allowed}
         return cls(edges, np.arange(len(parts) + 1) == len(parts))
 
     @classmethod
@@ -148,15 +153,15 @@ class Constraint:
         Raises:
             ValueError: if no word remains.
         """
-        classes = dict(zip(alphabet.characters, alphabet.encode(alphabet.characters), strict=True))
-        usable = dict.fromkeys(word for word in words if word and classes.keys() >= set(word))
+        known = alphabet.classes.keys()
+        usable = dict.fromkeys(tuple(alphabet.encode(word)) for word in words if word and known >= set(word))
         if not usable:
             raise ValueError(f"Expected words of the characters {alphabet.characters!r}. Found none.")
         prefixes = dict.fromkeys(word[:end] for word in usable for end in range(len(word) + 1))
         nodes = {prefix: node for node, prefix in enumerate(prefixes)}
         edges = [{} for _ in nodes]
         for prefix in list(nodes)[1:]:  # the first is empty
-            edges[nodes[prefix[:-1]]][classes[prefix[-1]]] = nodes[prefix]
+            edges[nodes[prefix[:-1]]][prefix[-1]] = nodes[prefix]
         return cls(edges, [prefix in usable for prefix in nodes])
 
     def __and__(self, other):

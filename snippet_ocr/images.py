@@ -92,9 +92,12 @@ def load_image(source):
     if image.mode == "F":
         raise ValueError("has floating-point pixels, whose values for black and white are unknown")
     try:
-        return _to_grey(image)
+        grey = _to_grey(image)
     except Exception as error:
         raise ValueError(f"is a damaged image: {error}") from error
+    if grey is None:
+        raise ValueError("has pixels below 0 or above 65,535, whose values for black and white are unknown")
+    return grey
 
 
 def _count_scans(content):
@@ -129,19 +132,25 @@ def _check_size(width, height):
 
 
 def _to_grey(image):
-    """Converts a Pillow image to a uint8 array of shape `(height, width)`."""
+    """Returns a Pillow image as uint8 of shape `(height, width)`, or None if its values exceed 16 bits."""
     image.load()
     # The EXIF data may be damaged although the pixels are not.
     with contextlib.suppress(Exception):
         image = ImageOps.exif_transpose(image)
+    transparent = image.info.get("transparency")
     if image.mode.startswith("I"):
         # 16 bits per pixel. Pillow's own conversion would clip the values at 255.
-        pixels = np.asarray(image).clip(0, 65535)
-        if isinstance(transparent := image.info.get("transparency"), int):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            return None
+        if isinstance(transparent, int):
             pixels = np.where(pixels == transparent, 65535, pixels)
         # Cameras and scanners also write 10 or 12 of the 16 bits.
         unused = max(int(pixels.max()).bit_length() - 8, 0)
         return (pixels // 257 if unused > 4 else pixels >> unused).astype("uint8")
+    if isinstance(transparent, tuple) and max(transparent) > 255:
+        # A colour of 16 bits per channel, of which Pillow keeps the upper 8.
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -23,8 +23,8 @@ class Reading(NamedTuple):
             over all its CTC alignments, at the reader's temperature.
         alternatives: the next most probable texts, a tuple of `Reading`s, the
             most probable first; empty unless requested.
-        character_confidences: a tuple of the probability of each character,
-            given the other characters, from 0 to 1; empty unless requested.
+        character_confidences: a tuple of the probability of each character, given the other characters,
+            from 0 to 1, from left to right in the image; empty unless requested.
     """
 
     text: str
@@ -81,7 +81,7 @@ class Reader:
         """
         model, metadata = model_file.load(path)
         try:
-            alphabet = Alphabet(metadata["alphabet"])
+            alphabet = Alphabet(metadata["alphabet"], metadata.get("logical_order", False) is True)
         except (KeyError, TypeError, ValueError) as error:
             raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} has no valid alphabet") from error
         shapes = model.input_shape[1:], model.output_shape[1:]
@@ -106,6 +106,7 @@ class Reader:
         return {
             "format": 1,
             "alphabet": self.alphabet.characters,
+            "logical_order": self.alphabet.logical,
             "image_width": self.image_width,
             "image_height": self.image_height,
             "normalisation": "(mean - pixel) / standard deviation, per image",

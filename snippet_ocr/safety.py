@@ -80,6 +80,8 @@ def declared_shapes(config):
         batch, *shape = first["config"]["batch_shape"]
         if first["class_name"] != "InputLayer" or batch is not None or len(shape) != 3:
             raise ValueError("expected an InputLayer of images first")
+        if first["config"]["dtype"] != "float32":
+            raise ValueError(f"expected images of float32; found {first['config']['dtype']!r:.50}")
         shape = tuple(map(_number, shape))  # of one image: shapes below have no batch axis
         weights = []
         for previous, layer in zip(layers, others, strict=False):
@@ -96,8 +98,11 @@ def declared_shapes(config):
 
 
 def _check_classes(node):
-    """Checks that a configuration names only classes that a reader needs."""
+    """Checks that a configuration names only classes and activations that a reader needs."""
     if isinstance(node, dict):
+        for name in (node.get("activation"), node.get("recurrent_activation")):
+            if name not in ACTIVATIONS:
+                raise ValueError(f"the activation {name!r:.80} is not accepted")
         if "class_name" in node:
             name, module, registered = (node.get(key) for key in ("class_name", "module", "registered_name"))
             if name not in CLASSES.get(module, ()) or registered not in (None, name):
@@ -219,6 +224,9 @@ LAYERS = {
     "Bidirectional": _bidirectional,
 }
 """The layers that a reader may have."""
+
+ACTIVATIONS = (None, "linear", "relu", "elu", "gelu", "silu", "sigmoid", "tanh", "softmax", "log_softmax")
+"""The activations that a reader may have. They keep the shape of their input."""
 
 CLASSES = {
     "keras.layers": (*LAYERS, "GRU", "LSTM"),

@@ -59,3 +59,39 @@ def test_alphabets_are_equal_if_their_characters_are():
     assert Alphabet("ab") == Alphabet("ab") and hash(Alphabet("ab")) == hash(Alphabet("ab"))
     assert Alphabet("ab") != Alphabet("ba")
     assert Alphabet("ab") != "ab"
+
+
+# Logical and visual order by hand, following the Unicode Bidirectional Algorithm for a right-to-left line.
+ORDERS = [
+    ("שלום", "םולש"),
+    ("שלום 123", "123 םולש"),
+    ("أبج ١٢٣", "١٢٣ جبأ"),
+    ("١٢ب٣٤", "٣٤ب١٢"),
+    ("تهران ۱۲/۵", "۱۲/۵ نارهت"),
+    ("AB שלום", "םולש AB"),
+]
+
+
+@pytest.mark.parametrize("logical, visual", ORDERS)
+def test_right_to_left_text_is_encoded_as_seen_and_decoded_as_typed(logical, visual):
+    alphabet = Alphabet.from_labels([logical], logical=True)
+    classes = alphabet.encode(logical)
+    assert "".join(alphabet.characters[number - 1] for number in classes) == visual
+    assert alphabet.decode(classes) == logical
+
+
+@pytest.mark.parametrize("text", ["AB-12", "12 Ab", "日本 7", "हिन्दी १२"])
+def test_left_to_right_text_is_the_same_in_both_orders(text):
+    alphabets = [Alphabet.from_labels([text], logical=logical) for logical in (False, True)]
+    assert alphabets[0].encode(text) == alphabets[1].encode(text)
+
+
+def test_visual_order_is_kept_unless_the_alphabet_is_logical():
+    alphabet = Alphabet.from_labels(["١٢ابت"])
+    assert alphabet.decode(alphabet.encode("١٢ابت")) == "١٢ابت"
+    assert alphabet.encode("١٢ابت")[0] == alphabet.classes["١"]
+
+
+def test_alphabets_of_different_orders_are_different():
+    assert Alphabet("אב") != Alphabet("אב", logical=True)
+    assert "logical=True" in repr(Alphabet("אב", logical=True))

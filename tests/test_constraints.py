@@ -102,3 +102,16 @@ def test_long_word_list_of_a_large_alphabet_stays_small():
     tracemalloc.stop()
     assert peak < 8e6  # a table of 1,500 states and 3,001 classes takes 36 MB
     assert {"".join(alphabet.decode(constraint.trie.text(end))) for end in constraint.trie.ends} == set(words)
+
+
+def test_words_of_a_right_to_left_script_are_matched_as_typed():
+    alphabet = Alphabet("אבג12", logical=True)
+    words = Constraint.words(alphabet, ["אבג 1", "אב12"])
+    assert words.allows(alphabet.encode("אב12"))
+    assert not words.allows(alphabet.encode("12אב"))
+
+
+def test_pattern_for_a_right_to_left_script_is_refused():
+    with pytest.raises(ValueError, match="right-to-left.*length or a word list"):
+        Constraint.pattern(Alphabet("אבג12", logical=True), "AA9")
+    assert Constraint.pattern(Alphabet("אבג12"), "AA9").allows([1, 2, 4])

@@ -1,6 +1,7 @@
 import io
 import os
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -106,10 +107,13 @@ def test_upper_8_of_16_bits_are_the_grey_value():
     np.testing.assert_array_equal(found, [[0, 155, 255], [1, 1, 0]])
 
 
-def test_values_beyond_16_bits_are_clipped():
-    pixels = np.array([[-5, 65_536 + 40_000, 2_000_000_000], [0, 65_535, 40_000]], dtype="int32")
-    found = images.load_image(file_of(Image.fromarray(pixels), "TIFF"))
-    np.testing.assert_array_equal(found, [[0, 255, 255], [0, 255, 155]])
+@pytest.mark.parametrize("value", [-5, 65_536, 2_000_000_000])
+def test_values_beyond_16_bits_are_refused_with_reason(value):
+    pixels = np.array([[value, 65_535, 40_000]], dtype="int32")
+    with pytest.raises(ValueError, match="^has pixels below 0 or above 65,535"):
+        images.load_image(file_of(Image.fromarray(pixels), "TIFF"))
+    pixels[0, 0] = 0
+    assert images.load_image(file_of(Image.fromarray(pixels), "TIFF")).tolist() == [[0, 255, 155]]
 
 
 def test_exif_orientation_is_applied():
@@ -352,3 +356,20 @@ def test_transparent_grey_of_16_bits_becomes_white():
     pixels = np.array([[0, 30_000, 50_000]], dtype="uint16")
     found = images.load_image(file_of(Image.fromarray(pixels), "PNG", transparency=0))
     assert found.tolist() == [[255, 30_000 // 257, 50_000 // 257]]
+
+
+def test_transparent_colour_of_16_bits_becomes_white():
+    def chunk(name, content):
+        checksum = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+    content = b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)),  # RGB, 16 bits per channel
+            chunk(b"tRNS", struct.pack(">3H", *[40_000] * 3)),
+            chunk(b"IDAT", zlib.compress(b"\0" + struct.pack(">6H", *[20_000] * 3, *[40_000] * 3))),
+            chunk(b"IEND", b""),
+        ]
+    )
+    assert images.load_image(content).tolist() == [[20_000 >> 8, 255]]

@@ -1,5 +1,6 @@
 import functools
 import hashlib
+import io
 import os
 
 import numpy as np
@@ -39,10 +40,55 @@ def test_parallel_inspection_equals_inspection_one_by_one(image_folder):
     }
 
 
-def test_inspection_returns_size_and_sha256(tmp_path):
+def test_inspection_returns_size_sha256_and_thumbnail(tmp_path):
     path = tmp_path / "a.bmp"
-    Image.new("L", (30, 20)).save(path)
-    assert pixels.inspect_image(path) == ((30, 20), hashlib.sha256(path.read_bytes()).hexdigest())
+    Image.new("L", (30, 20), 7).save(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert pixels.inspect_image(path) == ((30, 20), digest, bytes([7] * 32 * 16))
+
+
+def saved_in_other_ways(path):
+    """Yields bytes of an image of the same picture: recompressed, scaled, brighter, with less contrast."""
+    image = Image.open(path).convert("L")
+    small = image.resize((image.width * 7 // 10, image.height * 7 // 10))
+    faint = image.point(lambda grey: 40 + 0.8 * grey)
+    for changed, form, options in [
+        (image, "JPEG", {"quality": 50}),
+        (small, "PNG", {}),
+        (image.resize((2 * image.width, 2 * image.height)), "BMP", {}),
+        (faint, "WEBP", {"quality": 80}),
+    ]:
+        file = io.BytesIO()
+        changed.save(file, form, **options)
+        yield file.getvalue()
+
+
+def test_near_duplicates_are_found_among_captchas(shipped, tmp_path):
+    paths, expected = list(shipped[:200]), list(range(200))
+    for number, original in enumerate(shipped[:5]):
+        for content in saved_in_other_ways(original):
+            paths.append(tmp_path / f"{len(paths)}.png")
+            paths[-1].write_bytes(content)
+            expected.append(number)
+    thumbnails = [thumbnail for _, _, thumbnail in pixels.inspect_images(paths)]
+    assert pixels.find_near_duplicates(thumbnails) == expected
+    assert pixels.find_near_duplicates([]) == []
+
+
+def test_near_duplicates_differ_by_a_maximum_anywhere():
+    rows = np.random.default_rng(0).integers(0, 256, (40, 512)).astype("uint8")
+    rows[20:] = rows[:20]
+    position = np.random.default_rng(1).integers(0, 512, 10)
+    rows[np.arange(20, 30), position] ^= 128  # half of the range: 1.7 standard deviations
+    found = pixels.find_near_duplicates([row.tobytes() for row in rows])
+    assert found == [*range(30), *range(10, 20)]
+
+
+def test_copy_of_a_copy_is_in_the_same_group():
+    def thumbnail(grey):
+        return bytes([0] * 200 + [255] * 311 + [grey])
+
+    assert pixels.find_near_duplicates([thumbnail(grey) for grey in (0, 100, 50)]) == [0, 0, 0]
 
 
 def test_inspection_remembers_nothing(image_folder):

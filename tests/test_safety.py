@@ -153,6 +153,7 @@ def test_foreign_class_inside_a_layer_is_refused(foreign, config, crafted):
         ("Reshape", {"target_shape": [20, 60_000]}, "same number of values"),
         ("BatchNormalization", {"axis": 1}, "last axis"),
         ("Bidirectional", {"merge_mode": None}, "concatenates"),
+        ("InputLayer", {"dtype": "string"}, "images of float32; found 'string'"),
     ],
 )
 def test_shape_out_of_bounds_is_refused_before_keras_builds(
@@ -161,6 +162,13 @@ def test_shape_out_of_bounds_is_refused_before_keras_builds(
     monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras opened the file"))
     layer(config, kind)["config"].update(change)
     assert_refused(crafted(config__json=json.dumps(config)), reason)
+
+
+@pytest.mark.parametrize("kind", ["Dense", "Activation", "Conv2D", "GRU"])
+def test_activation_that_changes_the_shape_is_refused(kind, config, crafted):
+    inner = layer(config, "Bidirectional")["config"]["layer"] if kind == "GRU" else layer(config, kind)
+    inner["config"]["activation"] = "glu"  # halves the last axis
+    assert_refused(crafted(config__json=json.dumps(config)), "the activation 'glu' is not accepted")
 
 
 def test_build_config_for_another_shape_is_refused(config, crafted):

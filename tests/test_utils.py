@@ -1,4 +1,5 @@
 import functools
+import hashlib
 import math
 import os
 import re
@@ -92,6 +93,12 @@ def test_summary_counts_sizes_lengths_characters_and_copies(tmp_path):
         "characters: 2 different: a (2), b (3)",
         "rare characters, seen fewer than 10 times: a b",
         "1 file name ends in a copy number, which was removed: ab_1.png → 'ab'",
+        "groups of copies, each kept in one split: 1 (2 images), such as {} ('ab') and {} ('ab')".format(
+            *sorted(
+                ("ab.png", "ab_1.png"),
+                key=lambda name: hashlib.sha256((tmp_path / name).read_bytes()).digest(),
+            )
+        ),
         "skipped files: 0",
     ]
     draw(tmp_path / "ab_2.png", shade=19)
@@ -150,6 +157,52 @@ def test_byte_identical_images_are_in_the_same_split(image_folder, folds):
         splits = utils.split_data(samples, seed, fold=fold, folds=folds)
         digests = [set(split) for split in digests_of(splits)]
         assert sum(map(len, digests)) == len(set.union(*digests)) == 30
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_near_duplicates_of_a_label_are_in_the_same_split(image_folder, folds):
+    for path in sorted(image_folder.iterdir()):
+        image = Image.open(path)
+        image.resize((image.width // 2, image.height // 2)).save(path.with_stem(f"{path.stem}_1"))
+    samples, _ = utils.find_images(image_folder)
+    for seed, fold in [(seed, fold) for seed in range(4) for fold in range(min(folds, 1), folds + 1)]:
+        splits = utils.split_data(samples, seed, fold=fold, folds=folds)
+        labels = [{sample.label for sample in split} for split in splits]
+        assert sum(map(len, labels)) == len(set.union(*labels)) == 30
+
+
+def test_split_without_near_duplicates_ignores_groups(samples):
+    assert [sample.group for sample in samples] == [sample.digest for sample in samples]
+    ungrouped = [sample._replace(group="") for sample in samples]
+    assert digests_of(utils.split_data(ungrouped, 3)) == digests_of(utils.split_data(samples, 3))
+
+
+def test_copies_that_exceed_a_split_are_in_training(samples):
+    copies = [samples[0]._replace(path=samples[0].path / str(number)) for number in range(31)]
+    for seed in range(9):
+        splits = utils.split_data(copies + samples[1:10], seed)
+        assert [len(split) for split in splits] == [32, 4, 4]
+
+
+def test_copies_that_exceed_a_fold_are_never_in_validation(samples):
+    copies = [samples[0]._replace(path=samples[0].path / str(number)) for number in range(31)]
+    for seed, fold in [(seed, fold) for seed in range(9) for fold in (1, 2, 3)]:
+        _, validation, test = utils.split_data(copies + samples[1:10], seed, fold=fold, folds=3)
+        assert len(validation) == 4
+        assert len({*copies} & {*test}) in (0, 31)
+
+
+def test_summary_lists_near_duplicates_with_other_labels(tmp_path):
+    draw(tmp_path / "ab.png")
+    draw(tmp_path / "xy.png", shade=9)
+    draw(tmp_path / "b.png", size=(30, 10))
+    samples, rejected = utils.find_images(tmp_path)
+    assert len(samples) == 3 and not rejected
+    summary = utils.describe(samples, rejected)
+    assert "groups of copies with contradicting labels, which need a check: 1\n" in summary
+    (line,) = [line for line in summary.splitlines() if line.endswith(" are nearly the same")]
+    assert "ab.png ('ab')" in line and "xy.png ('xy')" in line
+    assert "kept in one split" not in summary
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -26,8 +26,12 @@ COLUMNS = {
     "file": ("file", "filename", "file_name", "image", "image_path", "path", "name"),
     "text": ("text", "label", "transcription", "ground_truth", "plate_text", "words"),
 }
+PIXELS = ("x", "y", "width", "height")  # the columns of a box
+REGION = (*PIXELS, "text", "rotation", "image_rotation", "original_width", "original_height")
+PERCENT = tuple(f"{name}_percent" for name in PIXELS)
 READ = (".csv", ".tsv", ".xlsx", ".json", ".jsonl")
 REFUSED = (".xls", ".ods", ".parquet")  # recognised as tables, not read
+AS_CSV = "In Excel, choose File → Save As → CSV UTF-8 (Comma delimited)"
 MAX_TABLE_BYTES = 100_000_000
 MIN_DISTINCT_SHARE = 0.02  # fewer different labels than this are refused…
 MIN_IMAGES_FOR_SHARE = 50  # …from this number of images
@@ -54,13 +58,22 @@ class Labels(NamedTuple):
     tables: dict  # path of a label file → None, or the reason why the file is not used
 
 
-def label_from_name(name, drop_copy_number=True):
-    """Returns the label in a file name: the name without its extension, in Unicode normal form NFC.
+class Row(NamedTuple):
+    """A line of a label file, with its place, such as "line 2", and a problem if it is not used."""
 
-    Args:
-        name: the file name, such as `"2b827_1.png"`.
-        drop_copy_number: whether a trailing `_` and number are removed, so that several files can show one
-            text. A number after a hyphen always stays: the label of `AB-1234.png` is `AB-1234`.
+    place: str
+    file: str  # as the line names it
+    path: Path | None  # of the image
+    text: str
+    cells: dict  # all cells, by the lower-case names of their columns
+    problem: str
+
+
+def label_from_name(name, drop_copy_number=True):
+    """Returns the label in a file name such as `"2b827_1.png"`: without the extension, in normal form NFC.
+
+    With `drop_copy_number`, a trailing `_` and number are removed, so that several files can show one text.
+    A number after a hyphen always stays: the label of `AB-1234.png` is `AB-1234`.
     """
     label = name[: name.rfind(".")] if "." in name else name
     if drop_copy_number:
@@ -93,18 +106,15 @@ def find_labels(data_dir, paths, drop_copy_number=True):
         A `Labels`.
 
     Raises:
-        ValueError: if a label file cannot be read or is not understood, or if there are several sources.
+        ValueError: if a label file is not understood or has boxes, or if there are several sources.
     """
-    if any(path.is_dir() and path.name.lower() == LABELS_FILE for path in data_dir.iterdir()):
-        raise ValueError(f"Expected a file at {data_dir / LABELS_FILE}. Found a folder. Rename the folder.")
     tables = [path for path in paths if _is_table(path)]
     own = [path for path in tables if path.parent == data_dir and path.name.lower() == LABELS_FILE]
-    sources = defaultdict(list)
+    sources, found = defaultdict(list), {}
     for path in own or tables:
         sources[_source_name(path)].append(path)
-    index = _Index(data_dir, [path for path in paths if path.name.lower().endswith(images.SUFFIXES)])
-    found = {}
     for name, same in sources.items():
+        index = Index(data_dir, paths)
         try:
             found[name] = _combine(name, same, index)
         except ValueError as error:
@@ -120,9 +130,7 @@ def find_labels(data_dir, paths, drop_copy_number=True):
             + f". Move all but the right one out of the folder, or save the right one as {LABELS_FILE}, "
             "with the columns file and text: it overrides the others."
         )
-    if not found:
-        return Labels(FILE_NAMES, "", {}, [], {})
-    (labels,) = found.values()
+    labels = next(iter(found.values()), Labels(FILE_NAMES, "", {}, [], {}))
     unused = {path: f"is not used, because there is a {LABELS_FILE}" for path in tables if own}
     return labels._replace(tables=unused | labels.tables)
 
@@ -141,28 +149,25 @@ def check_labels(data_dir, labels, texts):
             `file` and `text`. The message has three examples and says how to confirm the labels.
     """
     count, distinct = len(texts), len(set(texts.values()))
+    from_names, in_table = labels.source == FILE_NAMES, f"{LABELS_FILE} with the columns file and text"
+    confirmed = count < MIN_IMAGES_FOR_SHARE or labels.source.lower() == f"{LABELS_FILE} (file, text)"
+    confirm = f"run: python -m training.labels {data_dir}" if from_names else f"save them as {in_table}"
+    found = f"{distinct} in the {count} labels of {data_dir} (source: {labels.source})"
     if count < MIN_IMAGES_TO_JUDGE:
         return
-    from_names = labels.source == FILE_NAMES
-    confirm = f"save them as {LABELS_FILE} with the columns file and text, in {data_dir}"
-    if from_names:
-        confirm = f"run: python -m training.labels {data_dir!s}"
-    advice = (
-        f"This would be learnt: {_examples(texts)}. If these are not the texts of the images, list the texts "
-        f"in {LABELS_FILE} with the columns file and text. If they are right, "
-    )
     if from_names and _are_given_by_a_program([label_from_name(path.name, False) for path in texts]):
-        raise ValueError(
-            f"Expected images in {data_dir} that are named after their texts, or a label file. "
-            f"Found names that a camera or a program gave. {advice}{confirm}"
-        )
-    found = f"in the {count} labels of {data_dir} (source: {labels.source})."
-    if distinct == 1:
-        raise ValueError(f"Expected different texts. Found one {found} {advice}add images with other texts.")
-    confirmed = labels.source.lower() == f"{LABELS_FILE} (file, text)"
-    if not confirmed and count >= MIN_IMAGES_FOR_SHARE and distinct < MIN_DISTINCT_SHARE * count:
-        expected = f"Expected at least {MIN_DISTINCT_SHARE:.0%} different texts."
-        raise ValueError(f"{expected} Found {distinct} {found} {advice}{confirm}")
+        expected = f"images in {data_dir} that are named after their texts, or a label file"
+        found = "names that a camera or a program gave"
+    elif distinct == 1:
+        expected, confirm = "different texts", "add images with other texts"
+    elif distinct < MIN_DISTINCT_SHARE * count and not confirmed:
+        expected = f"at least {MIN_DISTINCT_SHARE:.0%} different texts"
+    else:
+        return
+    raise ValueError(
+        f"Expected {expected}. Found {found}. This would be learnt: {_examples(texts)}. If these are not the "
+        f"texts of the images, list the texts in {in_table}. If they are right, {confirm}."
+    )
 
 
 def _are_given_by_a_program(names):
@@ -188,243 +193,258 @@ def _is_table(path):
         return False
     try:
         with path.open("rb") as file:
-            start = file.read(4096).replace(b"\0", b"")  # UTF-16 has a NUL in each Latin letter
+            start = file.read(4096).replace(b"\0", b"").strip()  # UTF-16 has a NUL in each Latin letter
     except OSError:
         return True  # it may be one; reading it reports the reason
-    first_line = start.strip().partition(b"\n")[0].lower()
-    suffixes = "|".join(map(re.escape, images.SUFFIXES)).encode()
-    return b"\t" in first_line or bool(re.match(rb"\S+(" + suffixes + rb")\b", first_line))
+    return bool(re.match(rb"(?i)[^\n]*\t|\S+\.(png|jpe?g|bmp|gif|webp|tiff?)\b", start))
 
 
 def _source_name(path):
-    name = path.name.lower()
-    if name.endswith(".gt.txt"):
-        return "*.gt.txt"
-    return "rec_gt*.txt" if re.fullmatch(r"rec_gt.*\.txt", name) else path.name
+    match = re.fullmatch(r"(rec_gt)?.*?(\.gt)?\.txt", path.name.lower())
+    return "*.gt.txt" if match and match[2] else "rec_gt*.txt" if match and match[1] else path.name
 
 
-class _Index:
-    """Finds the image that a label file means."""
+class Index:
+    """Finds the images that label files name, among the `paths` of all files below `data_dir`."""
 
     def __init__(self, data_dir, paths):
-        self.data_dir, self.paths = data_dir, paths
-        self.exact = {file_key(data_dir, path): path for path in paths}
+        self.data_dir = data_dir
+        self.paths = [path for path in paths if path.name.lower().endswith(images.SUFFIXES)]
         self.stems = defaultdict(list)  # kraken and Calamari write NAME.bin.png and NAME.nrm.png
-        for key, path in self.exact.items():
-            self.stems[os.path.splitext(key)[0].removesuffix(".bin").removesuffix(".nrm")].append(path)
+        self.exact = {file_key(data_dir, path): [path] for path in self.paths}
+        for key, same in self.exact.items():
+            self.stems[os.path.splitext(key)[0].removesuffix(".bin").removesuffix(".nrm")] += same
+        self.named = {}  # path of an image → the first `Row` that names it
+        self.shortened = set()  # paths that were found without their folders
 
     def find(self, table, file):
-        """Returns the images that a cell of a table may mean, and whether folders were left out."""
+        """Returns the image that a cell of a table names."""
         local = unquote(file.rpartition("?d=")[2]) if re.match(r"/data/|https?:", file) else file
-        for name in dict.fromkeys([file, local, local.replace("\\", "/")]):
-            if found := self._below(table, name):
-                return found, False
-        parts = [part for part in local.replace("\\", "/").split("/") if part]
+        names = [file, local, local.replace("\\", "/")]
         if re.match(r"[A-Za-z]:|[/\\]|https?:", file) or local != file:  # a path on another machine
-            parts_left = ["/".join(parts[start:]) for start in range(1, len(parts))] or parts
-            uploaded = re.sub(r"^[0-9a-f]{8}-", "", parts[-1]) if parts else ""  # as Label Studio names them
-            for name in [*parts_left, uploaded]:
-                if name and (found := self._below(table, name)):
-                    return found, True
-        return [], False
-
-    def _below(self, table, name):
-        next_to_it, found = _source_name(table) == "*.gt.txt", []
-        for folder in [table.parent] if next_to_it else [self.data_dir, table.parent]:
-            key = file_key(folder, name)
-            if key in self.exact:
-                found.append(self.exact[key])
-            elif not name.lower().endswith(images.SUFFIXES):
-                found += self.stems.get(key, [])
-        return list(dict.fromkeys(found))
+            parts = names[-1].split("/")
+            names += ["/".join(parts[start:]) for start in range(1, len(parts))]
+            names.append(re.sub(r"^[0-9a-f]{8}-", "", parts[-1]))  # Label Studio names uploads so
+        folders = [table.parent] if table.name.lower().endswith(".gt.txt") else [self.data_dir, table.parent]
+        for number, name in enumerate(names):
+            any_suffix = {} if name.lower().endswith(images.SUFFIXES) else self.stems
+            keys = [file_key(folder, name) for folder in folders if name]
+            found = [path for key in keys for path in self.exact.get(key) or any_suffix.get(key, [])]
+            if len(set(found)) > 1:
+                shown = [str(path.relative_to(self.data_dir)) for path in dict.fromkeys(found)]
+                raise ValueError(f"names {file}, which may be {' or '.join(shown)}")
+            if found:
+                self.shortened |= {found[0]} if number > 2 else set()
+                return found[0]
+        inside = os.path.relpath(file_key(self.data_dir, file), self.data_dir)
+        raise ValueError(f"names {inside}, which is not in the folder")
 
 
 def _combine(name, tables, index):
     """Returns the `Labels` of label files of one kind."""
-    texts, problems, places, columns = {}, [], {}, set()
+    texts, problems, columns = {}, [], set()
     for table in tables:
-        header, rows = _read_table(table)
-        columns.add(header)
-        for place, file, text in rows:
-            if isinstance(text, ValueError):
-                problems.append((table, f"{place} {text}"))
-                continue
-            text = unicodedata.normalize("NFC", text.strip())
-            found, shortened = index.find(table, file) if file else ([], False)
-            if re.match(r'\[?\{"', text):
+        used, rows = read_rows(table, index)
+        columns.add(f" ({used})")
+        for row in rows:
+            regions = any(str(cell).startswith('[{"') for cell in row.cells.values())  # Label Studio's CSV
+            if regions or any(set(box) <= row.cells.keys() for box in (PIXELS, PERCENT)):
                 raise ValueError(
-                    f"Expected one text for each image in {table}. Found {text[:40]!r}, {place}. "
-                    "Boxes and structured texts are not read; crop the images to their lines first."
+                    f"Expected images of one line of text. Found boxes in {table}. Run: python -m tools.crop "
+                    f"{table} NEW_FOLDER (from Label Studio, export JSON), and train with the new folder. "
+                    f"If the images are cropped already, keep only the columns {used}."
                 )
-            if not file:
-                problem = "names no file"
-            elif not text:
-                problem = f"has no text for {file}"
-            elif len(found) > 1:
-                names = [str(path.relative_to(index.data_dir)) for path in found]
-                problem = f"names {file}, which may be {' or '.join(names)}"
-            elif not found:
-                inside = os.path.relpath(file_key(index.data_dir, file), index.data_dir)
-                problem = f"names {inside}, which is not in the folder"
-            elif (path := found[0]) in texts:
-                other, other_shortened = places[path]
-                if (shortened or other_shortened) and texts[path] != text:
-                    raise ValueError(
-                        f"Expected each line of {table} to name one image. {place} and {other} both name "
-                        f"{path.name} in other folders, with different texts. Use relative paths."
-                    )
-                problem = f"names {file} again; {other} is used"
+            problem = row.problem
+            if not problem and row.path in texts:
+                problem = f"names {row.file} again; {index.named[row.path].place} is used"
+            if problem:
+                problems.append((table, f"{row.place} {problem}"))
             else:
-                texts[path], places[path] = text, (place, shortened)
-                continue
-            problems.append((table, f"{place} {problem}"))
-    source = name + "".join(f" ({header})" for header in sorted(columns) if header)
-    return Labels(source, name, texts, problems, dict.fromkeys(tables))
+                texts[row.path] = row.text
+    return Labels(name + "".join(sorted(columns)), name, texts, problems, dict.fromkeys(tables))
+
+
+def read_rows(path, index):
+    """Returns the two columns of a label file, such as "file, text", and a list of `Row`s.
+
+    Raises:
+        ValueError: if the file cannot be read or is not understood.
+    """
+    try:
+        (_, header), *lines = _read_table(path)
+        names = [str(getattr(cell, "value", cell) or "").strip().lower() for cell in header]
+        columns = [_choose_column(names, column) for column in COLUMNS]
+    except Exception as error:  # a damaged file raises many kinds
+        raise ValueError(f"Expected a label file at {path}. {str(error).rstrip('.')}.") from error
+    rows = []
+    for place, line in lines:
+        row = Row(place, "", None, "", dict(zip(names, line, strict=False)), "")
+        try:
+            if any(getattr(cell, "value", cell) for cell in line[len(names) :]):
+                raise ValueError(f"has {len(line)} cells, the header {len(names)}; put such texts in quotes")
+            file, text = (unicodedata.normalize("NFC", _cell_text(row.cells.get(name))) for name in columns)
+            if re.match(r'\[?\{"|\["', text):
+                raise ValueError(f"has a list of texts or boxes, not one text: {text[:40]!r}")
+            if not file or not text:
+                raise ValueError(f"has no text for {file}" if file else "names no file")
+            row = row._replace(file=file, path=index.find(path, file), text=text)
+        except ValueError as error:
+            row = row._replace(problem=str(error))
+        rows.append(row)
+        first = index.named.setdefault(row.path, row) if row.path else row
+        if row.path in index.shortened and first.file != row.file and first.text != row.text:
+            raise ValueError(
+                f"Expected each image in {path} to be named once. {place} names {row.file}, {first.place} "
+                f"{first.file}: both are {row.path}, with different texts. Use relative paths."
+            )
+    return ", ".join(columns), rows
+
+
+def _choose_column(names, column):
+    found = [name for name in names if name in COLUMNS[column]]
+    found = [column] * found.count(column) or found  # the name that leaves no doubt
+    if len(found) != 1:
+        raise ValueError(
+            f"Expected one column with the {column} of each image, named {', '.join(COLUMNS[column])}, as in "
+            f"file,text. Found {', '.join(found) or 'none'} in {', '.join(names)[:80]!r}. Rename the columns."
+        )
+    return found[0]
 
 
 def _read_table(path):
-    """Returns the columns of a label file as a text, and its rows as tuples of place, file and text."""
+    """Returns the lines of a label file as tuples of a place and a list of cells; the first is the header."""
     name = path.name.lower()
     if path.is_symlink() or not path.is_file():
-        raise ValueError(f"Expected a regular file at {path}. Found a link or a device. Copy the file there.")
+        raise ValueError("Found a link, a device or nothing. Copy the file there.")
     if name.endswith(REFUSED):
-        raise ValueError(f"Expected one of {', '.join(READ)} and .txt. Found {path}. Save it as CSV UTF-8.")
+        raise ValueError(f"Found none of {', '.join(READ)} and .txt. Save it as CSV UTF-8.")
     if path.stat().st_size > MAX_TABLE_BYTES:
-        raise ValueError(f"Expected at most {MAX_TABLE_BYTES:,} bytes in {path}. Found more.")
+        raise ValueError(f"Found more than {MAX_TABLE_BYTES:,} bytes.")
     if name.endswith(".xlsx"):
-        return _choose_columns(path, *_read_excel(path))
-    text = _read_text(path)
-    if name.endswith(".gt.txt"):
-        line = text.strip("\r\n")
-        several = ValueError("belongs to a text of several lines; crop the image to one line")
-        return "", [("line 1", path.name[: -len(".gt.txt")], several if "\n" in line else line)]
-    if name.endswith(".txt"):
-        return _read_list(path, text)
-    read = _read_json if name.endswith((".json", ".jsonl")) else _read_csv
-    return _choose_columns(path, *read(path, text))
-
-
-def _read_text(path):
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+        return _read_excel(path)
+    content = path.read_bytes()
     utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        text = content.decode("utf-16" if utf_16 else "utf-8-sig")  # spreadsheets write a byte order mark
-        position = text.find("\0")
-    except UnicodeDecodeError as error:
-        position = error.start
-    if position >= 0:
-        line = content[:position].count(b"\n") + 1
-        raise ValueError(
-            f"Expected {path} in UTF-8. Line {line} is not. Save the table as UTF-8. "
-            "In Excel, choose File → Save As → CSV UTF-8 (Comma delimited)."
-        )
-    return text
+    text = content.decode("utf-16" if utf_16 else "utf-8-sig", "surrogateescape")  # with a byte order mark
+    if bad := re.search("[\0\udc80-\udcff]", text):
+        line = text[: bad.start()].count("\n") + 1
+        raise ValueError(f"Line {line} is not UTF-8. Save the table as UTF-8. {AS_CSV}.")
+    if name.endswith(".gt.txt"):
+        text = text.strip("\r\n")
+        several = ValueError("belongs to a text of several lines; crop the image to one line")
+        return [("", ["file", "text"]), ("line 1", [path.name[:-7], several if "\n" in text else text])]
+    if name.endswith(".txt"):
+        return _read_list(text)
+    return _read_json(text, name) if name.endswith((".json", ".jsonl")) else _read_csv(text)
 
 
-def _read_csv(path, text):
-    first_line = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first_line.count)
+def _read_csv(text):
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
-        rows = [(f"line {reader.line_num}", row) for row in reader if row]
+        return [(f"line {reader.line_num}", row) for row in reader if row] or [("", [])]
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}, cannot be read: {error}.") from error
-    return (rows[0][1] if rows else []), rows[1:]
+        raise ValueError(f"Line {reader.line_num} cannot be read: {error}.") from error
 
 
-def _read_list(path, text):
-    """Reads lines of `path TAB text` or `path, "text"`; a first line with the names of columns is allowed."""
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    rows = [(f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
-    rows = rows or [("line 1", text)]
-    if "\t" in rows[0][1]:
-        cells = [(place, line.split("\t")) for place, line in rows]
-        if {cell.strip().lower() for cell in cells[0][1]} & set(COLUMNS["file"]):
-            return _choose_columns(path, cells[0][1], cells[1:])
-    else:  # ICDAR escapes quotes with a backslash
-        matches = [(place, re.fullmatch(r'(.+?),\s*"(.*)"\s*', line)) for place, line in rows]
-        cells = [(place, [m[1], m[2].replace('\\"', '"')] if m else []) for place, m in matches]
-    expected = 'path, tab, text or path, "text"'
-    if len(cells[0][1]) != 2:
-        raise ValueError(f"Expected {expected} in {path}. Found: {rows[0][1][:80]!r}.")
-    bad = ["", ValueError(f"is not {expected}")]
-    return "path, text", [(place, *(row if len(row) == 2 else bad)) for place, row in cells]
+def _read_list(text):
+    """Reads lines of `path TAB text` or ICDAR's `path, "text"`; the first line may name the columns."""
+    lines = [line.rstrip("\r ") for line in text.split("\n")]
+    cells = [line.split("\t") for line in lines]
+    if "\t" not in text.lstrip().partition("\n")[0]:
+        quoted = [re.fullmatch('(.+?),\\s*"(.*)"', line) for line in lines]
+        cells = [
+            [found[1], found[2].replace('\\"', '"')] if found else [line]
+            for line, found in zip(lines, quoted, strict=True)
+        ]
+    rows = [(f"line {number}", row) for number, row in enumerate(cells, 1) if "".join(row).strip()]
+    if rows and {cell.strip().lower() for cell in rows[0][1]} & set(COLUMNS["file"]):
+        return rows
+    if not rows or len(rows[0][1]) != 2:
+        raise ValueError(f'Expected path, tab, text or path, "text". Found: {lines[0][:80]!r}.')
+    return [("", ["path", "text"]), *rows]
 
 
-def _read_json(path, text):
-    lines = text.split("\n") if path.suffix.lower() == ".jsonl" else [text]
-    try:  # numbers stay as they are written: 12.50 is not 12.5
-        items = [json.loads(line, parse_int=str, parse_float=str) if line.strip() else None for line in lines]
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Expected JSON in {path}. It cannot be read: {error}.") from error
-    unit = "line" if path.suffix.lower() == ".jsonl" else "item"
-    content = items if unit == "line" else items[0]
-    if not isinstance(content, list) or any(type(item) not in (dict, type(None)) for item in content):
-        raise ValueError(f"Expected a list of objects with a file and a text in {path}. Found another form.")
-    items = [(f"{unit} {number}", item) for number, item in enumerate(content, 1) if item is not None]
-    items = [(place, _label_studio_task(item) if "annotations" in item else item) for place, item in items]
-    header = list(dict.fromkeys(key for _, item in items for key in item))
-    return header, [(place, [item.get(key) for key in header]) for place, item in items]
-
-
-def _label_studio_task(task):
-    """Returns the image and the text of a task in Label Studio's JSON, or why it has not one of each."""
+def _read_json(text, name):
+    unit, lines = ("line", text.split("\n")) if name.endswith("l") else ("item", [text])
+    # Numbers stay as they are written: 12.50 is not 12.5.
+    items = [json.loads(line, parse_int=str, parse_float=str) if line.strip() else {} for line in lines]
+    items = enumerate(items if unit == "line" else items[0], 1)
     try:
-        paths = [str(path) for path in task["data"].values()]
-        file = [path for path in paths if unquote(path).lower().endswith(images.SUFFIXES)]
-        done = [one for one in task["annotations"] if not one.get("was_cancelled")]
-        results = [result for one in done for result in one["result"]]
-        boxes = any({"x", "points"} & set(result["value"]) for result in results)
-        texts = {tuple(result["value"]["text"]) for result in results if result["type"] == "textarea"}
-    except (AttributeError, KeyError, TypeError):
-        return {"file": None, "text": ValueError("is not a task of Label Studio")}
-    if boxes or len(file) != 1 or len(texts) > 1:
-        found = "boxes" if boxes else f"{len(file)} images and {len(texts)} different texts"
-        return {"file": None, "text": ValueError(f"has {found}, not one image with one text")}
-    return {"file": file[0], "text": list(*texts)}
+        rows = [
+            (f"{unit} {number}", row)
+            for number, item in items
+            for row in _rows_of({} if item is None else item)
+            if row
+        ]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("Expected a list of objects, or an export of Label Studio.") from error
+    header = list(dict.fromkeys(name for _, row in rows for name in row))
+    return [("", header)] + [(place, [row.get(name) for name in header]) for place, row in rows]
+
+
+def _is_box(value):
+    return type(value) is dict and "text" not in value and not {"x", "points"}.isdisjoint(value)
+
+
+def _rows_of(item):
+    """Returns the rows of an object: one for each of Label Studio's boxes, or one for a whole image."""
+    done, regions = [one for one in item.get("annotations", ()) if not one.get("was_cancelled")], {}
+    for number, one in enumerate(done):
+        for position, result in enumerate(one["result"]):  # a box and its text have the same id
+            region = regions.setdefault((number, result.get("id", position)), {"text": []})
+            value = result.get("value", {})
+            region |= result | value | {"text": [*region["text"], *value.get("text", ())]}
+    boxes = [region for region in regions.values() if {"x", "points", "rle"} & set(region)]
+    texts = [region["text"] for region in regions.values() if region["text"]]
+    if "annotations" not in item:
+        lists = [value for value in item.values() if type(value) is list and {*map(_is_box, value)} == {True}]
+        if not lists:
+            return [item]
+        # JSON-MIN lists the boxes and the texts in the same order.
+        texts = [
+            value for name, value in item.items() if name.lower() in COLUMNS["text"] and value not in lists
+        ]
+        texts = texts[0] if texts and type(texts[0]) is list else texts
+        if len(texts) != len(lists[0]):
+            found = f"has {len(lists[0])} boxes and {len(texts)} texts"
+            return [{"file": None, "text": ValueError(f"{found}; export JSON instead of JSON-MIN")}]
+        boxes = [box | {"text": text} for box, text in zip(lists[0], texts, strict=True)]
+    paths = [str(path) for path in item.get("data", item).values()]
+    paths = [path for path in paths if unquote(path).lower().endswith(images.SUFFIXES)]
+    right = len(done) < 2 if boxes else all(text == texts[0] for text in texts)
+    if len(paths) != 1 or not right:
+        found = f"has {len(paths)} images, {len(done)} annotations, {len(boxes)} boxes and {len(texts)} texts"
+        return [{"file": None, "text": ValueError(f"{found}, not one image with one text or one per box")}]
+    if not boxes:
+        return [{"file": paths[0], "text": texts[0] if texts else None}]
+    names = dict(zip(PIXELS, PERCENT, strict=True))
+    return [{"file": paths[0]} | {names.get(name, name): box.get(name) for name in REGION} for box in boxes]
 
 
 def _read_excel(path):
     try:
         import openpyxl
     except ImportError as error:
-        raise ValueError(
-            f"openpyxl is needed to read {path}. Run: pip install openpyxl. "
-            "Or, in Excel, choose File → Save As → CSV UTF-8 (Comma delimited)."
-        ) from error
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheets = [
-            [(f"row {n}", row) for n, row in enumerate(sheet.iter_rows(), 1)] for sheet in book.worksheets
-        ]
-    except Exception as error:  # a damaged file raises many kinds
-        raise ValueError(f"{path} cannot be read: {error}.") from error
-    tables = [
-        [(place, row) for place, row in sheet if any(cell.value is not None for cell in row)]
-        for sheet in sheets
-    ]
-    tables = [rows for rows in tables if rows]
-    if len(tables) != 1:
-        raise ValueError(f"Expected one sheet with a table in {path}. Found {len(tables)}.")
-    return [cell.value for cell in tables[0][0][1]], tables[0][1:]
+        raise ValueError(f"Reading it needs openpyxl. Run: pip install openpyxl. Or {AS_CSV}.") from error
+    tables = []
+    for sheet in openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets:
+        rows = [(f"row {number}", row) for number, row in enumerate(sheet.iter_rows(), 1)]
+        tables.append([(place, row) for place, row in rows if any(cell.value is not None for cell in row)])
+    if sum(map(bool, tables)) != 1:
+        raise ValueError("Expected one sheet with a table. Found none or several.")
+    return max(tables, key=len)
 
 
-def _cell_text(value):
+def _cell_text(cell):
     """Returns a cell as its program shows it; raises ValueError for a number in an unknown format."""
-    number_format = getattr(value, "number_format", None)
-    value = getattr(value, "value", value)
-    if type(value) is list and len(value) == 1:  # Label Studio writes lists of texts
-        value = value[0]
-    if value is None or value == []:
-        return ""
-    if isinstance(value, str):
-        return value.strip()
+    value, number_format = getattr(cell, "value", cell), getattr(cell, "number_format", "")
+    if type(value) is list and len(value) < 2:  # Label Studio writes lists of texts
+        value = value[0] if value else None
     if isinstance(value, ValueError):
         raise value
-    if type(value) in (int, float):
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    if type(value) in (int, float) and number_format:
         if zeros := re.fullmatch(r"(0+)(?:\.(0+))?", number_format):
             unit = Decimal(1).scaleb(-len(zeros[2] or ""))
             return f"{Decimal(str(value)).quantize(unit, ROUND_HALF_UP):0{len(zeros[0]) + (value < 0)}f}"
@@ -435,54 +455,28 @@ def _cell_text(value):
     raise ValueError(f"has no text but {found}; format the column as Text and type such cells again")
 
 
-def _choose_columns(path, header, rows):
-    """Returns the names of the two columns that are used, and rows of place, file and text."""
-    names = [str(name or "").strip().lower() for name in header]
-    chosen = []
-    for column, aliases in COLUMNS.items():
-        found = [name for name in names if name in aliases]
-        if column in found:  # the name that leaves no doubt
-            found = [name for name in found if name == column]
-        if len(found) != 1:
-            raise ValueError(
-                f"Expected one column with the {column} of each image in {path}, named "
-                f"{', '.join(aliases[:-1])} or {aliases[-1]}; {LABELS_FILE} begins with the line file,text. "
-                f"Found {', '.join(found) or 'none'} in {', '.join(names)[:80]!r}. Rename the columns."
-            )
-        chosen.append(names.index(found[0]))
-    table = []
-    for place, row in rows:
-        cells = [row[number] if number < len(row) else None for number in chosen]
-        try:
-            if any(getattr(cell, "value", cell) for cell in row[len(names) :]):
-                raise ValueError(f"has {len(row)} cells, the header {len(names)}; put such texts in quotes")
-            table.append((place, *map(_cell_text, cells)))
-        except ValueError as error:
-            table.append((place, "", error))
-    return ", ".join(names[number] for number in chosen), table
-
-
 def main(arguments=None):
     """Writes a `labels.csv` from the file names of a folder; returns the exit code."""
     parser = argparse.ArgumentParser("python -m training.labels", description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--keep-copy-number", action="store_true", help="ab_1.png has the label ab_1")
     options = parser.parse_args(arguments)
+    folder = options.folder
     try:
-        if any(path.name.lower() == LABELS_FILE for path in options.folder.iterdir()):
-            raise ValueError(f"Expected no {LABELS_FILE} in {options.folder}. Found one. It was not changed.")
+        if any(path.name.lower() == LABELS_FILE for path in folder.iterdir()):
+            raise ValueError(f"Expected no {LABELS_FILE} in {folder}. Found one. It was not changed.")
+        paths = [path for path in Index(folder, images.find_files([folder])).paths if path.name[0] != "."]
+        texts = {path: label_from_name(path.name, not options.keep_copy_number) for path in paths}
         rows = [
-            {"file": path.relative_to(options.folder).as_posix(), "text": text}
-            for path in sorted(options.folder.rglob("*"))
-            if path.name.lower().endswith(images.SUFFIXES)
-            and not any(part.startswith(".") for part in path.relative_to(options.folder).parts)
-            and (text := label_from_name(path.name, not options.keep_copy_number))
+            {"file": path.relative_to(folder).as_posix(), "text": texts[path]}
+            for path in paths
+            if texts[path]
         ]
-        files.write_csv(options.folder / LABELS_FILE, rows, ["file", "text"])
+        files.write_csv(folder / LABELS_FILE, rows, ["file", "text"])
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{options.folder / LABELS_FILE}: {len(rows)} labels from file names. Check it, then train.")
+    print(f"{folder / LABELS_FILE}: {len(rows)} labels from file names. Check it, then train.")
     return 0
 
 

@@ -38,6 +38,8 @@ LIMITS = {
 }
 """The minimum and maximum of each number. If the default is 0, 0 is also allowed."""
 
+CHOICES = {"label_order": ("auto", "logical", "visual")}
+
 
 def defaults():
     """Returns a dictionary from the names of all parameters to their defaults, in the notebook's order."""
@@ -134,6 +136,8 @@ def _conflicts(*, validation_share, test_share, fold, folds, run_name, **_):
 def _possible_values(name, default):
     """Describes the possible values of a parameter, such as "a number from 0 to 3"."""
     kind = KINDS[type(default)]
+    if name in CHOICES:
+        return " or ".join(CHOICES[name])
     if name not in LIMITS:
         return "text, not empty" if kind == "text" and default else kind
     low, high = LIMITS[name]
@@ -143,6 +147,8 @@ def _possible_values(name, default):
 def _is_possible(name, value, default):
     if type(value) is not type(default):
         return False
+    if name in CHOICES:
+        return value in CHOICES[name]
     if name not in LIMITS:
         return value != "" or default == ""
     low, high = LIMITS[name]

@@ -5,6 +5,7 @@ and white. The colours are from the palette of Okabe and Ito, which colour-blind
 """
 
 import io
+from collections import Counter
 
 import numpy as np
 from IPython.display import Image, display
@@ -20,6 +21,7 @@ from training import calibration
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 COLUMNS = 4  # of a grid of images
 MAX_PAIRS = 30  # of characters, in a confusion matrix
+MAX_CHARACTERS = 60  # whose counts are drawn
 EMPTY = "∅"  # stands for an empty text, and for a missed or invented character
 
 
@@ -74,6 +76,45 @@ def labelled_grid(images, labels):
     for axis, image, label in zip(axes[: len(images)], images, labels, strict=True):
         _draw_image(axis, image, label)
     return figure
+
+
+def data_overview(samples, images, labels, rare_below):
+    """Draws ten labelled images, and how often each label length, image size and character occurs.
+
+    Args:
+        samples: a list of `utils.Sample`s, which are counted.
+        images, labels: as in `labelled_grid`; the first ten are drawn.
+        rare_below: characters that occur fewer times are drawn in another colour, with hatching.
+    """
+    figure = _figure(10, 6.5)
+    grid = figure.add_gridspec(4, 20, height_ratios=(1, 1, 2, 2))
+    for number, (image, label) in enumerate(zip(images[:10], labels, strict=False)):
+        row, column = divmod(number, 5)
+        _draw_image(figure.add_subplot(grid[row, 4 * column : 4 * column + 4]), image, label)
+    length_axis, size_axis = figure.add_subplot(grid[2, :10]), figure.add_subplot(grid[2, 10:])
+    lengths = Counter(len(sample.label) for sample in samples)
+    length_axis.bar(lengths.keys(), lengths.values(), color=BLUE)
+    length_axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    length_axis.set(xlabel="characters in a label", ylabel="images")
+    sizes = Counter(sample.size for sample in samples)
+    areas = [20 + 400 * count / len(samples) for count in sizes.values()]
+    size_axis.scatter(*zip(*sizes, strict=True), s=areas, color=BLUE, alpha=0.5)
+    size_axis.set(xlabel="width of an image (pixels)", ylabel="height", xlim=(0, None), ylim=(0, None))
+    _draw_counts(figure.add_subplot(grid[3, :]), Counter("".join(s.label for s in samples)), rare_below)
+    return figure
+
+
+def _draw_counts(axis, counts, rare_below):
+    pairs = sorted(counts.items())
+    if len(pairs) > MAX_CHARACTERS:  # the rarest ones need attention
+        pairs = sorted(pairs, key=lambda pair: pair[1])[:MAX_CHARACTERS]
+    bars = axis.bar(range(len(pairs)), [count for _, count in pairs], color=BLUE)
+    axis.set_xticks(range(len(pairs)), [repr(c) if c.isspace() else c for c, _ in pairs], parse_math=False)
+    for bar, (_, count) in zip(bars, pairs, strict=True):
+        if count < rare_below:
+            bar.set(color=ORANGE, hatch="//", edgecolor="white")
+    more = f"; the {MAX_CHARACTERS} rarest of {len(counts)}" if len(counts) > MAX_CHARACTERS else ""
+    axis.set(xlabel=f"character{more} (hatched: fewer than {rare_below})", ylabel="count")
 
 
 def result_grid(images, labels, readings):
@@ -224,17 +265,19 @@ def character_positions(reader, sources, inches=3.4, top=1):
     columns = zip(axes.T, prepared, log_probabilities, readings, strict=True)
     for (above, below), image, rows, reading in columns:
         _draw_image(above, image, _caption(reading), aspect="auto", extent=extent)
-        _draw_probabilities(below, rows, reading, reader.alphabet.encode(reading.text))
+        _draw_probabilities(below, rows, reading, reader.alphabet)
         below.set(xlim=extent[:2], ylim=(0, 1.5), yticks=(0, 0.5, 1), xlabel="time step")
     axes[1, 0].set_ylabel("probability\n(blank dotted)")
     return figure
 
 
-def _draw_probabilities(axis, log_probabilities, reading, classes):
+def _draw_probabilities(axis, log_probabilities, reading, alphabet):
+    classes = alphabet.encode(reading.text)
     axis.plot(np.exp(log_probabilities[:, BLANK]), color=GREY, linestyle=":")
     for number in set(classes):
         axis.plot(np.exp(log_probabilities[:, number]), color=BLUE)
     steps = character_steps(log_probabilities, classes)
-    for step, character, confidence in zip(steps, reading.text, reading.character_confidences, strict=True):
+    for step, number, confidence in zip(steps, classes, reading.character_confidences, strict=True):
+        character = alphabet.characters[number - 1]
         text = character if confidence >= 0.995 else f"{confidence:.0%}\n{character}"
         axis.text(step, 1.05, text, ha="center", va="bottom", parse_math=False)

@@ -29,7 +29,9 @@ def copy_weights(reader, model, alphabet):
         new.set_weights(old.get_weights())
     kept = [character for character in alphabet.characters if character in reader.alphabet.characters]
     added = [character for character in alphabet.characters if character not in kept]
-    old_classes, new_classes = [BLANK, *reader.alphabet.encode(kept)], [BLANK, *alphabet.encode(kept)]
+    old_classes, new_classes = (
+        [BLANK, *(one.classes[character] for character in kept)] for one in (reader.alphabet, alphabet)
+    )
     logits = model.get_layer(LOGITS_LAYER)
     old_kernel, old_bias = reader.model.get_layer(LOGITS_LAYER).get_weights()
     kernel, bias = logits.get_weights()  # (features, classes), (classes,)
