@@ -19,6 +19,8 @@ from training.labels import FILE_NAMES, check_labels, find_labels, label_from_na
 
 MIN_CHARACTER_COUNT = 10  # a character that occurs fewer times is reported as rare
 MAX_LISTED = 100  # skipped files that the summary lists
+MAX_EXAMPLES = 10  # labels that the summary shows
+COLUMN_WIDTH = 17  # of the titles in the summary
 
 
 class Sample(NamedTuple):
@@ -78,7 +80,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
         raise ValueError(
             f"Expected images ({', '.join(images.SUFFIXES)}) in {data_dir}, each named after its text "
             "or listed in a label file. "
-            + "\n".join(["Found none that can be used.", *_listed(rejected[:10], data_dir)])
+            + "\n  ".join(["Found none that can be used.", *_listed(rejected[:10], data_dir)])
         )
     return samples, rejected
 
@@ -171,51 +173,56 @@ def _groups(samples, *keys):
     return [list(group) for _, group in itertools.groupby(ordered, group_of)]
 
 
-def _describe_copies(samples, root):
-    """Returns lines about the images that are byte-identical or nearly the same."""
+def _describe_copies(samples, name):
+    """Yields rows of the summary about images that are byte-identical or nearly the same."""
 
-    def names(group):
-        return " and ".join(f"{printable(os.path.relpath(s.path, root))} ({s.label!r})" for s in group[:2])
+    def pair(group):
+        return " and ".join(f"{name(sample)} ({sample.label!r})" for sample in group[:2])
 
-    lines = []
     if copies := [group for group in _groups(samples, "label") if len(group) > 1]:
-        found = f"groups of copies, each kept in one split: {len(copies)} ({sum(map(len, copies))} images)"
-        lines.append(f"{found}, such as {names(copies[0])}")
+        count = f"{sum(map(len, copies))} images in {len(copies)} groups, each kept in one split"
+        yield "copies", f"{count}, such as {pair(copies[0])}"
     one_per_label = [list({s.label: s for s in group}.values()) for group in _groups(samples)]
     if contradictions := [group for group in one_per_label if len(group) > 1]:
-        lines.append(f"groups of copies with contradicting labels, which need a check: {len(contradictions)}")
-        lines += [f"  {names(group)} are nearly the same" for group in contradictions[:MAX_LISTED]]
-    return lines
+        yield "contradictions", f"{len(contradictions)} groups of copies have different labels; check them"
+        yield from (("", pair(group)) for group in contradictions[:MAX_LISTED])
 
 
 def describe(samples, rejected):
-    """Returns a summary of what `find_images` returned, as a string of several lines."""
+    """Returns a summary of what `find_images` returned, as a table of two columns."""
+    root = os.path.commonpath([path.parent for path, *_ in samples + rejected])
+
+    def name(sample):
+        return printable(os.path.relpath(sample.path, root))
+
     sizes = Counter("{}×{}".format(*sample.size) for sample in samples)
     lengths = Counter(len(sample.label) for sample in samples)
     characters = Counter("".join(sample.label for sample in samples))
-    rare = [character for character in sorted(characters) if characters[character] < MIN_CHARACTER_COUNT]
-    root = os.path.commonpath([path.parent for path, *_ in samples + rejected])
-    lines = [
-        f"images: {len(samples)}",
-        *(f"labels: {printable(source)}" for source in sorted({sample.source for sample in samples})),
-        f"sizes: {_counts(sizes.most_common(5), len(sizes))}",
-        f"label lengths: {_counts(sorted(lengths.items()))}",
-        f"characters: {len(characters)} different: {_counts(sorted(characters.items()))}",
+    rare = {c: count for c, count in characters.items() if count < MIN_CHARACTER_COUNT}
+    shown = samples[:: -(-len(samples) // MAX_EXAMPLES)]
+    named = [sample for sample in samples if sample.source == FILE_NAMES]
+    shortened = [sample for sample in named if label_from_name(sample.path.name, False) != sample.label]
+    rows = [
+        ("images", len(samples)),
+        ("labels from", ", ".join(sorted({printable(sample.source) for sample in samples}))),
+        ("examples", ", ".join(f"{name(sample)} → {sample.label!r}" for sample in shown)),
+        ("label lengths", _counts(sorted(lengths.items()))),
+        ("image sizes", _counts(sizes.most_common(5), len(sizes))),
+        ("characters", f"{len(characters)} different: {_counts(sorted(characters.items()))}"),
     ]
     if rare:
-        lines.append(f"rare characters, seen fewer than {MIN_CHARACTER_COUNT} times: {' '.join(rare)}")
-    shortened = [
-        s for s in samples if s.source == FILE_NAMES and label_from_name(s.path.name, False) != s.label
-    ]
+        rows.append(
+            ("collect more of", f"{_counts(sorted(rare.items()))}, at least {MIN_CHARACTER_COUNT} each")
+        )
     if shortened:
-        subject = f"{len(shortened)} file name{'s end' if len(shortened) > 1 else ' ends'}"
-        example = f"{shortened[0].path.name} → {shortened[0].label!r}"
-        lines.append(f"{subject} in a copy number, which was removed: {example}")
-    lines += _describe_copies(samples, root)
-    lines += [f"skipped files: {len(rejected)}", *_listed(rejected[:MAX_LISTED], root)]
+        example = f"{name(shortened[0])} → {shortened[0].label!r}"
+        rows.append(("copy numbers", f"removed from {len(shortened)} file names, such as {example}"))
+    rows += _describe_copies(samples, name)
+    rows.append(("skipped files", len(rejected)))
+    rows += (("", line) for line in _listed(rejected[:MAX_LISTED], root))
     if len(rejected) > MAX_LISTED:
-        lines.append(f"  and {len(rejected) - MAX_LISTED} more")
-    return "\n".join(lines)
+        rows.append(("", f"and {len(rejected) - MAX_LISTED} more"))
+    return "\n".join(f"{title:<{COLUMN_WIDTH}}{value}" for title, value in rows)
 
 
 def _counts(pairs, total=0):
@@ -224,7 +231,7 @@ def _counts(pairs, total=0):
 
 
 def _listed(rejected, root):
-    return [f"  {printable(os.path.relpath(path, root))} {reason}" for path, reason in rejected]
+    return [f"{printable(os.path.relpath(path, root))} {reason}" for path, reason in rejected]
 
 
 def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, folds=0):

@@ -8,6 +8,7 @@ from PIL import Image
 from examples import ALPHABET
 from snippet_ocr.reader import Reader, Reading
 from training import calibration, plots
+from utils import Sample
 
 INPUTS = np.random.default_rng(0).normal(size=(6, 200, 50, 1)).astype("float32")
 LABELS = ["abc", "abd", "b", "日本", "", "x"]
@@ -33,6 +34,28 @@ def test_labelled_grid_draws_uint8_images_as_they_are():
     assert figure.get_size_inches() == pytest.approx(
         plots.labelled_grid(INPUTS[:2], LABELS[:2]).get_size_inches()
     )
+
+
+def test_overview_counts_lengths_sizes_and_characters():
+    labels = ["ab", "b", "bb"]
+    samples = [Sample(None, label, (80, 24), "") for label in labels]
+    figure = plots.data_overview(samples, INPUTS[:3], labels, rare_below=2)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown[:3]] == labels
+    lengths, sizes, characters = shown[3:]
+    assert {bar.get_x() + 0.4: bar.get_height() for bar in lengths.patches} == {1: 1, 2: 2}
+    assert sizes.collections[0].get_offsets().tolist() == [[80, 24]]
+    ticks = [label.get_text() for label in characters.get_xticklabels()]
+    assert dict(zip(ticks, [bar.get_height() for bar in characters.patches], strict=True)) == {"a": 1, "b": 4}
+    assert [bool(bar.get_hatch()) for bar in characters.patches] == [True, False]
+
+
+def test_overview_of_many_characters_shows_the_rarest():
+    samples = [Sample(None, chr(0x4E00 + number) * (1 + number % 7), (80, 24), "") for number in range(200)]
+    figure = plots.data_overview(samples, INPUTS[:1], ["a"], rare_below=2)
+    bars = figure.axes[-1].patches
+    assert len(bars) == 60 and max(bar.get_height() for bar in bars) == 3
+    assert "the 60 rarest of 200" in figure.axes[-1].get_xlabel()
 
 
 def test_result_grid_frames_wrong_readings_and_shows_labels():

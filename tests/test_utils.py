@@ -66,7 +66,7 @@ def test_unusable_files_are_listed_with_a_reason_and_skipped(tmp_path):
     assert list(reasons) == sorted(expected)
     assert all(expected[name] in reasons[name] for name in expected)
     summary = utils.describe(samples, rejected)
-    assert all(f"  {name} {reason}" in summary.splitlines() for name, reason in reasons.items())
+    assert all(f"{' ' * 17}{name} {reason}" in summary.splitlines() for name, reason in reasons.items())
 
 
 def test_missing_folder_is_an_error_with_its_full_path(tmp_path, monkeypatch):
@@ -85,26 +85,26 @@ def test_summary_counts_sizes_lengths_characters_and_copies(tmp_path):
     draw(tmp_path / "ab.png")
     draw(tmp_path / "ab_1.png", shade=9)
     draw(tmp_path / "b.png", size=(30, 10))
+    copies = sorted(
+        ("ab.png", "ab_1.png"), key=lambda name: hashlib.sha256((tmp_path / name).read_bytes()).digest()
+    )
     assert utils.describe(*utils.find_images(tmp_path)).splitlines() == [
-        "images: 3",
-        "labels: file names",
-        "sizes: 40×20 (2), 30×10 (1)",
-        "label lengths: 1 (1), 2 (2)",
-        "characters: 2 different: a (2), b (3)",
-        "rare characters, seen fewer than 10 times: a b",
-        "1 file name ends in a copy number, which was removed: ab_1.png → 'ab'",
-        "groups of copies, each kept in one split: 1 (2 images), such as {} ('ab') and {} ('ab')".format(
-            *sorted(
-                ("ab.png", "ab_1.png"),
-                key=lambda name: hashlib.sha256((tmp_path / name).read_bytes()).digest(),
-            )
-        ),
-        "skipped files: 0",
+        "images           3",
+        "labels from      file names",
+        "examples         ab.png → 'ab', ab_1.png → 'ab', b.png → 'b'",
+        "label lengths    1 (1), 2 (2)",
+        "image sizes      40×20 (2), 30×10 (1)",
+        "characters       2 different: a (2), b (3)",
+        "collect more of  a (2), b (3), at least 10 each",
+        "copy numbers     removed from 1 file names, such as ab_1.png → 'ab'",
+        f"copies           2 images in 1 groups, each kept in one split, such as {copies[0]} ('ab') and "
+        f"{copies[1]} ('ab')",
+        "skipped files    0",
     ]
     draw(tmp_path / "ab_2.png", shade=19)
     summary = utils.describe(*utils.find_images(tmp_path))
-    assert "2 file names end in a copy number, which was removed: ab_1.png → 'ab'" in summary
-    assert "copy number" not in utils.describe(*utils.find_images(tmp_path, drop_copy_number=False))
+    assert "removed from 2 file names, such as ab_1.png → 'ab'" in summary
+    assert "copy numbers" not in utils.describe(*utils.find_images(tmp_path, drop_copy_number=False))
 
 
 def test_summary_of_many_sizes_and_skipped_files_is_short(tmp_path):
@@ -113,10 +113,10 @@ def test_summary_of_many_sizes_and_skipped_files_is_short(tmp_path):
     for number in range(130):
         (tmp_path / f"{number}.txt").touch()
     lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
-    assert lines[2].endswith(" and 2 more")
-    assert "skipped files: 130" in lines
+    assert lines[4].startswith("image sizes") and lines[4].endswith(" and 2 more")
+    assert "skipped files    130" in lines
     assert sum(" is not one of " in line for line in lines) == 100
-    assert lines[-1] == "  and 30 more"
+    assert lines[-1].strip() == "and 30 more"
 
 
 def digests_of(splits):
@@ -199,8 +199,10 @@ def test_summary_lists_near_duplicates_with_other_labels(tmp_path):
     samples, rejected = utils.find_images(tmp_path)
     assert len(samples) == 3 and not rejected
     summary = utils.describe(samples, rejected)
-    assert "groups of copies with contradicting labels, which need a check: 1\n" in summary
-    (line,) = [line for line in summary.splitlines() if line.endswith(" are nearly the same")]
+    head, _, line = summary.partition(
+        "contradictions   1 groups of copies have different labels; check them\n"
+    )
+    line = line.splitlines()[0]
     assert "ab.png ('ab')" in line and "xy.png ('xy')" in line
     assert "kept in one split" not in summary
 
@@ -348,12 +350,12 @@ def test_problems_in_the_labels_file_are_listed_by_line(tmp_path):
     write_labels(tmp_path, "file,text\na.png,1\nmissing.png,2\na.png,3\nb.png,\n,4\n")
     samples, rejected = utils.find_images(tmp_path)
     assert [(sample.path.name, sample.label) for sample in samples] == [("a.png", "1")]
-    assert utils.describe(samples, rejected).splitlines()[-5:] == [
-        "  b.png is not listed in labels.csv",
-        "  labels.csv line 3 names missing.png, which is not in the folder",
-        "  labels.csv line 4 names a.png again; line 2 is used",
-        "  labels.csv line 5 has no text for b.png",
-        "  labels.csv line 6 names no file",
+    assert [line.strip() for line in utils.describe(samples, rejected).splitlines()[-5:]] == [
+        "b.png is not listed in labels.csv",
+        "labels.csv line 3 names missing.png, which is not in the folder",
+        "labels.csv line 4 names a.png again; line 2 is used",
+        "labels.csv line 5 has no text for b.png",
+        "labels.csv line 6 names no file",
     ]
 
 
@@ -362,9 +364,9 @@ def test_summary_names_the_labels_source_and_no_copies(tmp_path):
     draw(tmp_path / "y.png", shade=9)
     (tmp_path / "metadata.csv").write_text("file_name,text\nx_1.png,x\n")
     lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
-    assert lines[1] == "labels: metadata.csv (file_name, text)"
-    assert lines[-2:] == ["skipped files: 1", "  y.png is not listed in metadata.csv"]
-    assert not any("copy number" in line for line in lines)
+    assert lines[1] == "labels from      metadata.csv (file_name, text)"
+    assert lines[-2:] == ["skipped files    1", f"{' ' * 17}y.png is not listed in metadata.csv"]
+    assert not any("copy numbers" in line for line in lines)
 
 
 def test_skipped_files_are_named_relative_to_the_folder(tmp_path):
@@ -376,7 +378,7 @@ def test_skipped_files_are_named_relative_to_the_folder(tmp_path):
     draw(tmp_path / "c.png", shade=9)
     lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
     assert "  a/notes.md is not one of" in lines[-3] and "  b/notes.md is not one of" in lines[-1]
-    assert "  a/a.png is byte-identical to b/b.png, which has a different label" in lines
+    assert f"{' ' * 17}a/a.png is byte-identical to b/b.png, which has a different label" in lines
 
 
 def test_camera_names_next_to_a_table_are_not_learnt(tmp_path):
@@ -440,7 +442,7 @@ def test_special_files_in_a_folder_are_listed_and_skipped(tmp_path):
         "linked is a folder that was not searched, because it is a link",
         "gone.png cannot be read: No such file or directory",
         "pipe.png is not a regular file",
-        "skipped files: 5",
+        "skipped files    5",
     ]:
         assert line in summary
     summary.encode()

@@ -38,7 +38,7 @@ def find_order(samples, order=AUTO):
         line += f"; from left to right, {moved!r} is {' '.join(reorder(moved))}"
         lost = [label for label in labels if reorder(reorder(label)) != label]
         if lost:
-            line += f"\nWARNING: {len(lost)} labels mix scripts so that they cannot be returned, such as {lost[0]!r}"
+            line += f"\nWARNING: {len(lost)} labels cannot be returned as they are, such as {lost[0]!r}"
     return order, line
 
 

@@ -5,10 +5,13 @@ and white. The colours are from the palette of Okabe and Ito, which colour-blind
 """
 
 import io
+import textwrap
 from collections import Counter
 
+import matplotlib
 import numpy as np
 from IPython.display import Image, display
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -23,6 +26,16 @@ COLUMNS = 4  # of a grid of images
 MAX_PAIRS = 30  # of characters, in a confusion matrix
 MAX_CHARACTERS = 60  # whose counts are drawn
 EMPTY = "∅"  # stands for an empty text, and for a missed or invented character
+
+
+OTHER_SCRIPTS = [  # fonts of Linux, Windows and macOS, used for characters that matplotlib's font lacks
+    *("Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Bengali", "Noto Sans Tamil"),
+    *("Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "Leelawadee UI"),
+    *("Hiragino Sans", "Apple SD Gothic Neo", "Kohinoor Devanagari", "Thonburi"),
+]
+_installed = [name for name in OTHER_SCRIPTS if name in font_manager.get_font_names()]
+matplotlib.rcParams["font.family"] = ["sans-serif", *_installed]
+MONOSPACE = ["monospace", *_installed]
 
 
 def show(figure, path=None):
@@ -51,7 +64,7 @@ def _draw_image(axis, image, caption, **options):
     """Draws an image of either kind that `labelled_grid` takes."""
     pixels = image if image.ndim == 2 else -image[:, :, 0].T  # (height, width)
     axis.imshow(pixels, cmap="gray", **options)
-    axis.set_title(caption, fontsize=11, family="monospace", parse_math=False)
+    axis.set_title(caption, fontsize=11, family=MONOSPACE, parse_math=False)
     axis.set(xticks=[], yticks=[])
 
 
@@ -87,20 +100,25 @@ def data_overview(samples, images, labels, rare_below):
         rare_below: characters that occur fewer times are drawn in another colour, with hatching.
     """
     figure = _figure(10, 6.5)
-    grid = figure.add_gridspec(4, 20, height_ratios=(1, 1, 2, 2))
-    for number, (image, label) in enumerate(zip(images[:10], labels, strict=False)):
-        row, column = divmod(number, 5)
-        _draw_image(figure.add_subplot(grid[row, 4 * column : 4 * column + 4]), image, label)
-    length_axis, size_axis = figure.add_subplot(grid[2, :10]), figure.add_subplot(grid[2, 10:])
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
+    for number, axis in enumerate(above.subplots(2, 5).ravel()):
+        axis.set_visible(number < len(images))
+        if number < len(images):
+            _draw_image(axis, images[number], textwrap.shorten(labels[number], 16, placeholder="…"))
+    axes = below.subplot_mosaic([["lengths", "sizes"], ["characters", "characters"]])
+    length_axis, size_axis = axes["lengths"], axes["sizes"]
     lengths = Counter(len(sample.label) for sample in samples)
     length_axis.bar(lengths.keys(), lengths.values(), color=BLUE)
     length_axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    length_axis.set(xlabel="characters in a label", ylabel="images")
+    length_axis.set(
+        xlim=(min(lengths) - 1, max(lengths) + 1), xlabel="characters in a label", ylabel="images"
+    )
     sizes = Counter(sample.size for sample in samples)
     areas = [20 + 400 * count / len(samples) for count in sizes.values()]
     size_axis.scatter(*zip(*sizes, strict=True), s=areas, color=BLUE, alpha=0.5)
-    size_axis.set(xlabel="width of an image (pixels)", ylabel="height", xlim=(0, None), ylim=(0, None))
-    _draw_counts(figure.add_subplot(grid[3, :]), Counter("".join(s.label for s in samples)), rare_below)
+    limits = [(0, 1.2 * side) for side in map(max, zip(*sizes, strict=True))]
+    size_axis.set(xlabel="width of an image (pixels)", ylabel="height", xlim=limits[0], ylim=limits[1])
+    _draw_counts(axes["characters"], Counter("".join(sample.label for sample in samples)), rare_below)
     return figure
 
 
@@ -114,7 +132,8 @@ def _draw_counts(axis, counts, rare_below):
         if count < rare_below:
             bar.set(color=ORANGE, hatch="//", edgecolor="white")
     more = f"; the {MAX_CHARACTERS} rarest of {len(counts)}" if len(counts) > MAX_CHARACTERS else ""
-    axis.set(xlabel=f"character{more} (hatched: fewer than {rare_below})", ylabel="count")
+    axis.set(xlabel=f"character{more} (hatched: fewer than {rare_below})", ylabel="count", yscale="log")
+    axis.set_ylim(bottom=0.5)
 
 
 def result_grid(images, labels, readings):
@@ -193,8 +212,8 @@ def confusion_matrix(confusions):
     axis.imshow(counts, cmap="Blues", vmin=0, vmax=counts.max() * 1.5)
     for row, column in np.argwhere(counts):
         axis.text(column, row, counts[row, column], ha="center", va="center")
-    axis.set_xticks(range(len(read)), [character or EMPTY for character in read], family="monospace")
-    axis.set_yticks(range(len(expected)), [character or EMPTY for character in expected], family="monospace")
+    axis.set_xticks(range(len(read)), [character or EMPTY for character in read], family=MONOSPACE)
+    axis.set_yticks(range(len(expected)), [character or EMPTY for character in expected], family=MONOSPACE)
     axis.set(xlabel="read", ylabel="label", title=title)
     return figure
 
