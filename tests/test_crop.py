@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.crop import main
+from tools.crop import find_edges, main
 from training.labels import find_labels
 
 BOX = {"x": 10, "y": 20, "width": 30, "height": 40}  # percent of 200×100 pixels
@@ -115,6 +115,7 @@ def test_regions_of_one_photo_keep_their_own_texts(folder):
         ("a.png,2,-5,20,60,40,0", "line 3 has a box from"),
         ("a.png,2,20,20,0,40,0", "line 3 has a box from .* empty"),
         ('a.png,2,"2,5",20,60,40,0', "line 3 has '2,5' in the column x"),
+        ("a.png,2,0.1,0.2,0.5,0.5,0", "line 3 has a box in fractions; use percent and the columns x_percent"),
         ("a.png,2,nan,20,60,40,0", "line 3 has 'nan' in the column x"),
         ("a.png,2,,20,60,40,0", "line 3 has no rectangle"),
         ("a.png,,20,20,60,40,0", r"line 3 has no text for a\.png"),
@@ -175,6 +176,19 @@ def test_folder_with_files_is_not_written_to(folder, capsys):
     assert crop(folder, "boxes.csv", EXAMPLES["boxes.csv"])[0] == 2
     assert "Expected a new or empty folder" in capsys.readouterr().err
     assert [path.name for path in (folder / "out").iterdir()] == ["mine.txt"]
+
+
+def test_interrupted_crops_do_not_train_with_their_numbers(folder, monkeypatch):
+    def interrupt(cells, *size):
+        if cells["text"] == "2":
+            raise KeyboardInterrupt
+        return find_edges(cells, *size)
+
+    monkeypatch.setattr("tools.crop.find_edges", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        crop(folder, "boxes.csv", TABLE + "a.png,1,20,20,60,40\na.png,2,20,20,60,40\n")
+    found = find_labels(folder / "out", sorted((folder / "out").iterdir()))
+    assert (found.source, found.texts) == ("labels.csv (file, text)", {})
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -37,6 +37,8 @@ def crop(table, out):
         columns = f"{', '.join(PIXELS)} in pixels, or {', '.join(PERCENT)}"
         raise ValueError(f"Expected boxes in {table}: columns {columns}, or Label Studio's JSON. Found none.")
     out.mkdir(parents=True, exist_ok=True)
+    # After a kill, the folder must not train with the rows' numbers as labels.
+    files.write_csv(out / LABELS_FILE, [], ["file", "text"])
     load = functools.lru_cache(maxsize=1)(images.load_image)  # a photo's boxes follow each other
     cut, refused = [], []
     for number, row in enumerate(progress(rows, len(rows), "boxes cut"), 1):
@@ -55,6 +57,8 @@ def crop(table, out):
         Image.fromarray(photo[top:bottom, left:right]).save(out / cut[-1]["file"])
     if cut:
         files.write_csv(out / LABELS_FILE, cut)
+    else:
+        (out / LABELS_FILE).unlink()
     return len(cut), refused
 
 
@@ -80,6 +84,8 @@ def find_edges(cells, width, height):
             raise ValueError(
                 f"has the {name} {_number(cells, name):g}; the photo has {width}×{height} pixels"
             )
+    if None in boxes[1] and max(boxes[0]) <= 1:
+        raise ValueError(f"has a box in fractions; use percent and the columns {', '.join(PERCENT)}")
     scales = (1, 1) if None in boxes[1] else (width / 100, height / 100)
     x, y, box_width, box_height = boxes[0] if None in boxes[1] else boxes[1]
     left, right = (round(edge * scales[0]) for edge in (x, x + box_width))
