@@ -53,7 +53,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
 
     Returns:
         A tuple of two lists: the usable images as `Sample`s; all other files and
-        unusable lines of label files as `Rejected`, sorted by path.
+        unusable lines of label files as `Rejected`, sorted by path, with unlisted images last.
 
     Raises:
         ValueError: if the folder does not exist or has no usable image, if a label file is not understood,
@@ -75,7 +75,8 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
             samples.append(Sample(path, labels[path], size, digest, source))
     samples, contradictions = _separate_contradictions(samples, data_dir)
     samples = _mark_near_duplicates(samples, thumbnails)
-    rejected = sorted(rejected + contradictions, key=lambda file: file.path)
+    # Images that are not listed are last: the lines of the label files are often the reason.
+    rejected = sorted(rejected + contradictions, key=lambda file: ("is not listed" in file.reason, file.path))
     if not samples:
         raise ValueError(
             f"Expected images ({', '.join(images.SUFFIXES)}) in {data_dir}, each named after its text "

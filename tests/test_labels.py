@@ -2,6 +2,7 @@ import datetime
 import json
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -232,7 +233,13 @@ def test_excel_cells_are_read_as_they_are_shown(folder, value, number_format, sh
 
 @pytest.mark.parametrize(
     ("value", "number_format"),
-    [(0.5, "0%"), (123456789012, "General"), (datetime.date(2024, 5, 1), "dd.mm.yy"), (True, "General")],
+    [
+        (0.5, "0%"),
+        (123456789012, "General"),
+        (4929123412341230, "0"),
+        (datetime.date(2024, 5, 1), "dd.mm.yy"),
+        (True, "General"),
+    ],
 )
 def test_excel_number_in_an_unknown_format_is_skipped(folder, value, number_format):
     workbook(folder, [("1", "@"), (value, number_format)])
@@ -240,6 +247,19 @@ def test_excel_number_in_an_unknown_format_is_skipped(folder, value, number_form
     assert list(found.texts.values()) == ["1"]
     ((_, problem),) = found.problems
     assert re.match("row 3 has no text but .*; format the column as Text", problem)
+
+
+def test_excel_sheet_with_a_wrong_size_is_read(folder):
+    workbook(folder, [("04187", "@")])
+    with zipfile.ZipFile(folder / "labels.xlsx") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    for size in (b"A1", b"A1:XFD1048576"):
+        parts[sheet] = re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="' + size + b'"', parts[sheet])
+        with zipfile.ZipFile(folder / "labels.xlsx", "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
+        assert labels_in(folder) == {"a.png": "04187"}
 
 
 def test_damaged_excel_file_and_missing_reader_are_errors(folder, monkeypatch):
@@ -275,6 +295,8 @@ def test_wrong_encoding_is_an_error_with_the_menu_item(folder, encoding):
         ("Label.txt", 'a.png\t[{"transcription": "1", "points": []}]'),
         ("project.json", json.dumps([{**TASK, "annotations": 5}])),
         ("gt.txt", "a.png 1\n"),
+        ("labels.txt", "# my labels\na.png\t1\n"),
+        ("labels.xml", "<labels/>"),
         ("list.txt", "a\tb\tc\n"),
         ("old.xls", "1"),
     ],
@@ -314,6 +336,38 @@ def test_line_that_cannot_be_used_is_skipped_with_a_reason(folder, name, text, p
     write(folder, name, text)
     ((path, found),) = find(folder).problems
     assert path == folder / name and re.fullmatch(problem, found)
+
+
+@pytest.mark.parametrize("text", ["#N/A", "#REF!", "########", '="04187"', "1.23457E+11", "4,19E+03"])
+def test_what_a_spreadsheet_writes_instead_of_a_text_is_skipped(folder, text):
+    write(folder, "labels.csv", 'file;text\na.png;"' + text.replace('"', '""') + '"\nb.png;#12\n')
+    found = find(folder)
+    assert found.texts == {folder / "b.png": "#12"}
+    assert re.match("line 2 has .*instead of a text; format the column as Text", found.problems[0][1])
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "labels.csv.txt", "list.txt"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_text_file_with_a_header_is_read_like_csv(folder, name, separator):
+    write(folder, name, f'"File"{separator}"Text"\na.png{separator}"4,5;6"\n')
+    assert labels_in(folder) == {"a.png": "4,5;6"}
+
+
+def test_text_files_of_other_tools_next_to_images_are_an_error(folder):
+    write(folder, "a.txt", "04187\n")
+    with pytest.raises(
+        ValueError, match=r"text files next to images .*: 1, such as a\.txt\..* NAME\.gt\.txt"
+    ):
+        find(folder)
+    write(folder, "labels.csv", "file,text\na.png,1\n")
+    assert labels_in(folder) == {"a.png": "1"}
+
+
+@pytest.mark.parametrize("header", ["file,text,x1,y1,x2,y2", "file,text,xmin,ymin,xmax,ymax"])
+def test_table_with_corners_of_boxes_is_an_error(folder, header):
+    write(folder, "labels.csv", f"{header}\na.png,1,2,3,4,5\n")
+    with pytest.raises(ValueError, match="Found boxes in .* keep only the columns file, text"):
+        find(folder)
 
 
 def test_broken_table_is_an_error_that_names_the_line(folder):
@@ -363,6 +417,7 @@ def check(names, texts=None, source=FILE_NAMES):
 
 CAMERA = ["IMG_%04d.png", "DSC%05d.JPG", "DSCN%d.jpg", "PXL_20240517_1022%d.jpg", "Screenshot 2024-05-%d.png"]
 CAMERA += ["Screenshot_%d.png", "2024-05-17 10.22.%d.jpg", "20240517_1022%d.jpg", "IMG-20240517-WA00%d.jpg"]
+CAMERA += ["_DSC%04d.jpg", "IMG_E%04d.JPG"]
 CAMERA += ["%032x.png", "123e4567-e89b-12d3-a456-4266141740%d.png", "image (%d).png", "frame_%05d.png"]
 
 
@@ -377,6 +432,8 @@ def test_names_of_a_camera_are_refused_with_examples(pattern):
 def test_names_that_count_are_refused_and_readings_are_not():
     with pytest.raises(ValueError, match="a camera or a program gave"):
         check([f"{number:03}.png" for number in range(1, 21)])
+    with pytest.raises(ValueError, match="a camera or a program gave"):
+        check([f"plate{number}-a.png" for number in range(1, 31) if number % 4])
     check([f"{number * 37 % 10_000:04}.png" for number in range(1, 21)])
     check(["AB-12.png", "IMG.png", "DSC.png", "20241399.png", "2b827.png"])
 

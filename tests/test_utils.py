@@ -45,7 +45,7 @@ def test_unusable_files_are_listed_with_a_reason_and_skipped(tmp_path):
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:60])
     (tmp_path / "nothing.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("no image")
-    (tmp_path / "labels.txt").write_text("good")
+    (tmp_path / "notes.txt").write_text("good")
     draw(tmp_path / "aaaaaa.png")
     draw(tmp_path / "_1.png")
     (tmp_path / ".png").write_bytes(good.read_bytes())
@@ -57,7 +57,7 @@ def test_unusable_files_are_listed_with_a_reason_and_skipped(tmp_path):
         "cut.png": "damaged",
         "nothing.png": "empty (0 bytes)",
         "text.png": "not an image",
-        "labels.txt": "is not one of .png",
+        "notes.txt": "is not one of .png",
         "aaaaaa.png": "'aaaaaa' needs 11 time steps, the model has 10",
         "_1.png": "empty label",
         ".png": "empty label",
@@ -111,7 +111,7 @@ def test_summary_of_many_sizes_and_skipped_files_is_short(tmp_path):
     for size in range(10, 17):
         draw(tmp_path / f"{size}.png", size=(size, 20))
     for number in range(130):
-        (tmp_path / f"{number}.txt").touch()
+        (tmp_path / f"{number}.md").touch()
     lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
     assert lines[4].startswith("image sizes") and lines[4].endswith(" and 2 more")
     assert "skipped files    130" in lines
@@ -351,12 +351,21 @@ def test_problems_in_the_labels_file_are_listed_by_line(tmp_path):
     samples, rejected = utils.find_images(tmp_path)
     assert [(sample.path.name, sample.label) for sample in samples] == [("a.png", "1")]
     assert [line.strip() for line in utils.describe(samples, rejected).splitlines()[-5:]] == [
-        "b.png is not listed in labels.csv",
         "labels.csv line 3 names missing.png, which is not in the folder",
         "labels.csv line 4 names a.png again; line 2 is used",
         "labels.csv line 5 has no text for b.png",
         "labels.csv line 6 names no file",
+        "b.png is not listed in labels.csv",
     ]
+
+
+def test_error_names_the_line_before_the_images_it_leaves_unlisted(tmp_path):
+    for number in range(20):
+        draw(tmp_path / f"{number}.png")
+    write_labels(tmp_path, "file,text\nphotos/1.png,1\n")
+    expected = r"can be used\.\n  labels\.csv line 2 names photos/1\.png, .*\n  0\.png is not listed"
+    with pytest.raises(ValueError, match=expected):
+        utils.find_images(tmp_path)
 
 
 def test_summary_names_the_labels_source_and_no_copies(tmp_path):

@@ -30,16 +30,21 @@ PIXELS = ("x", "y", "width", "height")  # the columns of a box
 REGION = (*PIXELS, "text", "rotation", "image_rotation", "original_width", "original_height")
 PERCENT = tuple(f"{name}_percent" for name in PIXELS)
 READ = (".csv", ".tsv", ".xlsx", ".json", ".jsonl")
-REFUSED = (".xls", ".ods", ".parquet")  # recognised as tables, not read
+REFUSED = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers", ".parquet", ".tab", ".xml", ".gz")  # not read
+LISTS = ("labels.txt", "gt.txt")  # are tables, whatever they contain
+CORNERS = {"x1", "xmin", "x_min", "bbox"}  # columns of boxes that are not read
+SPREADSHEET = re.compile(  # what a spreadsheet writes in place of a text: errors, formulas, long numbers
+    r'#(###*|N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)|=".*"|-?\d([.,]\d+)?E[+]\d\d+'
+)
 AS_CSV = "In Excel, choose File → Save As → CSV UTF-8 (Comma delimited)"
 MAX_TABLE_BYTES = 100_000_000
 MIN_DISTINCT_SHARE = 0.02  # fewer different labels than this are refused…
 MIN_IMAGES_FOR_SHARE = 50  # …from this number of images
 MIN_IMAGES_TO_JUDGE = 3  # equal labels and camera names are refused from this number of images
-MIN_NUMBERED = 20  # names that count 1, 2, 3… are refused from this number of images
+MIN_NUMBERED = 20  # names that count 1, 2, 3… or a1, a2, a3… are refused from this number of images
 
 CAMERA_NAME = re.compile(
-    r"(IMG|IMAGE|DSC|DSCN|DSCF|PXL|MVIMG|GOPR|PHOTO|PICTURE|WHATSAPP IMAGE|SCREENSHOT|SCAN|FRAME|CROP)"
+    r"_?(IMG_?E?|IMAGE|DSC|DSCN|DSCF|PXL|MVIMG|GOPR|PHOTO|PICTURE|WHATSAPP IMAGE|SCREENSHOT|SCAN|FRAME|CROP)"
     r"[ _.()-]*\d.*|_MG_\d+"  # a camera's, an app's or a script's prefix with a number
     r"|(SCREENSHOT|BILDSCHIRMFOTO|SIGNAL|PXL)[ _-].*"
     r"|(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\4(0[1-9]|[12]\d|3[01])([ _T.-].*)?"  # a date
@@ -130,6 +135,15 @@ def find_labels(data_dir, paths, drop_copy_number=True):
             + f". Move all but the right one out of the folder, or save the right one as {LABELS_FILE}, "
             "with the columns file and text: it overrides the others."
         )
+    stems = Index(data_dir, paths).stems
+    texts = [path for path in paths if path.name.lower().endswith(".txt")]
+    texts = [path for path in texts if file_key(data_dir, path)[: -len(".txt")] in stems]
+    if texts and not found:
+        raise ValueError(
+            f"Expected images in {data_dir} that are named after their texts, or a label file. Found text "
+            f"files next to images of the same name: {len(texts)}, such as {printable(texts[0].name)}. If "
+            "they contain the texts, rename them to NAME.gt.txt; otherwise, move them out of the folder."
+        )
     labels = next(iter(found.values()), Labels(FILE_NAMES, "", {}, [], {}))
     unused = {path: f"is not used, because there is a {LABELS_FILE}" for path in tables if own}
     return labels._replace(tables=unused | labels.tables)
@@ -173,8 +187,12 @@ def check_labels(data_dir, labels, texts):
 def _are_given_by_a_program(names):
     if 2 * sum(bool(CAMERA_NAME.fullmatch(name)) for name in names) > len(names):
         return True
-    numbers = {int(name) for name in names if re.fullmatch("[0-9]{1,9}", name)}
-    return len(numbers) == len(names) >= MIN_NUMBERED and max(numbers) - min(numbers) < len(names)
+    found = [re.fullmatch("(.*?)([0-9]{1,9})([^0-9]*)", name) for name in names]
+    if len(names) < MIN_NUMBERED or not all(found) or len({match.group(1, 3) for match in found}) > 1:
+        return False
+    numbers = {int(match[2]) for match in found}
+    # Some numbers may be missing, because images were deleted.
+    return len(numbers) == len(names) and max(numbers) - min(numbers) < 1.5 * len(names)
 
 
 def _examples(texts):
@@ -187,7 +205,7 @@ def _is_table(path):
     name = path.name.lower()
     if name.startswith((".", "~$")):  # macOS and Excel keep such files next to a table
         return False
-    if name.endswith((*READ, *REFUSED, ".gt.txt")):
+    if name.endswith((*READ, *REFUSED, ".gt.txt")) or name in LISTS:
         return True
     if not name.endswith(".txt") or not path.is_file():
         return False
@@ -196,7 +214,13 @@ def _is_table(path):
             start = file.read(4096).replace(b"\0", b"").strip()  # UTF-16 has a NUL in each Latin letter
     except OSError:
         return True  # it may be one; reading it reports the reason
-    return bool(re.match(rb"(?i)[^\n]*\t|\S+\.(png|jpe?g|bmp|gif|webp|tiff?)\b", start))
+    line = start.decode("ascii", "ignore").partition("\n")[0]
+    return bool(re.match(r"(?i).*\t|\S+\.(png|jpe?g|bmp|gif|webp|tiff?)\b", line)) or _is_header(line)
+
+
+def _is_header(line):
+    cells = [cell.strip(' "\r').lower() for cell in re.split("[,;\t]", line)]
+    return len(cells) > 1 and not {*cells}.isdisjoint(COLUMNS["file"])
 
 
 def _source_name(path):
@@ -248,7 +272,8 @@ def _combine(name, tables, index):
         columns.add(f" ({used})")
         for row in rows:
             regions = any(str(cell).startswith('[{"') for cell in row.cells.values())  # Label Studio's CSV
-            if regions or any(set(box) <= row.cells.keys() for box in (PIXELS, PERCENT)):
+            boxes = any(set(box) <= row.cells.keys() for box in (PIXELS, PERCENT))
+            if regions or boxes or not CORNERS.isdisjoint(row.cells):
                 raise ValueError(
                     f"Expected images of one line of text. Found boxes in {table}. Run: python -m tools.crop "
                     f"{table} NEW_FOLDER (from Label Studio, export JSON), and train with the new folder. "
@@ -287,6 +312,12 @@ def read_rows(path, index):
                 raise ValueError(f"has a list of texts or boxes, not one text: {text[:40]!r}")
             if not file or not text:
                 raise ValueError(f"has no text for {file}" if file else "names no file")
+            shown = text[0] == "#" or path.suffix.lower() in (".csv", ".tsv")
+            if shown and SPREADSHEET.fullmatch(text):
+                raise ValueError(
+                    f"has {text!r}, which a spreadsheet writes instead of a text; format the column as Text "
+                    "and type such cells again, or use a .jsonl file if this is the text"
+                )
             row = row._replace(file=file, path=index.find(path, file), text=text)
         except ValueError as error:
             row = row._replace(problem=str(error))
@@ -347,7 +378,9 @@ def _read_csv(text):
 
 
 def _read_list(text):
-    """Reads lines of `path TAB text` or ICDAR's `path, "text"`; the first line may name the columns."""
+    """Reads lines of `path TAB text` or ICDAR's `path, "text"`; with a header, it is a CSV file."""
+    if _is_header(text.lstrip().partition("\n")[0]):
+        return _read_csv(text.lstrip())
     lines = [line.rstrip("\r ") for line in text.split("\n")]
     cells = [line.split("\t") for line in lines]
     if "\t" not in text.lstrip().partition("\n")[0]:
@@ -357,8 +390,6 @@ def _read_list(text):
             for line, found in zip(lines, quoted, strict=True)
         ]
     rows = [(f"line {number}", row) for number, row in enumerate(cells, 1) if "".join(row).strip()]
-    if rows and {cell.strip().lower() for cell in rows[0][1]} & set(COLUMNS["file"]):
-        return rows
     if not rows or len(rows[0][1]) != 2:
         raise ValueError(f'Expected path, tab, text or path, "text". Found: {lines[0][:80]!r}.')
     return [("", ["path", "text"]), *rows]
@@ -428,7 +459,8 @@ def _read_excel(path):
         raise ValueError(f"Reading it needs openpyxl. Run: pip install openpyxl. Or {AS_CSV}.") from error
     tables = []
     for sheet in openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets:
-        rows = [(f"row {number}", row) for number, row in enumerate(sheet.iter_rows(), 1)]
+        sheet.reset_dimensions()  # they may be wrong, or those of an empty sheet: 17 billion cells
+        rows = ((f"row {number}", row) for number, row in enumerate(sheet.iter_rows(), 1))
         tables.append([(place, row) for place, row in rows if any(cell.value is not None for cell in row)])
     if sum(map(bool, tables)) != 1:
         raise ValueError("Expected one sheet with a table. Found none or several.")
@@ -444,7 +476,7 @@ def _cell_text(cell):
         raise value
     if value is None or isinstance(value, str):
         return (value or "").strip()
-    if type(value) in (int, float) and number_format:
+    if type(value) in (int, float) and number_format and abs(value) < 1e15:  # Excel keeps 15 digits
         if zeros := re.fullmatch(r"(0+)(?:\.(0+))?", number_format):
             unit = Decimal(1).scaleb(-len(zeros[2] or ""))
             return f"{Decimal(str(value)).quantize(unit, ROUND_HALF_UP):0{len(zeros[0]) + (value < 0)}f}"
