@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,7 @@ MIN_CHARACTER_COUNT = 10  # a character that occurs fewer times is reported as r
 MAX_LISTED = 100  # skipped files that the summary lists
 MAX_EXAMPLES = 10  # labels that the summary shows
 COLUMN_WIDTH = 17  # of the titles in the summary
+INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")  # not the joiners
 
 
 class Sample(NamedTuple):
@@ -131,6 +133,8 @@ def _reason_to_reject(path, label, time_steps, label_file):
         return "has an empty label: its name contains no text"
     if any(unicodedata.category(character) == "Cc" for character in label):
         return f"has a label with a control character: {label!r}"
+    if found := INVISIBLE.search(label):
+        return f"has a label with an invisible character, {found[0]!a}: {label!a}; remove it"
     if time_steps is not None and steps_needed(label) > time_steps:
         return (
             f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, the model has "

@@ -117,6 +117,10 @@ EXAMPLES = {
     "tesstrain, kraken, Calamari": ("a.gt.txt", "0412\n"),
     "Label Studio, CSV": ("project-1.csv", "image,id,text\n/data/upload/1/1a2b3c4d-a.png,1,0412\n"),
     "Label Studio, JSON": ("project-1.json", json.dumps([DONE])),
+    "Label Studio, one text": (
+        "project-1.json",
+        json.dumps([DONE]).replace('["0412"]', '"0412"'),
+    ),
     "Label Studio, JSON-MIN": (
         "min.json",
         json.dumps([{"image": "/data/local-files/?d=x/a.png", "id": 1, "transcription": ["0412"]}]),
@@ -154,6 +158,7 @@ def test_escaped_quotes_of_icdar_are_read(folder):
         "/home/me/below/c.png",
         "https://host/data/below/c.png",
         "/data/local-files/?d=me/below/c.png",
+        "s3://bucket/data/below/c.png",
     ],
 )
 def test_paths_of_other_machines_and_windows_are_found(folder, file):
@@ -164,6 +169,22 @@ def test_paths_of_other_machines_and_windows_are_found(folder, file):
 def test_paths_relative_to_the_table_are_found(folder):
     write(folder, "below/metadata.csv", "file_name,text\nc.png,1\n")
     assert labels_in(folder) == {"below/c.png": "1"}
+
+
+def test_table_next_to_the_folder_of_all_images_is_read(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "images" / name).touch()
+    write(tmp_path, "labels.csv", "file,text\na.png,1\nb,2\n")
+    assert labels_in(tmp_path) == {"images/a.png": "1", "images/b.png": "2"}
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "c.png").touch()
+    assert len(find(tmp_path).problems) == 2  # of two folders, it is not known which
+
+
+def test_path_relative_to_the_folder_above_is_found(folder):
+    write(folder, "labels.csv", f"file,text\n{folder.name}/a.png,1\nother/b.png,2\n")
+    assert find(folder).texts == {folder / "a.png": "1"}
 
 
 def test_name_without_extension_of_two_images_is_not_guessed(folder):
@@ -434,6 +455,8 @@ def test_names_that_count_are_refused_and_readings_are_not():
         check([f"{number:03}.png" for number in range(1, 21)])
     with pytest.raises(ValueError, match="a camera or a program gave"):
         check([f"plate{number}-a.png" for number in range(1, 31) if number % 4])
+    with pytest.raises(ValueError, match="a camera or a program gave"):
+        check([f"{folder}/{number:03}.png" for number in range(1, 21) for folder in "ab"])
     check([f"{number * 37 % 10_000:04}.png" for number in range(1, 21)])
     check(["AB-12.png", "IMG.png", "DSC.png", "20241399.png", "2b827.png"])
 

@@ -359,6 +359,15 @@ def test_problems_in_the_labels_file_are_listed_by_line(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("character", ["\u200b", "\ufeff", "\u200e", "\u00ad"])
+def test_label_with_an_invisible_character_is_refused(tmp_path, character):
+    for number, text in enumerate((f"1{character}2", "ne\u200cm", "3")):
+        draw(tmp_path / f"{text}.png", shade=number)
+    samples, ((_, reason),) = utils.find_images(tmp_path)
+    assert [sample.label for sample in samples] == ["3", "ne\u200cm"]
+    assert f"invisible character, {character!a}" in reason
+
+
 def test_error_names_the_line_before_the_images_it_leaves_unlisted(tmp_path):
     for number in range(20):
         draw(tmp_path / f"{number}.png")

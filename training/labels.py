@@ -187,6 +187,7 @@ def check_labels(data_dir, labels, texts):
 def _are_given_by_a_program(names):
     if 2 * sum(bool(CAMERA_NAME.fullmatch(name)) for name in names) > len(names):
         return True
+    names = {*names}  # each of several folders may count
     found = [re.fullmatch("(.*?)([0-9]{1,9})([^0-9]*)", name) for name in names]
     if len(names) < MIN_NUMBERED or not all(found) or len({match.group(1, 3) for match in found}) > 1:
         return False
@@ -234,6 +235,8 @@ class Index:
     def __init__(self, data_dir, paths):
         self.data_dir = data_dir
         self.paths = [path for path in paths if path.name.lower().endswith(images.SUFFIXES)]
+        parents = {path.parent for path in self.paths}
+        self.folders = [data_dir, data_dir.parent, *(parents if len(parents) == 1 else ())]
         self.stems = defaultdict(list)  # kraken and Calamari write NAME.bin.png and NAME.nrm.png
         self.exact = {file_key(data_dir, path): [path] for path in self.paths}
         for key, same in self.exact.items():
@@ -243,13 +246,14 @@ class Index:
 
     def find(self, table, file):
         """Returns the image that a cell of a table names."""
-        local = unquote(file.rpartition("?d=")[2]) if re.match(r"/data/|https?:", file) else file
+        local = unquote(file.rpartition("?d=")[2]) if re.match(r"/data/|\w+://", file) else file
         names = [file, local, local.replace("\\", "/")]
-        if re.match(r"[A-Za-z]:|[/\\]|https?:", file) or local != file:  # a path on another machine
+        if re.match(r"\w+:|[/\\]", file) or local != file:  # a path on another machine, or a URL
             parts = names[-1].split("/")
             names += ["/".join(parts[start:]) for start in range(1, len(parts))]
             names.append(re.sub(r"^[0-9a-f]{8}-", "", parts[-1]))  # Label Studio names uploads so
-        folders = [table.parent] if table.name.lower().endswith(".gt.txt") else [self.data_dir, table.parent]
+        beside = table.name.lower().endswith(".gt.txt")
+        folders = [table.parent] if beside else [*self.folders, table.parent]
         for number, name in enumerate(names):
             any_suffix = {} if name.lower().endswith(images.SUFFIXES) else self.stems
             keys = [file_key(folder, name) for folder in folders if name]
@@ -424,7 +428,9 @@ def _rows_of(item):
         for position, result in enumerate(one["result"]):  # a box and its text have the same id
             region = regions.setdefault((number, result.get("id", position)), {"text": []})
             value = result.get("value", {})
-            region |= result | value | {"text": [*region["text"], *value.get("text", ())]}
+            text = value.get("text", ())
+            text = [text] if isinstance(text, str) else text
+            region |= result | value | {"text": [*region["text"], *text]}
     boxes = [region for region in regions.values() if {"x", "points", "rle"} & set(region)]
     texts = [region["text"] for region in regions.values() if region["text"]]
     if "annotations" not in item:
