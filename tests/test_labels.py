@@ -456,8 +456,11 @@ def test_names_that_count_are_refused_and_readings_are_not():
     with pytest.raises(ValueError, match="a camera or a program gave"):
         check([f"plate{number}-a.png" for number in range(1, 31) if number % 4])
     with pytest.raises(ValueError, match="a camera or a program gave"):
+        check([f"page-1_line {number * 37}.png" for number in range(1, 21)])
+    with pytest.raises(ValueError, match="a camera or a program gave"):
         check([f"{folder}/{number:03}.png" for number in range(1, 21) for folder in "ab"])
     check([f"{number * 37 % 10_000:04}.png" for number in range(1, 21)])
+    check([f"SN{number * 37 % 10_000:04}.png" for number in range(1, 21)])
     check(["AB-12.png", "IMG.png", "DSC.png", "20241399.png", "2b827.png"])
 
 

@@ -192,8 +192,9 @@ def _are_given_by_a_program(names):
     if len(names) < MIN_NUMBERED or not all(found) or len({match.group(1, 3) for match in found}) > 1:
         return False
     numbers = {int(match[2]) for match in found}
-    # Some numbers may be missing, because images were deleted.
-    return len(numbers) == len(names) and max(numbers) - min(numbers) < 1.5 * len(names)
+    # Some numbers may be missing, because images were deleted. With a word before them, most may be.
+    dense = max(numbers) - min(numbers) < 1.5 * len(names)
+    return len(numbers) == len(names) and (dense or bool(re.search(r"[^\W\d_]{3}", found[0][1])))
 
 
 def _examples(texts):
