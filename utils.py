@@ -16,12 +16,19 @@ from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import printable
 from training import devices, pixels
 from training.augmentation import augment
-from training.labels import FILE_NAMES, check_labels, find_labels, label_from_name, steps_needed
+from training.labels import (
+    FILE_NAMES,
+    MIN_CHARACTER_COUNT,
+    check_labels,
+    find_labels,
+    label_from_name,
+    steps_needed,
+)
 
-MIN_CHARACTER_COUNT = 10  # a character that occurs fewer times is reported as rare
 MAX_LISTED = 100  # skipped files that the summary lists
 MAX_EXAMPLES = 10  # labels that the summary shows
 COLUMN_WIDTH = 17  # of the titles in the summary
+COPY = re.compile(r"(?i). (\(\d+\)|(- )?(copy|kopie|copie|copia)( \(?\d+\)?)?)$")  # as of "04187 (1)"
 INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")  # not the joiners
 
 
@@ -131,6 +138,8 @@ def _reason_to_reject(path, label, time_steps, label_file):
         return f"is not listed in {label_file}"
     if not label:
         return "has an empty label: its name contains no text"
+    if not label_file and (found := COPY.search(label)):
+        return f"has a name that a program gives to a copy ({found[0].strip()}); rename it to TEXT_1"
     if any(unicodedata.category(character) == "Cc" for character in label):
         return f"has a label with a control character: {label!r}"
     if found := INVISIBLE.search(label):

@@ -368,6 +368,17 @@ def test_label_with_an_invisible_character_is_refused(tmp_path, character):
     assert f"invisible character, {character!a}" in reason
 
 
+@pytest.mark.parametrize("name", ["1 (2)", "1 - Copy", "1 - Kopie (2)", "1 copy", "1 copy 3"])
+def test_name_of_a_copy_is_a_label_only_in_a_label_file(tmp_path, name):
+    draw(tmp_path / f"{name}.png")
+    draw(tmp_path / "(2).png", shade=9)
+    samples, ((_, reason),) = utils.find_images(tmp_path)
+    assert [sample.label for sample in samples] == ["(2)"]
+    assert reason.startswith("has a name that a program gives to a copy (")
+    write_labels(tmp_path, f"file,text\n{name}.png,{name}\n")
+    assert [sample.label for sample in utils.find_images(tmp_path)[0]] == [name]
+
+
 def test_error_names_the_line_before_the_images_it_leaves_unlisted(tmp_path):
     for number in range(20):
         draw(tmp_path / f"{number}.png")
