@@ -38,6 +38,7 @@ SPREADSHEET = re.compile(  # what a spreadsheet writes in place of a text: error
 )
 AS_CSV = "In Excel, choose File → Save As → CSV UTF-8 (Comma delimited)"
 MAX_TABLE_BYTES = 100_000_000
+MIN_CHARACTER_COUNT = 10  # a character that occurs fewer times is reported as rare
 MIN_DISTINCT_SHARE = 0.02  # fewer different labels than this are refused…
 MIN_IMAGES_FOR_SHARE = 50  # …from this number of images
 MIN_IMAGES_TO_JUDGE = 3  # equal labels and camera names are refused from this number of images
