@@ -34,7 +34,10 @@ CHANGES = [
         "import utils\nfrom benchmarks.clock import FirstStep\nfrom benchmarks.memory import process_memory",
     ),
     ("Progress()]", "Progress(), FirstStep(run_dir / 'first_step')]"),
-    ('report(f"reader: ', '(run_dir / "peak_memory").write_text(str(process_memory()))\nreport(f"reader: '),
+    (
+        'report(f"Read your own images: ',
+        '(run_dir / "peak_memory").write_text(str(process_memory()))\nreport(f"Read your own images: ',
+    ),
 ]
 """Changes to the notebook that write the time of the first step and the peak memory to the run's folder."""
 

@@ -115,7 +115,8 @@ def test_regions_of_one_photo_keep_their_own_texts(folder):
         ("a.png,2,-5,20,60,40,0", "line 3 has a box from"),
         ("a.png,2,20,20,0,40,0", "line 3 has a box from .* empty"),
         ('a.png,2,"2,5",20,60,40,0', "line 3 has '2,5' in the column x"),
-        ("a.png,2,0.1,0.2,0.5,0.5,0", "line 3 has a box in fractions; use percent and the columns x_percent"),
+        ("a.png,2,0.1,0.2,0.5,0.5,0", r"line 3 has a box in fractions; use percent \(0 to 100\)"),
+        ("a.png,2,1e308,20,1e308,40,0", r"line 3 has a box with the number 1e\+308"),
         ("a.png,2,nan,20,60,40,0", "line 3 has 'nan' in the column x"),
         ("a.png,2,,20,60,40,0", "line 3 has no rectangle"),
         ("a.png,,20,20,60,40,0", r"line 3 has no text for a\.png"),
@@ -148,6 +149,12 @@ def test_region_that_cannot_be_cut_is_refused_with_a_reason(folder, capsys, item
     code, crops = crop(folder, "studio.json", json.dumps([task((BOX, "1")), item]))
     assert (code, list(crops)) == (1, ["1"])
     assert re.match(rf"studio\.json {reason}", capsys.readouterr().err)
+
+
+def test_fractions_in_the_columns_for_percent_are_refused(folder, capsys):
+    header = "file,text,x_percent,y_percent,width_percent,height_percent\n"
+    assert crop(folder, "boxes.csv", header + "a.png,1,0.1,0.2,0.5,0.5\n") == (2, {})
+    assert "line 2 has a box in fractions" in capsys.readouterr().err
 
 
 def test_export_of_another_photo_size_is_refused(folder, capsys):

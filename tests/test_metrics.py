@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from CTCLayer import CTCLayer
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.decoding import log_softmax, text_log_probabilities
 from training import metrics
@@ -124,3 +125,28 @@ def test_score_is_written_as_a_line_and_as_a_table():
 def test_more_texts_than_labels_raise_an_error(measure):
     with pytest.raises(ValueError, match="argument 2 is longer"):
         measure(["a"], ["a", "b"])
+
+
+def test_metrics_are_computed_on_validation_batches_only(monkeypatch):
+    counted = []
+    values = metrics.ExactMatch.values
+    monkeypatch.setattr(
+        metrics.ExactMatch, "values", lambda *arguments: counted.append(1) or values(*arguments)
+    )
+    label, image = keras.Input((2,), dtype="int32"), keras.Input((4, 3))
+    model = keras.Model([image, label], CTCLayer()(label, keras.layers.Dense(3)(image)))
+    model.compile("sgd", metrics=[metrics.ExactMatch(), metrics.ClippedLoss()], run_eagerly=True)
+    images, labels = np.zeros((6, 4, 3), "float32"), np.array([[1, 2]] * 6)
+    counted.clear()
+    logs = model.fit(
+        [images, labels],
+        labels,
+        batch_size=2,  # 3 training steps
+        validation_data=([images[:2], labels[:2]], labels[:2]),  # 1 validation step
+        epochs=2,
+        verbose=0,
+        callbacks=[metrics.ValidationOnly()],
+    ).history
+    assert len(counted) == 2
+    assert set(logs) == {"loss", "val_loss", "val_exact_match", "val_clipped_loss"}
+    assert model.evaluate([images, labels], labels, verbose=0, return_dict=True)["clipped_loss"] > 0

@@ -95,7 +95,7 @@ def test_committed_outputs_are_one_clean_complete_run():
 
 def test_committed_outputs_are_of_the_shipped_images(shipped):
     text = json.dumps(notebook())
-    assert f"images: {len(shipped)}" in text
+    assert f"images           {len(shipped)}" in text
     assert "new run: runs/captcha_images-" in text
     assert "epoch   1/" in text
     assert "parameters other than the defaults: none" in text

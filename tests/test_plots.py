@@ -37,22 +37,25 @@ def test_labelled_grid_draws_uint8_images_as_they_are():
 
 
 def test_overview_counts_lengths_sizes_and_characters():
-    labels = ["ab", "b", "bb"]
+    labels = ["ab", "b", "b" * 9]
     samples = [Sample(None, label, (80, 24), "") for label in labels]
-    figure = plots.data_overview(samples, INPUTS[:3], labels, rare_below=2)
+    figure = plots.data_overview(samples, INPUTS[:3], labels)
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title() for axis in shown[:3]] == labels
     lengths, sizes, characters = shown[3:]
-    assert {bar.get_x() + 0.4: bar.get_height() for bar in lengths.patches} == {1: 1, 2: 2}
+    assert {bar.get_x() + 0.4: bar.get_height() for bar in lengths.patches} == {1: 1, 2: 1, 9: 1}
     assert sizes.collections[0].get_offsets().tolist() == [[80, 24]]
     ticks = [label.get_text() for label in characters.get_xticklabels()]
-    assert dict(zip(ticks, [bar.get_height() for bar in characters.patches], strict=True)) == {"a": 1, "b": 4}
+    assert dict(zip(ticks, [bar.get_height() for bar in characters.patches], strict=True)) == {
+        "a": 1,
+        "b": 11,
+    }
     assert [bool(bar.get_hatch()) for bar in characters.patches] == [True, False]
 
 
 def test_overview_of_many_characters_shows_the_rarest():
     samples = [Sample(None, chr(0x4E00 + number) * (1 + number % 7), (80, 24), "") for number in range(200)]
-    figure = plots.data_overview(samples, INPUTS[:1], ["a"], rare_below=2)
+    figure = plots.data_overview(samples, INPUTS[:1], ["a"])
     bars = figure.axes[-1].patches
     assert len(bars) == 60 and max(bar.get_height() for bar in bars) == 3
     assert "the 60 rarest of 200" in figure.axes[-1].get_xlabel()
@@ -70,8 +73,8 @@ def test_learning_curves_draw_the_history_in_distinct_styles():
     numbers = range(1, 5)
     history = [
         {
-            **{"epoch": n, "loss": 9 / n, "val_loss": 8 / n, "val_clipped_loss": 3 / n},
-            **{"exact_match": 0.1 * n, "val_exact_match": 0.2 * n},
+            **{"epoch": n, "loss": 9 / n, "val_loss": 8 / n},
+            **{"val_clipped_loss": 3 / n, "val_exact_match": 0.2 * n},
         }
         for n in numbers
     ]
@@ -83,7 +86,7 @@ def test_learning_curves_draw_the_history_in_distinct_styles():
         "validation": [8 / n for n in numbers],
         "validation, clipped (decides)": [3 / n for n in numbers],
     }
-    assert list(match.lines[0].get_ydata()) == [0.1 * n for n in numbers]
+    assert list(match.lines[0].get_ydata()) == [0.2 * n for n in numbers]
     assert list(loss.lines[3].get_xdata()) == [4, 4]
     assert len({line.get_linestyle() for line in loss.lines}) == 4
     assert "nats" in loss.get_ylabel()

@@ -84,10 +84,14 @@ def find_edges(cells, width, height):
             raise ValueError(
                 f"has the {name} {_number(cells, name):g}; the photo has {width}×{height} pixels"
             )
-    if None in boxes[1] and max(boxes[0]) <= 1:
-        raise ValueError(f"has a box in fractions; use percent and the columns {', '.join(PERCENT)}")
     scales = (1, 1) if None in boxes[1] else (width / 100, height / 100)
-    x, y, box_width, box_height = boxes[0] if None in boxes[1] else boxes[1]
+    x, y, box_width, box_height = box = boxes[0] if None in boxes[1] else boxes[1]
+    if max(map(abs, box)) <= 1:
+        raise ValueError(
+            f"has a box in fractions; use percent (0 to 100) and the columns {', '.join(PERCENT)}"
+        )
+    if max(map(abs, box)) > 1e9:
+        raise ValueError(f"has a box with the number {max(box):g}")
     left, right = (round(edge * scales[0]) for edge in (x, x + box_width))
     top, bottom = (round(edge * scales[1]) for edge in (y, y + box_height))
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):

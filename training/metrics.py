@@ -16,12 +16,18 @@ MAX_LOSS = 3.0  # of an image in `ClippedLoss`, in nats: the loss of a text with
 class _MeanOverImages(keras.metrics.Mean):
     """Averages `values(label, logits)`, one per image. Rows without a label do not count.
 
+    In a training with the callback `ValidationOnly`, only validation batches are evaluated.
+
     Call arguments:
         label: integers of shape `(batch, max_label_length)`, padded with 0.
         logits: floats of shape `(batch, steps, classes)`.
     """
 
+    active = True
+
     def update_state(self, label, logits, sample_weight=None):
+        if not _MeanOverImages.active:
+            return
         weights = has_text(label)  # (batch,)
         if sample_weight is not None:
             weights = weights * sample_weight
@@ -56,6 +62,31 @@ class ClippedLoss(_MeanOverImages):
 
     def values(self, label, logits):
         return ops.minimum(ctc_losses(label, logits), MAX_LOSS)  # (batch,)
+
+
+class ValidationOnly(keras.callbacks.Callback):
+    """Switches the metrics of this module off in training steps, and removes them from the training's logs.
+
+    Decoding every training batch would take time, and would say little: the images are augmented and the
+    weights change from batch to batch. Keras compiles training and validation steps separately, each at its
+    first call, so the switch costs nothing. The callback must be the first.
+    """
+
+    def on_train_begin(self, logs=None):
+        _MeanOverImages.active = False
+
+    def on_test_begin(self, logs=None):
+        _MeanOverImages.active = True
+
+    def on_test_end(self, logs=None):
+        _MeanOverImages.active = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        for metric in (ExactMatch(), ClippedLoss()):
+            logs.pop(metric.name, None)
+
+    def on_train_end(self, logs=None):
+        _MeanOverImages.active = True
 
 
 def character_error_rate(labels, texts):

@@ -20,6 +20,7 @@ from snippet_ocr.alphabet import BLANK
 from snippet_ocr.decoding import character_steps
 from snippet_ocr.terminal import in_kernel
 from training import calibration
+from training.labels import MIN_CHARACTER_COUNT
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 COLUMNS = 4  # of a grid of images
@@ -91,13 +92,12 @@ def labelled_grid(images, labels):
     return figure
 
 
-def data_overview(samples, images, labels, rare_below):
+def data_overview(samples, images, labels):
     """Draws ten labelled images, and how often each label length, image size and character occurs.
 
     Args:
         samples: a list of `utils.Sample`s, which are counted.
-        images, labels: as in `labelled_grid`; the first ten are drawn.
-        rare_below: characters that occur fewer times are drawn in another colour, with hatching.
+        images, labels: as in `labelled_grid`, of at most ten images.
     """
     figure = _figure(10, 6.5)
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
@@ -118,21 +118,22 @@ def data_overview(samples, images, labels, rare_below):
     size_axis.scatter(*zip(*sizes, strict=True), s=areas, color=BLUE, alpha=0.5)
     limits = [(0, 1.2 * side) for side in map(max, zip(*sizes, strict=True))]
     size_axis.set(xlabel="width of an image (pixels)", ylabel="height", xlim=limits[0], ylim=limits[1])
-    _draw_counts(axes["characters"], Counter("".join(sample.label for sample in samples)), rare_below)
+    _draw_counts(axes["characters"], Counter("".join(sample.label for sample in samples)))
     return figure
 
 
-def _draw_counts(axis, counts, rare_below):
+def _draw_counts(axis, counts):
     pairs = sorted(counts.items())
     if len(pairs) > MAX_CHARACTERS:  # the rarest ones need attention
         pairs = sorted(pairs, key=lambda pair: pair[1])[:MAX_CHARACTERS]
     bars = axis.bar(range(len(pairs)), [count for _, count in pairs], color=BLUE)
     axis.set_xticks(range(len(pairs)), [repr(c) if c.isspace() else c for c, _ in pairs], parse_math=False)
     for bar, (_, count) in zip(bars, pairs, strict=True):
-        if count < rare_below:
+        if count < MIN_CHARACTER_COUNT:
             bar.set(color=ORANGE, hatch="//", edgecolor="white")
     more = f"; the {MAX_CHARACTERS} rarest of {len(counts)}" if len(counts) > MAX_CHARACTERS else ""
-    axis.set(xlabel=f"character{more} (hatched: fewer than {rare_below})", ylabel="count", yscale="log")
+    axis.set(xlabel=f"character{more} (hatched: fewer than {MIN_CHARACTER_COUNT})")
+    axis.set(ylabel="count", yscale="log")
     axis.set_ylim(bottom=0.5)
 
 
@@ -174,11 +175,12 @@ def learning_curves(history, best_epoch):
     figure = _figure(10, 3.6)
     loss_axis, match_axis = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
-    curves = (("training (augmented)", "", BLUE, ".--"), ("validation", "val_", ORANGE, "o-"))
-    for label, prefix, colour, style in curves:
-        for axis, name in ((loss_axis, "loss"), (match_axis, "exact_match")):
-            values = [row[prefix + name] for row in history]
-            axis.plot(epochs, values, style, color=colour, label=label, markersize=4)
+    for axis, name, label, colour, style in (
+        (loss_axis, "loss", "training (augmented)", BLUE, ".--"),
+        (loss_axis, "val_loss", "validation", ORANGE, "o-"),
+        (match_axis, "val_exact_match", "validation", ORANGE, "o-"),
+    ):
+        axis.plot(epochs, [row[name] for row in history], style, color=colour, label=label, markersize=4)
     # The best epoch has the lowest clipped loss, not the lowest loss.
     clipped = [row["val_clipped_loss"] for row in history]
     style = {"color": ORANGE, "linestyle": "-.", "linewidth": 0.8}
