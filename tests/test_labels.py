@@ -438,7 +438,7 @@ def check(names, texts=None, source=FILE_NAMES):
 
 CAMERA = ["IMG_%04d.png", "DSC%05d.JPG", "DSCN%d.jpg", "PXL_20240517_1022%d.jpg", "Screenshot 2024-05-%d.png"]
 CAMERA += ["Screenshot_%d.png", "2024-05-17 10.22.%d.jpg", "20240517_1022%d.jpg", "IMG-20240517-WA00%d.jpg"]
-CAMERA += ["_DSC%04d.jpg", "IMG_E%04d.JPG"]
+CAMERA += ["_DSC%04d.jpg", "IMG_E%04d.JPG", "17000126410%d.jpg"]
 CAMERA += ["%032x.png", "123e4567-e89b-12d3-a456-4266141740%d.png", "image (%d).png", "frame_%05d.png"]
 
 
@@ -447,6 +447,8 @@ def test_names_of_a_camera_are_refused_with_examples(pattern):
     names = [pattern % number for number in range(11, 18)]
     with pytest.raises(ValueError, match="a camera or a program gave.*learnt: .* → .*training.labels /data"):
         check([*names, "04187.png", "04190.png"])
+    with pytest.raises(ValueError, match=f"a camera or a program gave.*learnt: {re.escape(names[0])} → "):
+        check([*(f"{number * 37:04}.png" for number in range(50)), *names])  # some photos are not renamed
     check([*names, "04187.png"], [*map(str, range(8))], "metadata.csv (file_name, text)")
 
 
@@ -461,6 +463,7 @@ def test_names_that_count_are_refused_and_readings_are_not():
         check([f"{folder}/{number:03}.png" for number in range(1, 21) for folder in "ab"])
     check([f"{number * 37 % 10_000:04}.png" for number in range(1, 21)])
     check([f"SN{number * 37 % 10_000:04}.png" for number in range(1, 21)])
+    check(["20240517.png", "2024-05-18.png", *(f"{number * 37:04}.png" for number in range(10))])
     check(["AB-12.png", "IMG.png", "DSC.png", "20241399.png", "2b827.png"])
 
 

@@ -49,7 +49,7 @@ CAMERA_NAME = re.compile(
     r"[ _.()-]*\d.*|_MG_\d+"  # a camera's, an app's or a script's prefix with a number
     r"|(SCREENSHOT|BILDSCHIRMFOTO|SIGNAL|PXL)[ _-].*"
     r"|(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\4(0[1-9]|[12]\d|3[01])([ _T.-].*)?"  # a date
-    r"|[0-9A-F]{24,}|[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}",  # a hash; a UUID
+    r"|1[67]\d{11}|[0-9A-F]{24,}|[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}",  # a time in ms; a hash; a UUID
     re.IGNORECASE,
 )
 
@@ -173,6 +173,7 @@ def check_labels(data_dir, labels, texts):
     if from_names and _are_given_by_a_program([label_from_name(path.name, False) for path in texts]):
         expected = f"images in {data_dir} that are named after their texts, or a label file"
         found = "names that a camera or a program gave"
+        texts = dict(sorted(texts.items(), key=lambda item: not CAMERA_NAME.fullmatch(item[0].stem)))
     elif distinct == 1:
         expected, confirm = "different texts", "add images with other texts"
     elif distinct < MIN_DISTINCT_SHARE * count and not confirmed:
@@ -186,7 +187,8 @@ def check_labels(data_dir, labels, texts):
 
 
 def _are_given_by_a_program(names):
-    if 2 * sum(bool(CAMERA_NAME.fullmatch(name)) for name in names) > len(names):
+    cameras = sum(bool(CAMERA_NAME.fullmatch(name)) for name in names)
+    if cameras > len(names) / (10 if cameras >= MIN_IMAGES_TO_JUDGE else 2):
         return True
     names = {*names}  # each of several folders may count
     found = [re.fullmatch("(.*?)([0-9]{1,9})([^0-9]*)", name) for name in names]
