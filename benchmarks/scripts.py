@@ -1,6 +1,6 @@
 """Can a reader learn other scripts? Drawn texts in Noto fonts, with a training of about a minute each.
 
-    python -m benchmarks.scripts [SCRIPT …]
+    python -m benchmarks.scripts [SCRIPT …] [--photos FOLDER]
 
 draws 1,300 texts of each script (Debian: apt install fonts-noto-core fonts-noto-cjk), trains the notebook on
 1,000 of them and scores the reader on the others. The rows are appended to benchmarks/results/scripts.jsonl.
@@ -99,23 +99,37 @@ def draw(script, count, folder, seed=0):
     files.write_csv(folder / "labels.csv", rows)
 
 
+def train_drawn(script):
+    """Trains on drawn texts of a script; returns the recorded row."""
+    with tempfile.TemporaryDirectory() as folder:
+        draw(script, IMAGES, Path(folder))
+        samples, _ = utils.find_images(folder)
+        return train(script, samples[HELD_OUT:], samples[:HELD_OUT], epochs=EPOCHS)
+
+
+def train_photos(folder):
+    """Trains with the defaults on the labelled photos in `folder/train`; returns the row for `folder/test`."""
+    given, held_out = (utils.find_images(folder / split)[0] for split in ("train", "test"))
+    return train(folder.name, given, held_out)
+
+
+def train(script, given, held_out, **settings):
+    """Trains on some `Sample`s and scores others, as `study.measure_held_out`; returns the row."""
+    characters = len(set("".join(sample.label for sample in given)))
+    case = {"script": script, "characters": characters}
+    return measure_held_out("scripts", case, given, held_out, script, **settings)
+
+
 def main(arguments=None):
     """Runs the benchmark and returns the exit code."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.scripts", description="Trains readers of other scripts."
     )
-    parser.add_argument(
-        "scripts", nargs="*", metavar="SCRIPT", default=list(SCRIPTS), help=", ".join(SCRIPTS)
-    )
-    rows = []
-    for script in parser.parse_args(arguments).scripts:
-        with tempfile.TemporaryDirectory() as folder:
-            draw(script, IMAGES, Path(folder))
-            samples, _ = utils.find_images(folder)
-            characters = len(set("".join(sample.label for sample in samples)))
-            case = {"script": script, "characters": characters}
-            given, held_out = samples[HELD_OUT:], samples[:HELD_OUT]
-            rows.append(measure_held_out("scripts", case, given, held_out, script, epochs=EPOCHS))
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=", ".join(SCRIPTS))
+    parser.add_argument("--photos", metavar="FOLDER", type=Path, help="train/ and test/ of labelled photos")
+    options = parser.parse_args(arguments)
+    rows = [train_drawn(script) for script in options.scripts or ([] if options.photos else SCRIPTS)]
+    rows += [train_photos(options.photos)] if options.photos else []
     print(rows_table(COLUMNS, rows))
     return 0
 
