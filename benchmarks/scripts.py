@@ -108,7 +108,7 @@ def train_drawn(script):
 
 
 def train_photos(folder):
-    """Trains with the defaults on the labelled photos in `folder/train`; returns the row for `folder/test`."""
+    """Trains with the defaults on the photos in `folder/train`; returns the row for `folder/test`."""
     given, held_out = (utils.find_images(folder / split)[0] for split in ("train", "test"))
     return train(folder.name, given, held_out)
 
