@@ -10,19 +10,21 @@ The rows are appended to benchmarks/results/stopping.jsonl.
 
 import argparse
 import csv
+import itertools
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import keras
 
 import utils
-from benchmarks.study import link_images, measure, name_images
+from benchmarks.study import link_images, markdown_table, measure, name_images
 from snippet_ocr import files
 from snippet_ocr.reader import Reader
 
 EPOCHS = 40
+PATIENCES = (3, 5, 8, 15)
+MIN_DELTAS = (0.0, 0.005, 0.02)  # nats; one wrong text of 67 validation images is 0.045
 
 
 class HeldOut(keras.callbacks.Callback):
@@ -74,3 +76,52 @@ def train(folder, seed, case="the recipe", changes=(), **settings):
         name = folder.parent.name if folder.name == "train" else folder.name
         identity = {"set": name, "seed": seed, "case": case}
         return measure("stopping", identity, name_images(name, given), settings, changes, finish)
+
+
+def stop(row, patience, min_delta):
+    """Simulates `EarlyStopping` on a recorded training.
+
+    Args:
+        row: a row of `train`.
+        patience, min_delta: as of `keras.callbacks.EarlyStopping`.
+
+    Returns:
+        A tuple of the last epoch and the best epoch, counted from 1.
+    """
+    best, best_epoch, wait, taken_off = float("inf"), 1, 0, False
+    for epoch, (loss, exact) in enumerate(
+        zip(row["val_clipped_loss"], row["val_exact_match"], strict=True), 1
+    ):
+        taken_off = taken_off or exact > 0
+        wait = wait + 1 if taken_off else 0
+        if loss < best - min_delta:
+            best, best_epoch, wait = loss, epoch, 0
+        if wait >= patience:
+            return epoch, best_epoch
+    return len(row["right"]), best_epoch
+
+
+def compare(rows):
+    """Returns a table of the rules: epochs, and images right at the best epoch, for each recorded training."""
+    lines = []
+    for patience, min_delta in itertools.product(PATIENCES, MIN_DELTAS):
+        cells = []
+        for row in rows:
+            last, best = stop(row, patience, min_delta)
+            cells.append(f"{last}, {row['right'][best - 1]} of {row['held-out images']}")
+        lines.append([patience, min_delta, *cells])
+    return markdown_table(
+        ["patience", "least gain", *(f"{row['set']}, seed {row['seed']}" for row in rows)], lines
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stopping", description=__doc__.split("\n")[0])
+    parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help="a folder of labelled images")
+    parser.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[1, 2], help="default: 1 2")
+    args = parser.parse_args()
+    print(compare([train(folder, seed) for folder in args.folders for seed in args.seeds]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,29 +1,31 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 import utils
 from training import image_size
 from training.labels import steps_needed
 
 
-def samples_of(sizes, label="12345"):
+def samples_of(sizes, label="123456789"):
     return [utils.Sample(Path("x"), label, size, "") for size in sizes]
 
 
 @pytest.mark.parametrize(
     ("sizes", "label", "expected"),
     [
-        ([(200, 50)] * 10, "12345", (200, 50)),
-        ([(200, 50)] * 6 + [(90, 20)] * 4, "12345", (200, 50)),
-        ([(20, 60)] * 5, "7", (24, 60)),  # the next multiple of 8
+        ([(200, 50)] * 10, "123456789", (200, 50)),
+        ([(200, 50)] * 6 + [(90, 20)] * 4, "123456789", (200, 50)),
+        ([(21, 60)] * 5, "7777777777", (76, 60)),  # the next multiple of 4, with enough steps
         ([(400, 32)] * 5, "12345", (400, 32)),
-        ([(1200, 64)] * 5, "12345", (640, 34)),  # the maximum width, with the same proportions
-        ([(1600, 400)] * 5, "12345", (256, 64)),  # the maximum height
+        ([(1200, 64)] * 5, "12345" * 8, (640, 34)),  # the maximum width, with the same proportions
+        ([(1600, 400)] * 5, "12345" * 3, (256, 64)),  # the maximum height
         ([(48, 12)] * 5, "12", (96, 24)),  # the minimum height
         ([(30, 60)] * 5, "abcdefghij", (40, 60)),  # a time step for each of ten characters
-        ([(100, 40), (120, 40), (140, 50), (200, 50)], "12345", (184, 45)),  # no common size
+        ([(100, 40), (120, 40), (140, 50), (200, 50)], "123456789", (180, 45)),  # no common size
         ([(1, 4000)] * 3, "1", (16, 64)),
     ],
 )
@@ -47,10 +49,10 @@ def test_chosen_size_has_enough_steps_for_every_accepted_label():
     assert steps_needed(label) == image_size.max_time_steps() == 160
     samples = samples_of([(50, 50)] * 3, label)
     width, _, _ = image_size.choose_size(samples)
-    assert width // image_size.choose_step_width(samples, width) >= 160
+    assert width // image_size.STEP_WIDTH >= 160
 
 
-def test_size_and_steps_of_a_base_reader_are_kept():
+def test_size_of_a_base_reader_is_kept():
     base = SimpleNamespace(image_width=120, image_height=30, time_steps=30)
     samples = samples_of([(200, 50)] * 3)
     assert image_size.choose_size(samples, base_reader=base)[:2] == (120, 30)
@@ -58,14 +60,34 @@ def test_size_and_steps_of_a_base_reader_are_kept():
     with pytest.raises(ValueError, match="120×30. Received: image_width 0 and image_height 40. Set"):
         image_size.choose_size(samples, 0, 40, base)
     assert image_size.max_time_steps(200, base) == 30
-    assert image_size.choose_step_width(samples, 120, base) == 4
-    base.time_steps = 15
-    assert image_size.choose_step_width(samples, 120, base) == 8
 
 
-def test_steps_are_wide_if_every_character_has_eight():
-    short = samples_of([(1, 1)], "abc")  # 200 pixels have 25 wide steps
-    repeated = samples_of([(1, 1)], "aac")  # needs one step more, between the repeated characters
-    assert image_size.choose_step_width(short, 200) == 8
-    assert image_size.choose_step_width(short, 184) == 4
-    assert image_size.choose_step_width(short + repeated, 200) == 4
+def striped_samples(folder, stripe, label):
+    """Returns samples of an image of 240×60 pixels with upright stripes of a width in pixels."""
+    folder.mkdir()
+    image = Image.new("L", (240, 60), 255)
+    for x in range(20, 220, 2 * stripe):
+        ImageDraw.Draw(image).rectangle([x, 15, x + stripe - 1, 45], fill=0)
+    image.save(folder / "striped.png")
+    return [utils.Sample(folder / "striped.png", label, image.size, "")] * 3
+
+
+def test_images_are_reduced_as_far_as_strokes_and_characters_allow(tmp_path):
+    def chosen_size(stripe, label):
+        return image_size.choose_size(striped_samples(tmp_path / f"{stripe} {label}", stripe, label))[:2]
+
+    assert chosen_size(40, "12345") == (128, 32)  # thick strokes, few characters
+    assert chosen_size(20, "12345678") == (192, 48)  # 24 pixels for each of eight characters
+    assert chosen_size(20, "1234567890") == (240, 60)
+    assert chosen_size(1, "12345") == (240, 60)  # thin strokes would blur
+    widths = [chosen_size(stripe, "12345")[0] for stripe in (2, 4, 6, 10)]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_detail_loss_is_what_reducing_and_enlarging_changes():
+    flat = np.full((40, 80), 128, "uint8")
+    assert image_size._detail_loss(flat, 0.5) == 0
+    checkered = (np.indices((40, 80)).sum(0) % 2 * 255).astype("uint8")
+    assert image_size._detail_loss(checkered, 0.5) == pytest.approx(1, abs=0.05)  # nothing remains
+    halves = np.repeat(np.uint8([[0] * 40 + [255] * 40]), 40, axis=0)
+    assert image_size._detail_loss(halves, 0.5) < 0.1  # only the edge changes
