@@ -68,8 +68,8 @@ def _parse_description(content):
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise ValueError(
-            f"it has format {found!r:.20}, but this version reads format {FORMAT}. Version 1.0 wrote format 1: "
-            "read such a file with that version, or train again"
+            f"it has format {found!r:.20}, but this version reads format {FORMAT}. Version 1.0 wrote "
+            "format 1: read such a file with that version, or train again"
         )
     return description
 

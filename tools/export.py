@@ -135,10 +135,11 @@ def _dense(graph, layer):
 
 def _layer_normalisation(graph, layer):
     if layer.axis == [1, 2] and not (layer.center or layer.scale):
-        return _standardisation(graph, layer)
-    if not (layer.center and layer.scale):
+        _standardisation(graph, layer)
+    elif layer.center and layer.scale:
+        graph.add("LayerNormalization", *layer.get_weights(), epsilon=layer.epsilon)
+    else:
         raise ValueError("no center or no scale")
-    graph.add("LayerNormalization", *layer.get_weights(), epsilon=layer.epsilon)
 
 
 def _standardisation(graph, layer):

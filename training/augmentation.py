@@ -30,8 +30,9 @@ def augment(image, seed, strength=1.0):
     offset_y = centre_y + shift_y - y_from_x * centre_x - y_from_y * centre_y
     zero = tf.zeros_like(angle)
     transforms = [x_from_x, x_from_y, offset_x, y_from_x, y_from_y, offset_y, zero, zero]
+    # As floats, because the op truncates results of uint8.
     moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(image[..., None], tf.float32),  # (batch, height, width, 1); of uint8, it would truncate
+        images=tf.cast(image[..., None], tf.float32),  # (batch, height, width, 1)
         transforms=tf.stack(transforms, axis=1),  # (batch, 8)
         output_shape=(height, width),
         interpolation="BILINEAR",
