@@ -9,7 +9,6 @@ import functools
 import io
 import json
 import math
-import os
 import re
 import struct
 import zipfile
@@ -18,6 +17,9 @@ from pathlib import Path
 
 FORMAT = 2  # of readers; a change that earlier versions cannot read increases it
 DESCRIPTION = "reader.json"  # the metadata: a member of the Keras archive, or an entry in the ONNX model's
+MAX_ONNX_BYTES = 500_000_000
+MAX_VALUES = 2**28  # in the output of a layer for one image: 1 GB as float32
+MAX_DIMENSION = 2**16  # of a filter count, a unit count, a kernel size or an axis
 
 MEMBERS = {
     "metadata.json": 100_000,
@@ -27,14 +29,7 @@ MEMBERS = {
 }
 """The members of a reader's Keras archive, and their maximum sizes in bytes, uncompressed."""
 
-MAX_ONNX_BYTES = 500_000_000
-MAX_VALUES = 2**28  # in the output of a layer for one image: 1 GB as float32
-MAX_DIMENSION = 2**16  # of a filter count, a unit count, a kernel size or an axis
-
-ZIP_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-    *(EOFError, NotImplementedError, OSError, RuntimeError),
-)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
 """The exceptions that zipfile raises for damaged archives."""
 
 
@@ -63,14 +58,12 @@ def _parse_description(content):
     """Parses a reader's metadata (bytes of JSON) and checks its format."""
     try:
         description = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        found = description.get("format")
+    except (ValueError, RecursionError, AttributeError) as error:
         raise ValueError(f"its {DESCRIPTION} is missing or is not JSON: {error}") from error
-    found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
-        raise ValueError(
-            f"it has format {found!r:.20}, but this version reads format {FORMAT}. Version 1.0 wrote "
-            "format 1: read such a file with that version, or train again"
-        )
+        remedy = "Version 1.0 wrote format 1: read such a file with that version, or train again"
+        raise ValueError(f"it has format {found!r:.20}, but this version reads format {FORMAT}. {remedy}")
     return description
 
 
@@ -96,10 +89,9 @@ def declared_shapes(config):
         layers = model["config"]["layers"]
         (first, *others) = layers
         batch, *shape = first["config"]["batch_shape"]
-        if first["class_name"] != "InputLayer" or batch is not None or len(shape) != 2:
-            raise ValueError("expected an InputLayer of images first")
-        if first["config"]["dtype"] != "uint8":
-            raise ValueError(f"expected images of uint8; found {first['config']['dtype']!r:.50}")
+        found = first["class_name"], batch, first["config"]["dtype"], len(shape)
+        if found != ("InputLayer", None, "uint8", 2):
+            raise ValueError("expected an InputLayer of uint8 images of two axes first")
         shape = tuple(map(_number, shape))  # of one image: shapes below have no batch axis
         weights = []
         for previous, layer in zip(layers, others, strict=False):
@@ -202,19 +194,15 @@ def _permute(config, shape):
 
 
 def _layer_normalisation(config, shape):
-    if config["axis"] == [1, 2] and not (config["center"] or config["scale"] or config["rms_scaling"]):
+    if config["axis"] == [1, 2] and not (config["center"] or config["scale"]):
         return [], shape  # of a whole image
-    return _normalisation(config, shape)
-
-
-def _normalisation(config, shape):
     if config["axis"] not in (-1, [-1], len(shape), [len(shape)]):
         raise ValueError("expected a normalisation over the last axis")
     return [shape[-1:]] * (bool(config["center"]) + bool(config["scale"])), shape
 
 
 def _batch_normalisation(config, shape):
-    weights, shape = _normalisation(config, shape)
+    weights, shape = _layer_normalisation(config, shape)
     return [*weights, shape[-1:], shape[-1:]], shape  # moving mean and variance
 
 
@@ -326,17 +314,13 @@ UINT8, BYTES_PER_VALUE = 2, {1: 4, 7: 8}  # ONNX data types: 1 is float32, 2 is 
 
 
 def check_onnx(path):
-    """Checks an ONNX model before onnxruntime opens it.
-
-    Returns:
-        A tuple: the bytes of the file, and the reader's metadata, as parsed from JSON.
+    """Checks an ONNX model before onnxruntime opens it; returns its bytes and the reader's metadata.
 
     Raises:
         ValueError: if the model has anything that a reader does not need. The
             message is the reason, without the path.
     """
-    size = os.path.getsize(path)
-    if size > MAX_ONNX_BYTES:
+    if (size := Path(path).stat().st_size) > MAX_ONNX_BYTES:
         raise ValueError(f"it has {size:,} bytes; at most {MAX_ONNX_BYTES:,} are allowed")
     content = Path(path).read_bytes()
     model = _onnx_message("Model")()

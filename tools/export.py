@@ -143,7 +143,7 @@ def _layer_normalisation(graph, layer):
 
 
 def _standardisation(graph, layer):
-    # ONNX's LayerNormalization would subtract squares of up to 255: inexact if the contrast is low.
+    # In single nodes: LayerNormalization of onnxruntime 1.20 is inexact for bright images of little contrast.
     image, axes = graph.value, np.array([1, 2])
     centred = graph.add("Sub", graph.add("ReduceMean", axes), first=image)  # (batch, height, width)
     graph.add("Mul", centred)
