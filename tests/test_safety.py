@@ -65,8 +65,12 @@ def test_unchanged_copy_of_a_reader_is_accepted(crafted):
 
 def build(*hidden):
     """Builds a model of images with 16 columns of 8 pixels."""
-    first = [keras.Input((8, 16), dtype="uint8"), layers.Rescaling(1 / 255), layers.Permute((2, 1))]
-    return keras.Sequential([*first, layers.Reshape((16, 8, 1)), *hidden, layers.Dense(4)])
+    image = keras.Input((8, 16), dtype="uint8")
+    x = layers.Permute((2, 1))(layers.Rescaling(1 / 255)(image))
+    x = layers.Reshape((16, 8, 1), name="columns_of_pixels")(x)  # `hidden` may have a "reshape"
+    for layer in (*hidden, layers.Dense(4, name="last")):
+        x = layer(x)
+    return keras.Model(image, x)
 
 
 def bidirectional(recurrent, **options):
@@ -98,8 +102,7 @@ def bidirectional(recurrent, **options):
     ],
 )
 def test_declared_shapes_are_those_of_keras_weights(hidden):
-    built = build(*hidden)
-    model = keras.Model(built.inputs[0], built.outputs[0])
+    model = build(*hidden)
     config = json.dumps(keras.saving.serialize_keras_object(model)).encode()
     assert sorted(safety.declared_shapes(config)) == sorted(tuple(weight.shape) for weight in model.weights)
 
