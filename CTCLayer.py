@@ -36,7 +36,7 @@ class CTCLayer(keras.layers.Layer):
         `logits`, unchanged.
 
     Examples:
-        >>> image = keras.Input((200, 50, 1), name="image")
+        >>> image = keras.Input((50, 200), dtype="uint8", name="image")
         >>> label = keras.Input((None,), dtype="int32", name="label")
         >>> logits = network(image)
         >>> model = keras.Model([image, label], CTCLayer()(label, logits))

@@ -341,11 +341,10 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
         augmentation: the strength of `augment`; 0 for none. Above 0, it needs a seed.
 
     Returns:
-        A `tf.data.Dataset` of `({"image": image, "label": label}, label)`: float32 of shape `(batch, width,
-        height, 1)` and int32 of `(batch, max_label_length)`.
+        A `tf.data.Dataset` of `({"image": image, "label": label}, label)`: uint8 of shape `(batch,
+        image_height, image_width)` and int32 of `(batch, max_label_length)`.
     """
     stored, labels = pixels.encode_all(samples, encode)  # (images, height, width), (images, max_label_length)
-    height, width = stored.shape[1:]
     # Only the indices of images pass through the pipeline; the images are looked up at the end.
 
     def seed_of(epoch):
@@ -363,15 +362,14 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
     def look_up(indices):
         """Returns NumPy arrays of the images and the labels."""
         # Index -1 stands for a padding row. It has the pixels of the last image and an empty label.
-        image = np.stack([images.normalise(stored[index]) for index in indices])  # (batch, width, height, 1)
         label = np.where(indices[:, None] == -1, BLANK, labels[indices])  # (batch, max_label_length)
-        return image, label
+        return stored[indices], label
 
     def load_batch(epoch, step, indices):
         """Returns the inputs and targets of `fit` for this host's share of a batch."""
         indices = devices.local_share(indices)
-        image, label = tf.numpy_function(look_up, [indices], [tf.float32, tf.int32])
-        image.set_shape((None, width, height, 1))  # `numpy_function` loses the shapes
+        image, label = tf.numpy_function(look_up, [indices], [tf.uint8, tf.int32])
+        image.set_shape((None, *stored.shape[1:]))  # `numpy_function` loses the shapes
         label.set_shape((None, labels.shape[1]))
         if augmentation:
             share = step * devices.host_count() + devices.host_index()  # unique within the epoch

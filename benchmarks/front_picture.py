@@ -54,7 +54,7 @@ def draw_reading(reader, pixels):
     figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
     top, middle = figure.subplots(2, 1, height_ratios=(1, 1.7))
     extent = (-0.5, len(log_probabilities) - 0.5, 1, 0)
-    top.imshow(-prepared[0, :, :, 0].T, cmap="gray", aspect="auto", extent=extent)
+    top.imshow(prepared[0], cmap="gray", aspect="auto", extent=extent)
     top.set(xticks=[], yticks=[])
     names = ["blank", *reader.alphabet.characters]
     middle.imshow(np.exp(log_probabilities.T), cmap="Blues", aspect="auto", vmin=0, vmax=1)

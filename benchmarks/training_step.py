@@ -54,7 +54,7 @@ def main():
     """Runs the benchmark and returns the exit code."""
     rng = np.random.default_rng(0)
     label = rng.integers(1, 20, (BATCH, 5)).astype("int32")
-    batch = {"image": rng.normal(size=(BATCH, 200, 50, 1)).astype("float32"), "label": label}
+    batch = {"image": rng.integers(0, 256, (BATCH, 50, 200)).astype("uint8"), "label": label}
     models = {name: build(*variant) for name, variant in VARIANTS.items()}
     seconds = {name: [] for name in models}
     for _ in range(WARM_UP + ROUNDS):

@@ -1,4 +1,4 @@
-"""From an image file to the model's input: decode, convert to grey, fit, pad, standardise.
+"""From an image file to the model's input: decode, convert to grey, fit, pad.
 
 Training and reading both use this module, so that a reader gets the pixels it was trained on.
 """
@@ -185,44 +185,20 @@ def fit_image(pixels, width, height):
     return fitted
 
 
-def normalise(pixels):
-    """Standardises an image and transposes it, so that its width becomes the time axis.
-
-    The result is `(mean - pixel) / standard deviation`, over the pixels of this
-    image: dark ink is positive, and the brightness of the paper has no effect.
-
-    Args:
-        pixels: a uint8 array of shape `(height, width)`.
-
-    Returns:
-        A float32 array of shape `(width, height, 1)`, with mean 0 and variance
-        1. An image of a single grey value becomes zeros.
-    """
-    pixels = pixels.astype("float32")
-    # A standard deviation below one grey level is camera noise, which must not be amplified.
-    ink = (pixels.mean() - pixels) / max(pixels.std(), 1.0)
-    return ink.T[:, :, np.newaxis]  # (width, height, 1)
-
-
 def load_fitted(source, width, height):
-    """Calls `load_image` and `fit_image`; returns a uint8 array of shape `(height, width)`."""
-    return fit_image(load_image(source), width, height)
-
-
-def prepare_image(source, width, height):
-    """Converts an image to the model's input.
+    """Converts an image to the model's input: calls `load_image` and `fit_image`.
 
     Args:
         source: as in `load_image`.
         width, height: the model's image size, in pixels.
 
     Returns:
-        A float32 array of shape `(width, height, 1)`; see `normalise`.
+        A uint8 array of shape `(height, width)`; 0 is black, 255 is white.
 
     Raises:
         ValueError: as `load_image`.
     """
-    return normalise(load_fitted(source, width, height))
+    return fit_image(load_image(source), width, height)
 
 
 def find_files(names):

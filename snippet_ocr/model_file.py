@@ -5,14 +5,13 @@ import zipfile
 from pathlib import Path
 
 from snippet_ocr import files, safety
-
-DESCRIPTION = "reader.json"  # the metadata: a member of the Keras archive, or an entry in the ONNX model's
+from snippet_ocr.safety import DESCRIPTION
 
 
 class OnnxModel:
     """An ONNX model with the part of a Keras model's interface that `Reader` uses.
 
-    Its shapes are `("batch", image_width, image_height, 1)` and `("batch", time_steps, classes)`.
+    Its shapes are `("batch", image_height, image_width)` and `("batch", time_steps, classes)`.
 
     Raises:
         ValueError: if the file has anything that a reader does not need.
@@ -21,7 +20,7 @@ class OnnxModel:
     def __init__(self, path):
         import onnxruntime
 
-        content = safety.check_onnx(path)
+        content, self.description = safety.check_onnx(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # `Reader` runs one batch per core instead
         try:
@@ -30,7 +29,6 @@ class OnnxModel:
             raise ValueError(f"onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
         (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
         self._name, self.input_shape, self.output_shape = image.name, tuple(image.shape), tuple(output.shape)
-        self.description = self._session.get_modelmeta().custom_metadata_map.get(DESCRIPTION, "")
 
     def predict_on_batch(self, prepared):
         """Returns the log-probabilities of prepared images, of shape `(batch, time_steps, classes)`."""
@@ -61,15 +59,11 @@ def load(path):
         raise not_a_reader(path, f"its name does not end in {' or '.join(LOADERS)}")
     load_model, packages, remedy = LOADERS[path.suffix]
     try:
-        model, description = load_model(path)
+        return load_model(path)
     except ImportError as error:
         raise ValueError(f"Expected {packages}, to read {path}. {error}. Use {remedy}.") from error
     except (ValueError, OSError) as error:
         raise not_a_reader(path, error) from error
-    try:
-        return model, json.loads(description)
-    except (ValueError, RecursionError) as error:
-        raise not_a_reader(path, f"its {DESCRIPTION} is missing or is not JSON: {error}") from error
 
 
 def not_a_reader(path, reason):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from snippet_ocr import decoding, images, model_file, terminal
+from snippet_ocr import decoding, images, model_file, safety, terminal
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.constraints import Constraint
 
@@ -37,8 +37,8 @@ class Reader:
     """Reads the text in images with a trained model.
 
     Args:
-        model: a Keras model or an `OnnxModel`, from images of shape `(batch, image_width, image_height, 1)`
-            to logits or log-probabilities of shape `(batch, time_steps, classes)`.
+        model: a Keras model or an `OnnxModel`, from uint8 images of shape `(batch, image_height,
+            image_width)` to logits or log-probabilities of shape `(batch, time_steps, classes)`.
         alphabet: the `Alphabet` of the classes.
         provenance: how the reader was trained (images, parameters, scores), a dictionary of JSON values.
         temperature: a number above 0 that divides the logits, to calibrate confidence (Guo et al., "On
@@ -62,7 +62,7 @@ class Reader:
     def __init__(self, model, alphabet, provenance=None, temperature=1.0, threshold=None):
         self.model, self.alphabet, self.provenance = model, alphabet, provenance or {}
         self.temperature, self.threshold = temperature, threshold
-        _, self.image_width, self.image_height, _ = model.input_shape
+        _, self.image_height, self.image_width = model.input_shape
         _, self.time_steps, _ = model.output_shape
         # onnxruntime is fastest with one small batch per core: threads within a batch wait for each other.
         in_onnx = isinstance(model, model_file.OnnxModel)
@@ -87,7 +87,7 @@ class Reader:
         shapes = model.input_shape[1:], model.output_shape[1:]
         one_by_one = isinstance(model.input_shape[0], int)  # a fixed batch size
         sizes = [n if type(n) is int else 0 for n in sum(shapes, ())]
-        if [len(shape) for shape in shapes] != [3, 2] or min(sizes) < 1 or one_by_one:
+        if [len(shape) for shape in shapes] != [2, 2] or min(sizes) < 1 or one_by_one:
             reason = f"its model maps {model.input_shape} to {model.output_shape}"
             raise model_file.not_a_reader(path, reason)
         expected, found = alphabet.number_of_classes, model.output_shape[-1]
@@ -104,12 +104,11 @@ class Reader:
     def metadata(self):
         """Returns everything that reading needs besides the model, as a dictionary of JSON values."""
         return {
-            "format": 1,
+            "format": safety.FORMAT,
             "alphabet": self.alphabet.characters,
             "logical_order": self.alphabet.logical,
             "image_width": self.image_width,
             "image_height": self.image_height,
-            "normalisation": "(mean - pixel) / standard deviation, per image",
             "temperature": self.temperature,
             "threshold": self.threshold,
             "provenance": self.provenance,
@@ -192,7 +191,7 @@ class Reader:
         ]
 
     def prepare(self, sources):
-        """Returns sources as the model's input, float32 of shape `(batch, image_width, image_height, 1)`.
+        """Returns sources as the model's input, uint8 of shape `(batch, image_height, image_width)`.
 
         `sources` is a list as in `read`, with at least one image.
 
@@ -204,7 +203,7 @@ class Reader:
     def _prepare(self, source):
         """Returns one image as the model's input, or a `ValueError` with the reason why it cannot be read."""
         try:
-            return images.prepare_image(source, self.image_width, self.image_height)
+            return images.load_fitted(source, self.image_width, self.image_height)
         except ValueError as error:
             return error
 

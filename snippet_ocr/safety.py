@@ -9,34 +9,32 @@ import functools
 import io
 import json
 import math
-import os
 import re
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 
-MEMBERS = {
-    "metadata.json": 100_000,
-    "config.json": 2_000_000,
-    "reader.json": 2_000_000,
-    "model.weights.h5": 500_000_000,
-}
-"""The members of a reader's Keras archive, and their maximum sizes in bytes, uncompressed."""
-
+FORMAT = 2  # of readers; a change that earlier versions cannot read increases it
+DESCRIPTION = "reader.json"  # the metadata: a member of the Keras archive, or an entry in the ONNX model's
 MAX_ONNX_BYTES = 500_000_000
 MAX_VALUES = 2**28  # in the output of a layer for one image: 1 GB as float32
 MAX_DIMENSION = 2**16  # of a filter count, a unit count, a kernel size or an axis
 
-ZIP_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-    *(EOFError, NotImplementedError, OSError, RuntimeError),
-)
+MEMBERS = {
+    "metadata.json": 100_000,
+    "config.json": 2_000_000,
+    DESCRIPTION: 2_000_000,
+    "model.weights.h5": 500_000_000,
+}
+"""The members of a reader's Keras archive, and their maximum sizes in bytes, uncompressed."""
+
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
 """The exceptions that zipfile raises for damaged archives."""
 
 
 def check_keras(path):
-    """Checks a Keras archive before Keras opens it; returns the bytes of its member `reader.json`.
+    """Checks a Keras archive before Keras opens it; returns the reader's metadata, as parsed from JSON.
 
     Raises:
         ValueError: if the archive contains anything that a reader does not need, or if its weights do not
@@ -45,14 +43,27 @@ def check_keras(path):
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members([(member.filename, member.file_size) for member in archive.infolist()])
-            config, description = archive.read("config.json"), archive.read("reader.json")
-            stored = _stored_shapes(archive.read("model.weights.h5"))
+            description = _parse_description(archive.read(DESCRIPTION))
+            config, stored = archive.read("config.json"), _stored_shapes(archive.read("model.weights.h5"))
     except ZIP_ERRORS as error:
         raise ValueError(f"it is not a complete archive: {error}") from error
     declared = declared_shapes(config)
     if sorted(declared) != sorted(stored):
         different = sorted(set(declared) ^ set(stored))[:4] or "their number"
         raise ValueError(f"its weights do not match its layers; the shapes that differ: {different}")
+    return description
+
+
+def _parse_description(content):
+    """Parses a reader's metadata (bytes of JSON) and checks its format."""
+    try:
+        description = json.loads(content)
+        found = description.get("format")
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise ValueError(f"its {DESCRIPTION} is missing or is not JSON: {error}") from error
+    if found != FORMAT:
+        remedy = "Version 1.0 wrote format 1: read such a file with that version, or train again"
+        raise ValueError(f"it has format {found!r:.20}, but this version reads format {FORMAT}. {remedy}")
     return description
 
 
@@ -78,10 +89,9 @@ def declared_shapes(config):
         layers = model["config"]["layers"]
         (first, *others) = layers
         batch, *shape = first["config"]["batch_shape"]
-        if first["class_name"] != "InputLayer" or batch is not None or len(shape) != 3:
-            raise ValueError("expected an InputLayer of images first")
-        if first["config"]["dtype"] != "float32":
-            raise ValueError(f"expected images of float32; found {first['config']['dtype']!r:.50}")
+        found = first["class_name"], batch, first["config"]["dtype"], len(shape)
+        if found != ("InputLayer", None, "uint8", 2):
+            raise ValueError("expected an InputLayer of uint8 images of two axes first")
         shape = tuple(map(_number, shape))  # of one image: shapes below have no batch axis
         weights = []
         for previous, layer in zip(layers, others, strict=False):
@@ -171,7 +181,21 @@ def _window_output_size(config, shape, window):
     )
 
 
+def _rescaling(config, shape):
+    if {type(config["scale"]), type(config["offset"])} - {int, float}:
+        raise ValueError("expected a rescaling by numbers")
+    return [], shape
+
+
+def _permute(config, shape):
+    if config["dims"] != [2, 1] or len(shape) != 2:
+        raise ValueError("expected a permutation of the two axes of an image")
+    return [], shape[::-1]
+
+
 def _layer_normalisation(config, shape):
+    if config["axis"] == [1, 2] and not (config["center"] or config["scale"]):
+        return [], shape  # of a whole image
     if config["axis"] not in (-1, [-1], len(shape), [len(shape)]):
         raise ValueError("expected a normalisation over the last axis")
     return [shape[-1:]] * (bool(config["center"]) + bool(config["scale"])), shape
@@ -212,6 +236,8 @@ def _bidirectional(config, shape):
 
 LAYERS = {
     "InputLayer": _same_shape,
+    "Rescaling": _rescaling,
+    "Permute": _permute,
     "Conv2D": _convolution,
     "MaxPooling2D": _pooling,
     "AveragePooling2D": _pooling,
@@ -275,27 +301,26 @@ def _stored_shapes(content):
 
 
 OPERATIONS = {
-    *("Add", "AveragePool", "Conv", "GRU", "LayerNormalization", "LogSoftmax"),
-    *("MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Squeeze", "Transpose"),
+    *("Add", "AveragePool", "Cast", "Conv", "Div", "GRU", "LayerNormalization", "LogSoftmax", "MatMul"),
+    *("MaxPool", "Mul", "ReduceMean", "Relu", "Reshape", "Sqrt", "Squeeze", "Sub", "Transpose"),
 }
 ATTRIBUTES = {
     *("auto_pad", "axis", "dilations", "direction", "epsilon"),
-    *("hidden_size", "kernel_shape", "linear_before_reset", "perm", "strides"),
+    *("hidden_size", "kernel_shape", "linear_before_reset", "perm", "strides", "to"),
 }
 """The operations of an ONNX reader, and their attributes: those that `tools.export` writes."""
 
-BYTES_PER_VALUE = {1: 4, 7: 8}  # keys are ONNX data types: 1 is float32, 7 is int64
+UINT8, BYTES_PER_VALUE = 2, {1: 4, 7: 8}  # ONNX data types: 1 is float32, 2 is uint8, 7 is int64
 
 
 def check_onnx(path):
-    """Checks an ONNX model before onnxruntime opens it; returns the bytes of the file.
+    """Checks an ONNX model before onnxruntime opens it; returns its bytes and the reader's metadata.
 
     Raises:
         ValueError: if the model has anything that a reader does not need. The
             message is the reason, without the path.
     """
-    size = os.path.getsize(path)
-    if size > MAX_ONNX_BYTES:
+    if (size := Path(path).stat().st_size) > MAX_ONNX_BYTES:
         raise ValueError(f"it has {size:,} bytes; at most {MAX_ONNX_BYTES:,} are allowed")
     content = Path(path).read_bytes()
     model = _onnx_message("Model")()
@@ -303,6 +328,8 @@ def check_onnx(path):
         model.ParseFromString(content)
     except Exception as error:  # protobuf's exception class is not public
         raise ValueError(f"it is not an ONNX model: {error}") from error
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    description = _parse_description(entries.get(DESCRIPTION.encode(), b""))
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ValueError("it has functions, training information or sparse weights")
     for node in model.graph.node:
@@ -312,10 +339,13 @@ def check_onnx(path):
         if tensor.external_data or tensor.data_location or size != len(tensor.raw_data):
             raise ValueError(f"the weights {tensor.name!r:.80} are not in the file, or not as declared")
     for value in model.graph.input:
-        sizes = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        if len(sizes) != 4 or math.prod(sizes[1:]) > MAX_VALUES or max(sizes) > MAX_DIMENSION:
+        tensor = value.type.tensor_type
+        sizes = [dimension.dim_value for dimension in tensor.shape.dim]
+        if len(sizes) != 3 or math.prod(sizes[1:]) > MAX_VALUES or max(sizes) > MAX_DIMENSION:
             raise ValueError(f"its images have a shape out of bounds: {sizes}")
-    return content
+        if tensor.elem_type != UINT8:
+            raise ValueError("its images are not uint8")
+    return content, description
 
 
 def _check_node(node):
@@ -331,7 +361,9 @@ def _check_node(node):
 # that reading does not need the package onnx; protobuf is installed with onnxruntime. Messages that a reader
 # must not contain are declared as bytes, because only their presence matters.
 ONNX_MESSAGES = """
-message Model { optional Graph graph = 7; repeated bytes training_info = 20; repeated bytes functions = 25; }
+message Model { optional Graph graph = 7; repeated bytes training_info = 20; repeated bytes functions = 25;
+                repeated Entry metadata_props = 14; }
+message Entry { optional bytes key = 1; optional bytes value = 2; }
 message Graph { repeated Node node = 1; repeated Tensor initializer = 5; repeated Value input = 11;
                 repeated bytes sparse_initializer = 15; }
 message Node { optional string op_type = 4; optional string domain = 7; repeated Attribute attribute = 5; }
@@ -341,7 +373,7 @@ message Tensor { optional string name = 8; repeated int64 dims = 1; optional int
                  optional int32 data_location = 14; }
 message Value { optional Type type = 2; }
 message Type { optional TensorType tensor_type = 1; }
-message TensorType { optional Shape shape = 2; }
+message TensorType { optional int32 elem_type = 1; optional Shape shape = 2; }
 message Shape { repeated Dimension dim = 1; }
 message Dimension { optional int64 dim_value = 1; }
 """

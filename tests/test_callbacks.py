@@ -148,9 +148,10 @@ def samples(image_folder):
 def small_model(number_of_classes):
     """A training model with every kind of state: weights, moving averages, a seed generator."""
     keras.utils.set_random_seed(1)
-    image = keras.Input((64, 16, 1), name="image")
+    image = keras.Input((16, 64), dtype="uint8", name="image")
     label = keras.Input((5,), dtype="int32", name="label")
-    x = layers.Reshape((16, 64))(image)  # (batch, steps, features)
+    x = layers.Permute((2, 1))(layers.Rescaling(-1 / 255)(image))  # (batch, width, height)
+    x = layers.Reshape((16, 64))(x)  # (batch, steps, features)
     x = layers.Dropout(0.2)(layers.BatchNormalization()(layers.Dense(32, activation="relu")(x)))
     logits = layers.Dense(number_of_classes)(x)
     return keras.Model([image, label], CTCLayer()(label, logits))

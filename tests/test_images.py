@@ -209,25 +209,6 @@ def test_fitted_image_keeps_its_aspect_ratio(shape):
         assert drawn == pytest.approx(expected, rel=0.25, abs=0.3)
 
 
-def test_normalised_image_has_mean_0_variance_1_and_width_first():
-    pixels = np.full((50, 200), 200, dtype="uint8")
-    pixels[10:20, 30:60] = 40
-    ink = images.normalise(pixels)
-    assert (ink.shape, ink.dtype) == ((200, 50, 1), np.float32)
-    assert (ink.mean(), ink.std()) == pytest.approx((0, 1), abs=1e-4)
-    assert ink[45, 15, 0] > 0 > ink[0, 0, 0]
-
-
-def test_image_of_a_single_grey_value_becomes_zeros():
-    assert not images.normalise(np.full((5, 6), 77, dtype="uint8")).any()
-
-
-def test_brightness_of_the_paper_has_no_effect():
-    pixels = np.full((50, 200), 240, dtype="uint8")
-    pixels[10:20, 30:60] = 100
-    assert np.allclose(images.normalise(pixels), images.normalise(pixels - 60), atol=1e-5)
-
-
 def test_thin_image_keeps_one_row_in_the_middle():
     fitted = images.fit_image(np.full((1, 400), 200, "uint8"), 100, 21)
     assert fitted.shape == (21, 100)
@@ -252,24 +233,16 @@ def test_image_is_scaled_bilinearly_and_centred(size):
     assert fitted.dtype == np.uint8
 
 
-def test_noise_below_one_grey_level_is_not_amplified():
-    faint, ink = (
-        np.tile(np.array([[100, 101]], "uint8"), (4, 4)),
-        np.tile(np.array([[100, 103]], "uint8"), (4, 4)),
-    )
-    assert np.unique(images.normalise(faint)) == pytest.approx([-0.5, 0.5])
-    assert np.unique(images.normalise(ink)) == pytest.approx([-1.0, 1.0])
-
-
 def test_transparent_array_is_drawn_on_white():
     assert images.load_image(np.zeros((4, 4, 4), "uint8")).tolist() == [[255] * 4] * 4
 
 
-def test_prepared_image_is_opened_fitted_and_normalised(tmp_path):
+def test_loaded_image_is_opened_and_fitted(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 20)).astype("uint8")
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    expected = images.normalise(images.fit_image(pixels, 60, 15))
-    np.testing.assert_array_equal(images.prepare_image(tmp_path / "a.png", 60, 15), expected)
+    found = images.load_fitted(tmp_path / "a.png", 60, 15)
+    assert (found.dtype, found.shape) == (np.uint8, (15, 60))
+    np.testing.assert_array_equal(found, images.fit_image(pixels, 60, 15))
 
 
 def test_find_files_keeps_files_and_searches_folders(tmp_path):

@@ -33,14 +33,12 @@ def test_documented_grey_values_follow_the_formula():
     assert int(documented("sum of all grey values")) == grey.sum()
     assert int(documented("grey at x 100, y 25")) == grey[25, 100]
     assert int(documented("background grey")) == images.background_of(images.load_image(IMAGE))
-    statistics = [float(value) for value in documented("mean, standard deviation").split(", ")]
-    assert statistics == pytest.approx([grey.mean(), grey.std()], abs=0.51e-4)
 
 
-@pytest.mark.parametrize(("size", "x", "y"), [((200, 50), 0, 0), ((200, 50), 100, 25), ((120, 40), 60, 20)])
-def test_documented_inputs_equal_prepared_images(size, x, y):
-    prepared = images.prepare_image(IMAGE, *size)
-    assert_documented(f"input for {size[0]} × {size[1]} at x {x}, y {y}", prepared[x, y, 0], digits=5)
+def test_documented_fitted_image_equals_the_input_of_the_model():
+    fitted = images.load_fitted(IMAGE, 120, 40)
+    assert int(documented("fitted to 120 × 40: grey at x 60, y 20")) == fitted[20, 60]
+    assert int(documented("fitted to 120 × 40: sum of all grey values")) == fitted.sum()
 
 
 def test_documented_confidences_equal_computed_ones():

@@ -64,7 +64,13 @@ def test_unchanged_copy_of_a_reader_is_accepted(crafted):
 
 
 def build(*hidden):
-    return keras.Sequential([keras.Input((16, 8, 1)), *hidden, layers.Dense(4)])
+    """Builds a model of images with 16 columns of 8 pixels."""
+    image = keras.Input((8, 16), dtype="uint8")
+    x = layers.Permute((2, 1))(layers.Rescaling(1 / 255)(image))
+    x = layers.Reshape((16, 8, 1), name="columns_of_pixels")(x)  # `hidden` may have a "reshape"
+    for layer in (*hidden, layers.Dense(4, name="last")):
+        x = layer(x)
+    return keras.Model(image, x)
 
 
 def bidirectional(recurrent, **options):
@@ -89,14 +95,14 @@ def bidirectional(recurrent, **options):
             layers.BatchNormalization(center=False),
             layers.LayerNormalization(scale=False),
         ],
+        [layers.Reshape((16, 8)), layers.LayerNormalization(axis=(1, 2), center=False, scale=False)],
         [layers.Reshape((16, 8)), bidirectional(layers.GRU)],
         [layers.Reshape((16, 8)), bidirectional(layers.GRU, reset_after=False)],
         [layers.Reshape((16, 8)), bidirectional(layers.LSTM, use_bias=False)],
     ],
 )
 def test_declared_shapes_are_those_of_keras_weights(hidden):
-    built = build(*hidden)
-    model = keras.Model(built.inputs[0], built.outputs[0])
+    model = build(*hidden)
     config = json.dumps(keras.saving.serialize_keras_object(model)).encode()
     assert sorted(safety.declared_shapes(config)) == sorted(tuple(weight.shape) for weight in model.weights)
 
@@ -112,9 +118,9 @@ class Foreign(layers.Layer):
     [(layers.Lambda(lambda x: x), "Lambda"), (Foreign(), "Foreign"), (layers.Add(), "Add")],
 )
 def test_other_type_of_layer_is_refused_by_name(foreign, name, crafted):
-    image = keras.Input((80, 24, 1))
+    image = keras.Input((24, 80), dtype="uint8")
     x = foreign([image, image] if name == "Add" else image)
-    model = keras.Model(image, layers.Dense(ALPHABET.number_of_classes)(layers.Reshape((80, 24))(x)))
+    model = keras.Model(image, layers.Dense(ALPHABET.number_of_classes)(layers.Rescaling(1.0)(x)))
     assert_refused(
         crafted(config__json=json.dumps(keras.saving.serialize_keras_object(model))),
         f"'{name}'.*not accepted",
@@ -148,12 +154,18 @@ def test_foreign_class_inside_a_layer_is_refused(foreign, config, crafted):
         ("Conv2D", {"groups": 2}, "without groups"),
         ("MaxPooling2D", {"strides": [0, 1]}, "whole number from 1"),
         ("MaxPooling2D", {"pool_size": [60_000, 1]}, "out of bounds"),
-        ("InputLayer", {"batch_shape": [None, 65_000, 65_000, 1]}, "another shape"),
-        ("InputLayer", {"batch_shape": [10**9, 80, 24, 1]}, "InputLayer of images"),
+        ("InputLayer", {"batch_shape": [None, 65_000, 65_000]}, "another shape|out of bounds"),
+        ("InputLayer", {"batch_shape": [10**9, 24, 80]}, "InputLayer of uint8 images"),
+        ("InputLayer", {"batch_shape": [None, 80, 24, 1]}, "InputLayer of uint8 images"),
+        ("Rescaling", {"scale": [[1.0] * 80] * 24}, "rescaling by numbers"),
+        ("Rescaling", {"offset": None}, "rescaling by numbers"),
+        ("Permute", {"dims": [1, 2]}, "permutation of the two axes"),
         ("Reshape", {"target_shape": [20, 60_000]}, "same number of values"),
+        ("LayerNormalization", {"axis": [0, 1]}, "last axis"),
+        ("LayerNormalization", {"scale": True}, "last axis"),
         ("BatchNormalization", {"axis": 1}, "last axis"),
         ("Bidirectional", {"merge_mode": None}, "concatenates"),
-        ("InputLayer", {"dtype": "string"}, "images of float32; found 'string'"),
+        ("InputLayer", {"dtype": "string"}, "InputLayer of uint8 images"),
     ],
 )
 def test_shape_out_of_bounds_is_refused_before_keras_builds(
@@ -345,6 +357,12 @@ def test_onnx_image_shape_out_of_bounds_is_refused(exported, tmp_path):
     assert_refused(tmp_path / "crafted.onnx", "out of bounds")
 
 
+def test_onnx_images_that_are_not_uint8_are_refused(exported, tmp_path):
+    exported.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    assert_refused(tmp_path / "crafted.onnx", "its images are not uint8")
+
+
 def test_onnx_of_symbolic_image_size_is_refused_by_name(exported, tmp_path):
     exported.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
     (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
@@ -397,5 +415,19 @@ def test_onnx_without_metadata_is_refused(exported, tmp_path):
 
 
 def test_check_returns_the_metadata_of_the_archive(saved):
-    assert json.loads(safety.check_keras(saved))["alphabet"] == ALPHABET.characters
+    assert safety.check_keras(saved)["alphabet"] == ALPHABET.characters
     assert DESCRIPTION in safety.MEMBERS
+
+
+@pytest.mark.parametrize("changes", [{"format": 1}, {"format": 3}, {"format": None}, {"format": [2]}])
+def test_reader_of_another_format_is_refused_with_the_version(changes, model, crafted, tmp_path):
+    description = Reader(model, ALPHABET).metadata() | changes
+    onnx.save(build_onnx(model, description), tmp_path / "crafted.onnx")
+    for path in (crafted(reader__json=json.dumps(description)), tmp_path / "crafted.onnx"):
+        assert_refused(path, r"this version reads format 2\. Version 1\.0 wrote format 1: .*train again")
+
+
+def test_format_is_checked_before_the_layers(config, crafted):
+    layer(config, "InputLayer")["config"] |= {"batch_shape": [None, 80, 24, 1], "dtype": "float32"}
+    old = crafted(config__json=json.dumps(config), reader__json='{"format": 1}')
+    assert_refused(old, "it has format 1, but this version reads format 2")

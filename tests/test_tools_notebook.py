@@ -22,7 +22,7 @@ def test_change_that_does_not_match_exactly_once_is_refused(before):
 def test_change_applies_to_the_run_and_not_to_the_file(elsewhere):
     before = notebook.NOTEBOOK.read_bytes()
     with pytest.raises(Exception, match="ValueError: changed"):
-        notebook.run_notebook({"run_name": "run"}, [("import functools\n", "raise ValueError('changed')\n")])
+        notebook.run_notebook({"run_name": "run"}, [("import math\n", "raise ValueError('changed')\n")])
     assert notebook.NOTEBOOK.read_bytes() == before
 
 
@@ -61,7 +61,7 @@ def test_code_version_changes_with_training_code_only(elsewhere):
     )
     assert not changes_after("ocr.ipynb", "## Results", "## The results")
     assert not changes_after("ocr.ipynb", "metrics.table(scores)", "metrics.table({})")  # after `fit`
-    assert not changes_after("ocr.ipynb", "import functools\\n", "import functools\\nimport json\\n")
+    assert not changes_after("ocr.ipynb", "import math\\n", "import json\\nimport math\\n")
     assert not changes_after("training/plots.py", "dpi=100", "dpi=200")
 
 

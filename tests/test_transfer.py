@@ -23,7 +23,7 @@ def base_reader():
 
 @pytest.fixture
 def images():
-    return np.random.default_rng(0).normal(size=(3, 64, 16, 1)).astype("float32")
+    return np.random.default_rng(0).integers(0, 256, (3, 16, 64)).astype("uint8")
 
 
 def test_common_characters_keep_their_logits(base_reader, images):
@@ -61,7 +61,7 @@ def test_base_reader_with_another_network_is_refused(base_reader):
 
 def test_base_reader_in_onnx_is_refused():
     class OnnxModel:
-        input_shape, output_shape = (None, 64, 16, 1), (None, 16, 4)
+        input_shape, output_shape = (None, 16, 64), (None, 16, 4)
 
     with pytest.raises(ValueError, match=r"Expected base_reader to be a \.keras file"):
         copy_weights(Reader(OnnxModel(), BASE), network(BASE)[0], BASE)

@@ -30,19 +30,33 @@ class Graph:
         self.value = value  # the name of the last output
         self.columns = None  # (height, features) while the last value still has to be cut into columns
 
-    def add(self, operation, *arrays, **attributes):
-        """Adds a node. Its inputs are the last value and constants; its output becomes the last value."""
-        names = [f"constant_{len(self.constants) + number}" for number in range(len(arrays))]
-        self.constants.update(zip(names, arrays, strict=True))
-        output = f"{operation}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operation, [self.value, *names], [output], output, **attributes))
-        self.value = output
+    def add(self, operation, *others, first=None, **attributes):
+        """Adds a node; returns the name of its output, which becomes the last value.
+
+        Its inputs are the value `first` (default: the last one) and others: names of values, or constants.
+        """
+        names = [first or self.value]
+        for other in others:
+            names.append(other if isinstance(other, str) else f"constant_{len(self.constants)}")
+            if not isinstance(other, str):
+                self.constants[names[-1]] = other
+        self.value = f"{operation}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operation, names, [self.value], self.value, **attributes))
+        return self.value
 
 
 def _input(graph, layer):
-    _, width, height, channels = layer.output.shape
-    # (batch, width, height, 1) → (batch, 1, width, height): the same numbers in the same order
-    graph.add("Reshape", np.array([-1, channels, width, height]))
+    graph.add("Cast", to=TensorProto.FLOAT)
+
+
+def _rescaling(graph, layer):
+    graph.add("Mul", np.array(layer.scale, "float32"))
+    if layer.offset:
+        graph.add("Add", np.array(layer.offset, "float32"))
+
+
+def _permute(graph, layer):
+    graph.add("Transpose", perm=[0, *layer.dims])
 
 
 def _convolution(graph, layer):
@@ -91,11 +105,14 @@ def _activation(graph, layer):
     graph.add("Relu")
 
 
-def _columns(graph, layer):
-    _, width, height, features = layer.input.shape
-    if tuple(layer.output.shape) != (None, width, height * features):
+def _reshape(graph, layer):
+    _, width, height, *features = layer.input.shape
+    if not features and layer.output.shape[1:] == (width, height, 1):
+        graph.add("Reshape", np.array([-1, 1, width, height]))  # ONNX has channels second
+    elif features and layer.output.shape[1:] == (width, height * features[0]):
+        graph.columns = height, *features  # the next dense layer adds the nodes
+    else:
         raise ValueError(f"the output shape {layer.output.shape}; expected one vector per column")
-    graph.columns = height, features  # the next dense layer adds the nodes
 
 
 def _dense(graph, layer):
@@ -117,9 +134,22 @@ def _dense(graph, layer):
 
 
 def _layer_normalisation(graph, layer):
-    if not (layer.center and layer.scale):
+    if layer.axis == [1, 2] and not (layer.center or layer.scale):
+        _standardisation(graph, layer)
+    elif layer.center and layer.scale:
+        graph.add("LayerNormalization", *layer.get_weights(), epsilon=layer.epsilon)
+    else:
         raise ValueError("no center or no scale")
-    graph.add("LayerNormalization", *layer.get_weights(), epsilon=layer.epsilon)
+
+
+def _standardisation(graph, layer):
+    # In single nodes: LayerNormalization of onnxruntime 1.20 is inexact for bright images of little contrast.
+    image, axes = graph.value, np.array([1, 2])
+    centred = graph.add("Sub", graph.add("ReduceMean", axes), first=image)  # (batch, height, width)
+    graph.add("Mul", centred)
+    graph.add("ReduceMean", axes)  # the variance
+    graph.add("Add", np.array(layer.epsilon, "float32"))
+    graph.add("Div", graph.add("Sqrt"), first=centred)
 
 
 def _bidirectional_gru(graph, layer):
@@ -150,11 +180,13 @@ PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
 
 WRITERS = {
     "InputLayer": _input,
+    "Rescaling": _rescaling,
+    "Permute": _permute,
     "Conv2D": _convolution,
     "MaxPooling2D": _pooling,
     "BatchNormalization": _batch_normalisation,
     "Activation": _activation,
-    "Reshape": _columns,
+    "Reshape": _reshape,
     "Dense": _dense,
     "LayerNormalization": _layer_normalisation,
     "Bidirectional": _bidirectional_gru,
@@ -171,7 +203,7 @@ def build_onnx(model, description):
         description: `Reader.metadata()`, a dictionary; it is stored in the file's metadata.
 
     Returns:
-        An `onnx.ModelProto`, from `image`, float32 of shape `(batch, image_width, image_height, 1)`,
+        An `onnx.ModelProto`, from `image`, uint8 of shape `(batch, image_height, image_width)`,
         to `log_probabilities`, float32 of shape `(batch, steps, classes)`.
 
     Raises:
@@ -192,10 +224,12 @@ def build_onnx(model, description):
     graph.add("Transpose", perm=[1, 0, 2])  # (batch, steps, classes)
     graph.add("LogSoftmax", axis=-1)
     graph.nodes[-1].output[0] = "log_probabilities"
-    shapes = {"image": model.input_shape, "log_probabilities": model.output_shape}
     image, output = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape[1:]])
-        for name, shape in shapes.items()
+        helper.make_tensor_value_info(name, kind, ["batch", *shape[1:]])
+        for name, kind, shape in (
+            ("image", TensorProto.UINT8, model.input_shape),
+            ("log_probabilities", TensorProto.FLOAT, model.output_shape),
+        )
     )
     constants = [
         numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in graph.constants.items()
@@ -243,11 +277,11 @@ def export(reader, path, prepared):
 
 
 def prepare(paths, reader):
-    """Prepares the first `MAX_IMAGES` readable images: float32 of shape `(images, width, height, 1)`."""
+    """Prepares the first `MAX_IMAGES` readable images: uint8 of shape `(images, height, width)`."""
     prepared = []
     for path in paths:
         with contextlib.suppress(ValueError):
-            prepared.append(images.prepare_image(path, reader.image_width, reader.image_height))
+            prepared.append(images.load_fitted(path, reader.image_width, reader.image_height))
         if len(prepared) == MAX_IMAGES:
             break
     if not prepared:

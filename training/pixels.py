@@ -63,7 +63,8 @@ def find_near_duplicates(thumbnails):
     """
     pixels = np.empty((len(thumbnails), math.prod(THUMBNAIL_SIZE)), "float16")
     for row, thumbnail in zip(pixels, thumbnails, strict=True):
-        row[:] = images.normalise(np.frombuffer(thumbnail, "uint8")[None]).ravel()
+        grey = np.frombuffer(thumbnail, "uint8").astype("float32")
+        row[:] = (grey.mean() - grey) / max(grey.std(), 1.0)  # below one grey level is camera noise
     if not thumbnails:
         return []
     varied = np.argsort(pixels.var(axis=0, dtype="float32"), kind="stable")[-24:]

@@ -62,9 +62,7 @@ def _figure(width, height):
 
 
 def _draw_image(axis, image, caption, **options):
-    """Draws an image of either kind that `labelled_grid` takes."""
-    pixels = image if image.ndim == 2 else -image[:, :, 0].T  # (height, width)
-    axis.imshow(pixels, cmap="gray", **options)
+    axis.imshow(image, cmap="gray", **options)
     axis.set_title(caption, fontsize=11, family=MONOSPACE, parse_math=False)
     axis.set(xticks=[], yticks=[])
 
@@ -77,12 +75,11 @@ def labelled_grid(images, labels):
     """Draws images in rows of four, each below its label.
 
     Args:
-        images: at least one image, all of the same size: either uint8 of shape `(height, width)`, or as the
-            model receives them, float32 of shape `(width, height, 1)` with dark pixels positive.
+        images: at least one image, all of the same size: uint8 of shape `(height, width)`.
         labels: a list of strings, one for each image.
     """
     rows = -(-len(images) // COLUMNS)
-    height, width = images[0].shape if images[0].ndim == 2 else images[0].shape[1::-1]
+    height, width = images[0].shape
     figure = _figure(10, rows * (2.4 * height / width + 0.45))
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axis in axes[len(images) :]:
@@ -276,13 +273,13 @@ def character_positions(reader, sources, inches=3.4, top=1):
         inches: the width of each image in the figure.
         top: as in `Reader.read`. With 1 the text is that of greedy decoding, with more that of the search.
     """
-    prepared = reader.prepare(sources)  # (images, width, height, 1)
+    prepared = reader.prepare(sources)  # (images, height, width)
     readings = reader.read_prepared(prepared, top=top, characters=True)
     log_probabilities = reader.log_probabilities(prepared)  # (images, steps, classes)
     figure = _figure(inches * len(sources), 3.0)
     axes = figure.subplots(2, len(sources), squeeze=False, height_ratios=(1, 1.6))
     # Each time step is drawn below its pixels.
-    extent = (-0.5, log_probabilities.shape[1] - 0.5, prepared.shape[2], 0)
+    extent = (-0.5, log_probabilities.shape[1] - 0.5, prepared.shape[1], 0)
     columns = zip(axes.T, prepared, log_probabilities, readings, strict=True)
     for (above, below), image, rows, reading in columns:
         _draw_image(above, image, _caption(reading), aspect="auto", extent=extent)

@@ -53,9 +53,10 @@ COMMANDS = (
 
 def tiny_model(width, height, max_label_length, number_of_classes, step_width, dropout):
     """Builds a training model that takes the arguments of the notebook's and trains at once."""
-    image = keras.Input((width, height, 1), name="image")
+    image = keras.Input((height, width), dtype="uint8", name="image")
     label = keras.Input((max_label_length,), dtype="int32", name="label")
-    x = layers.Reshape((width // step_width, step_width * height))(image)
+    x = layers.Permute((2, 1))(layers.Rescaling(1 / 255)(image))
+    x = layers.Reshape((width // step_width, step_width * height))(x)
     x = layers.Dropout(dropout)(x)
     logits = layers.Dense(number_of_classes, name="logits")(x)
     return keras.Model([image, label], CTCLayer(name="ctc")(label, logits))
@@ -179,10 +180,18 @@ def test_recipe_table_puts_the_seeds_of_a_case_in_one_line(tmp_path):
 
 
 def test_line_is_drawn_through_every_column_of_an_image():
-    images = np.zeros((2, 40, 20, 1), "float32")
-    images[:, 0, 0] = 1.0  # the darkest pixel decides how dark the line is
+    images = np.full((2, 20, 40), 250, "uint8")
+    images[:, 0, 0] = 0  # the darkest pixel decides how dark the line is
     (drawn,) = tf.data.Dataset.from_tensors(images).map(recipe.strike_through)
-    assert (drawn.numpy().max(axis=(2, 3)) > 0.7).all()
+    assert drawn.dtype == "uint8"
+    assert (drawn.numpy().min(axis=1) < 60).all()
+
+
+def test_noise_is_a_fifth_of_the_contrast():
+    images = np.random.default_rng(0).choice(np.array([100, 200], "uint8"), (2, 50, 200))
+    (noisy,) = tf.data.Dataset.from_tensors(images).map(recipe.add_noise)
+    assert noisy.dtype == "uint8"
+    assert (noisy.numpy() - images.astype(float)).std() == pytest.approx(0.2 * 50, rel=0.05)
 
 
 def test_linked_images_are_found_with_their_labels(tmp_path, image_folder):

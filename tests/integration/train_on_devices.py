@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import utils
 from snippet_ocr.alphabet import Alphabet
-from snippet_ocr.images import prepare_image
+from snippet_ocr.images import load_fitted
 from tools.notebook import load_build_model
 from training import PROJECT, devices, metrics
 
@@ -41,7 +41,7 @@ def main():
     evaluation = model.evaluate(utils.get_data(samples, encode, 16), verbose=0, return_dict=True)
     evaluation.pop("loss")
     model = devices.on_one_device(model)
-    image = np.stack([prepare_image(path, 80, 20) for path in paths[:3]])  # (3, 80, 20, 1)
+    image = np.stack([load_fitted(path, 80, 20) for path in paths[:3]])  # (3, 20, 80)
     logits = keras.Model(model.inputs[0], model.get_layer("logits").output).predict_on_batch(image)
     values = [evaluation[name] for name in sorted(evaluation)]
     np.savez(out, losses=history["loss"], evaluation=values, logits=logits)
