@@ -63,8 +63,7 @@ def load(samples, settings):
         image_height=height,
         max_label_length=max_label_length,
     )
-    step_width = image_size.choose_step_width(samples, width)
-    arguments = (width, height, max_label_length, alphabet.number_of_classes, step_width)
+    arguments = (width, height, max_label_length, alphabet.number_of_classes)
     batch_size, augmentation = settings["batch_size"], settings["augmentation"]
     return arguments, lambda: utils.get_data(samples, encode, batch_size, 1, 0, augmentation)
 

@@ -37,10 +37,13 @@ SCHEDULER = "LearningRateScheduler(SquareRootScheduler(learning_rate, warmup_epo
 WARM_UP_FACTOR = "min(1.0, (epoch + 1) / (warmup_epochs + 1))"
 GRU_NORMALISED = """return_sequences=True))(x)
         x = layers.LayerNormalization()(x)"""
-POOLED_FIRST = """        x = layers.MaxPooling2D(pool)(x)
+POOLED_FIRST = """        x = layers.MaxPooling2D(2)(x)
         x = layers.Activation("relu")(normalised(x))"""
 POOLED_LAST = """        x = layers.Activation("relu")(normalised(x))
-        x = layers.MaxPooling2D(pool)(x)"""
+        x = layers.MaxPooling2D(2)(x)"""
+CONVOLUTION_AND_POOLING = """layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.MaxPooling2D(2)(x)"""
+STRIDED_CONVOLUTION = 'layers.Conv2D(filters, 5, strides=2, padding="same", use_bias=False)(x)'
 RECIPE = "the recipe"
 ABLATION = {
     RECIPE: ({}, []),
@@ -65,7 +68,8 @@ ABLATION = {
         {},
         [(SCHEDULER, f"LearningRateScheduler(lambda epoch, rate: learning_rate * {WARM_UP_FACTOR})")],
     ),
-    "steps of 8 pixels": ({}, [("image_size.choose_step_width(samples, width, base)", "8")]),
+    "strided convolutions, no pooling": ({}, [(CONVOLUTION_AND_POOLING, STRIDED_CONVOLUTION)]),
+    "images as they are": ({"image_width": 200, "image_height": 50}, []),
 }
 """The recipe with one ingredient changed: settings, and changes to the notebook's code."""
 

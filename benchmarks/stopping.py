@@ -4,7 +4,7 @@
 
 holds back a fifth of each folder's images, trains the notebook on the others for 40 epochs without early
 stopping, and records exact match on the fifth after each epoch. From these records it prints, for each rule,
-the epoch at which it would have stopped and the images that its best epoch reads less than the best of all 40.
+the epoch at which it would have stopped and how many of the held-out images the epoch that it keeps reads.
 The rows are appended to benchmarks/results/stopping.jsonl.
 """
 
@@ -102,7 +102,7 @@ def stop(row, patience, min_delta):
 
 
 def compare(rows):
-    """Returns a table of the rules: epochs, and images right at the best epoch, for each recorded training."""
+    """Returns a table of the rules: the last epoch, and the images right, of each recorded training."""
     lines = []
     for patience, min_delta in itertools.product(PATIENCES, MIN_DELTAS):
         cells = []

@@ -93,6 +93,16 @@ def test_patience_is_a_number_of_epochs(patience):
     assert len(weights) == 1 + patience
 
 
+def test_gain_that_changes_no_text_does_not_prolong_the_training():
+    losses = [0.5, 0.1] + [0.1 - 0.0001 * epoch for epoch in range(30)]
+    weights, final = train(EarlyStopping(patience=5), losses, [0.9] * 32)
+    assert len(weights) == 2 + 5
+    assert final == weights[1]
+    slow_but_steady = [0.5 - 0.002 * epoch for epoch in range(30)]  # 0.005 in three epochs
+    weights, _ = train(EarlyStopping(patience=5), slow_but_steady, [0.9] * 30)
+    assert len(weights) == 30
+
+
 def test_early_stopping_monitors_the_clipped_loss():
     rising, falling = [1.0 + epoch for epoch in range(10)], [1 / (epoch + 1) for epoch in range(10)]
     weights, final = train(EarlyStopping(patience=2), rising, [0.9] * 10, clipped_losses=falling)

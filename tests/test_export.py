@@ -20,7 +20,7 @@ ALPHABET = Alphabet("abcdé")
 def reader():
     """A reader with the notebook's model, in which no weight has its simple initial value."""
     keras.utils.set_random_seed(3)
-    model = load_build_model()(80, 24, 5, ALPHABET.number_of_classes, 4, 0.1)
+    model = load_build_model()(80, 24, 5, ALPHABET.number_of_classes, 0.1)
     generator = np.random.default_rng(0)
     for variable in model.variables:
         if "seed" not in variable.path:

@@ -11,7 +11,7 @@ from tools.notebook import load_build_model
 @pytest.fixture(scope="module")
 def standardise():
     """Returns a function of images, uint8 of shape (batch, 50, 200)."""
-    model = load_build_model()(200, 50, 5, 7, 4, 0.1)
+    model = load_build_model()(200, 50, 5, 7, 0.1)
     convolution = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     return keras.Model(model.inputs[0], convolution.input).predict_on_batch
 

@@ -12,7 +12,7 @@ BASE = Alphabet("bdf")
 
 def network(alphabet, height=16):
     """The training model of the notebook and its reading model."""
-    model = load_build_model()(64, height, 5, alphabet.number_of_classes, 4, 0.1)
+    model = load_build_model()(64, height, 5, alphabet.number_of_classes, 0.1)
     return model, keras.Model(model.inputs[0], model.get_layer("logits").output)
 
 

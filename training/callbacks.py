@@ -18,6 +18,7 @@ from snippet_ocr.terminal import report
 from training import runs
 
 TAKE_OFF_DUE = 15  # epochs without take-off before a warning; the defaults need 3 to 5
+MIN_LOSS_GAIN = 0.005  # nats; compared in benchmarks/RESULTS.md
 LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum gives a warning
 
 
@@ -68,9 +69,10 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     """Early stopping as in Keras, but patience counts only epochs after take-off.
 
     A plateau may last many epochs, so they do not count. The best epoch has the lowest
-    `metrics.ClippedLoss` on the validation images, so that a few wrong labels do not end the training. The
-    best weights so far are kept from the first epoch on. A loss that is not finite ends the training,
-    because the weights cannot recover.
+    `metrics.ClippedLoss` on the validation images, so that a few wrong labels do not end the training. A gain
+    of less than `MIN_LOSS_GAIN` does not count, because it changes no text: the model only becomes surer of
+    what it reads already. The best weights so far are kept from the first epoch on. A loss that is not
+    finite ends the training, because the weights cannot recover.
 
     Args:
         patience: the number of epochs without improvement after which the training stops, at least 1.
@@ -82,7 +84,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     STATE = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off")  # saved in a checkpoint
 
     def __init__(self, patience):
-        super().__init__("val_clipped_loss", mode="min", patience=patience, restore_best_weights=True)
+        loss = {"monitor": "val_clipped_loss", "mode": "min", "min_delta": MIN_LOSS_GAIN}
+        super().__init__(**loss, patience=patience, restore_best_weights=True)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)

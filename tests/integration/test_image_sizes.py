@@ -19,9 +19,8 @@ def test_narrow_long_and_large_images_train_and_read(size, tmp_path):
         Image.fromarray(rng.integers(0, 256, size[::-1], dtype="uint8")).save(tmp_path / f"{label}.png")
     samples, _ = utils.find_images(tmp_path)
     width, height, _ = image_size.choose_size(samples)
-    step_width = image_size.choose_step_width(samples, width)
     alphabet = Alphabet("ab")
-    model = load_build_model()(width, height, 2, alphabet.number_of_classes, step_width, 0.1)
+    model = load_build_model()(width, height, 2, alphabet.number_of_classes, 0.1)
     model.compile("adam")
 
     def encode(sample):

@@ -31,7 +31,7 @@ def main():
         utils.encode_single_sample, alphabet=alphabet, image_width=80, image_height=20, max_label_length=5
     )
     keras.utils.set_random_seed(1)
-    model = load_build_model()(80, 20, 5, alphabet.number_of_classes, 4, dropout=0.0)
+    model = load_build_model()(80, 20, 5, alphabet.number_of_classes, dropout=0.0)
     optimizer = keras.optimizers.Adam(0.003, global_clipnorm=1.0, use_ema=True, ema_momentum=0.98)
     model.compile(optimizer, metrics=[metrics.ExactMatch(), metrics.ClippedLoss()])
     model = devices.over_all_devices(model)
