@@ -140,9 +140,8 @@ def _check_build(node, shape):
     if isinstance(node, dict):
         expected = [None, *shape]
         built = (node.get("build_config") or {"input_shape": expected})["input_shape"]
-        if len(built) != len(expected) or any(
-            size not in (None, expected[i]) for i, size in enumerate(built)
-        ):
+        same = [size in (None, own) for size, own in zip(built, expected, strict=False)]
+        if len(built) != len(expected) or not all(same):
             raise ValueError(f"the build_config of {node.get('name')!r:.50} has another shape than {shape}")
         for inner in node.values():
             _check_build(inner, shape)
