@@ -55,15 +55,15 @@ def load(samples, settings):
     """
     labels = [sample.label for sample in samples]
     alphabet, max_label_length = Alphabet.from_labels(labels), max(map(len, labels))
-    width, height, _ = image_size.choose_size(samples)
+    widths, height, _ = image_size.choose_size(samples)
     encode = functools.partial(
         utils.encode_single_sample,
         alphabet=alphabet,
-        image_width=width,
+        widths=widths,
         image_height=height,
         max_label_length=max_label_length,
     )
-    arguments = (width, height, max_label_length, alphabet.number_of_classes)
+    arguments = (height, max_label_length, alphabet.number_of_classes)
     batch_size, augmentation = settings["batch_size"], settings["augmentation"]
     return arguments, lambda: utils.get_data(samples, encode, batch_size, 1, 0, augmentation)
 

@@ -253,7 +253,7 @@ def encoder(samples):
     return functools.partial(
         utils.encode_single_sample,
         alphabet=Alphabet.from_labels(sample.label for sample in samples),
-        image_width=WIDTH,
+        widths=[WIDTH],
         image_height=HEIGHT,
         max_label_length=7,
     )

@@ -208,7 +208,7 @@ def batches_of(samples, seed):
     """Returns the labels and the images of each batch of the first epoch."""
     alphabet = Alphabet.from_labels([sample.label for sample in samples])
     encode = functools.partial(
-        utils.encode_single_sample, alphabet=alphabet, image_width=80, image_height=20, max_label_length=5
+        utils.encode_single_sample, alphabet=alphabet, widths=[80], image_height=20, max_label_length=5
     )
     data = utils.get_data(samples, encode, 8, seed).take(-(-len(samples) // 8))
     return [(label.numpy(), inputs["image"].numpy()) for inputs, label in data]

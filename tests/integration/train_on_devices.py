@@ -28,10 +28,10 @@ def main():
     samples = [utils.Sample(path, path.stem[:5], (200, 50), path.stem) for path in paths]
     alphabet = Alphabet.from_labels([sample.label for sample in samples])
     encode = functools.partial(
-        utils.encode_single_sample, alphabet=alphabet, image_width=80, image_height=20, max_label_length=5
+        utils.encode_single_sample, alphabet=alphabet, widths=[80], image_height=20, max_label_length=5
     )
     keras.utils.set_random_seed(1)
-    model = load_build_model()(80, 20, 5, alphabet.number_of_classes, dropout=0.0)
+    model = load_build_model()(20, 5, alphabet.number_of_classes, dropout=0.0)
     optimizer = keras.optimizers.Adam(0.003, global_clipnorm=1.0, use_ema=True, ema_momentum=0.98)
     model.compile(optimizer, metrics=[metrics.ExactMatch(), metrics.ClippedLoss()])
     model = devices.over_all_devices(model)
@@ -41,7 +41,7 @@ def main():
     evaluation = model.evaluate(utils.get_data(samples, encode, 16), verbose=0, return_dict=True)
     evaluation.pop("loss")
     model = devices.on_one_device(model)
-    image = np.stack([load_fitted(path, 80, 20) for path in paths[:3]])  # (3, 20, 80)
+    image = np.stack([load_fitted(path, [80], 20) for path in paths[:3]])  # (3, 20, 80)
     logits = keras.Model(model.inputs[0], model.get_layer("logits").output).predict_on_batch(image)
     values = [evaluation[name] for name in sorted(evaluation)]
     np.savez(out, losses=history["loss"], evaluation=values, logits=logits)
