@@ -13,7 +13,6 @@ from tools.notebook import load_build_model
 from training import image_size, metrics
 from training.fast_gru import speed_up
 
-
 LABELS = "a", "b", "ab", "ba", "aa"
 ALPHABET = Alphabet("ab")
 
