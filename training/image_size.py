@@ -13,8 +13,8 @@ STEP_WIDTH = 4  # of a time step, in pixels: the two convolutional blocks halve 
 MIN_WIDTH = 4 * STEP_WIDTH
 MIN_HEIGHT, MAX_HEIGHT, MAX_WIDTH = 24, 64, 640  # of an image size that is chosen from the data, in pixels
 
-WIDTH_FACTOR = 1.5  # between widths; padding then adds about 20% to the pixels
-MIN_SHARE = 0.05  # of the images, that use a width: each width has a last, smaller batch, and is compiled
+WIDTH_FACTOR = 1.25  # from a width to the next, if enough images use both
+MIN_SHARE = 0.1  # of the images, that use a width: each width has a last, smaller batch, and is compiled
 MAX_SQUEEZED = 0.01  # share of the images that may be wider than the largest width
 
 # Images are reduced as far as all of these allow (compared in `benchmarks/RESULTS.md`).
@@ -32,11 +32,13 @@ def max_time_steps(image_width=0):
 def choose_size(samples, image_width=0, image_height=0, base_reader=None):
     """Chooses the sizes that images are fitted to: each image to the smallest size that it fits.
 
-    If most images have the same size, that size is used for all. Otherwise, the height is the median height,
-    and there are a few widths, each 1.5 times the one before; the largest is the width that 99% of the images
-    do not exceed at that height. Images are scaled to a height of 24 to 64 pixels and a width of at most 640,
-    and then reduced as far as the text stays legible, because the time of a training step is proportional to
-    the number of pixels. Widths are multiples of 4, with enough time steps for the labels of their images.
+    If most images have the same size, that size is used for all. Otherwise, the height is the median height.
+    The largest width is the one that 99% of the images do not exceed at that height. Smaller widths follow,
+    each by a factor of 1.25, but those that less than 10% of the images would use are left out.
+
+    Images are scaled to a height of 24 to 64 pixels and a width of at most 640, and then reduced as far as
+    the text stays legible, because the time of a training step is proportional to the number of pixels. Each
+    width is a multiple of 4 and has enough time steps for the labels of its images.
 
     Args:
         samples: a list of `utils.Sample`s.
