@@ -321,18 +321,11 @@ def encode_single_sample(sample, alphabet, widths, image_height, max_label_lengt
 
 
 def batches_of_epoch(widths, batch_size, seed=None, epoch=0):
-    """Divides images into batches in which all images have the same width.
+    """Returns the batches of an epoch, whose images have the same width: a list of arrays of indices.
 
-    With a seed, the images of each width are shuffled, and then the batches. Otherwise, both are in order.
-    For several devices, the last batch of each width may be padded; see `get_data`.
-
-    Args:
-        widths: the width of each fitted image, a sequence of integers.
-        batch_size, seed: as in `get_data`.
-        epoch: the number of the epoch, from 0. Each has another order, and the same number of batches.
-
-    Returns:
-        A list of the batches: arrays of the indices of their images, or negative indices of padding rows.
+    `widths` has the width of each fitted image; the other arguments are as in `get_data`. With a seed, the
+    images of each width are shuffled, and then the batches, in another way in each epoch. The number of
+    batches is always the same. Negative indices are those of padding rows; see `devices.pad_order`.
     """
     generator = None if seed is None else np.random.default_rng([seed, epoch])
     batches = []
@@ -400,10 +393,9 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
             image = augment(image, share_seed, augmentation)
         return {"image": image, "label": label}, label
 
-    signature = [tf.TensorSpec(shape, tf.int64) for shape in ((), (), (None,))]
-    data = tf.data.Dataset.from_generator(number_batches, output_signature=tuple(signature))
+    signature = tuple(tf.TensorSpec(shape, tf.int64) for shape in ((), (), (None,)))
+    data = tf.data.Dataset.from_generator(number_batches, output_signature=signature)
     data = data.map(load_batch, num_parallel_calls=tf.data.AUTOTUNE)
     if seed is None:
-        count = len(batches_of_epoch(widths, batch_size))
-        data = data.apply(tf.data.experimental.assert_cardinality(count))
+        data = data.apply(tf.data.experimental.assert_cardinality(len(batches_of_epoch(widths, batch_size))))
     return data.prefetch(tf.data.AUTOTUNE)

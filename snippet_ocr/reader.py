@@ -165,10 +165,7 @@ class Reader:
         sources = iter(sources)
         size = self.batch_size * len(self.widths)  # so that there are full batches of each width
         parts = iter(lambda: list(itertools.islice(sources, size)), [])
-
-        def read_part(part):
-            return self._read_part(part, constraint, top, characters)
-
+        read_part = functools.partial(self._read_part, constraint=constraint, top=top, characters=characters)
         return itertools.chain.from_iterable(_map_in_threads(read_part, parts, self.threads))
 
     def _read_part(self, sources, constraint, top, characters):
@@ -184,27 +181,22 @@ class Reader:
         """Reads images that `prepare` returned. Other arguments and the result are as in `read`."""
 
         def read_batch(batch):
-            log_probabilities = self._log_probabilities(batch)  # (batch, time_steps, classes)
+            rows = self.log_probabilities(batch)  # each (time_steps, classes)
             if constraint is None and top == 1:
-                texts = decoding.greedy_decode(log_probabilities)
-                scores = decoding.text_log_probabilities(log_probabilities, texts)  # (batch,)
+                texts = decoding.greedy_decode(rows)
+                scores = decoding.text_log_probabilities(rows, texts)  # (batch,)
                 found = [[(text, score)] for text, score in zip(texts, scores, strict=True)]
             else:
                 allowed = constraint or Constraint.length(self.alphabet)
-                found = [decoding.search(row, allowed, top) or [((), -np.inf)] for row in log_probabilities]
-            pairs = zip(found, log_probabilities, strict=True)
-            return [self._reading(texts, row, characters) for texts, row in pairs]
+                found = [decoding.search(row, allowed, top) or [((), -np.inf)] for row in rows]
+            return [self._reading(texts, row, characters) for texts, row in zip(found, rows, strict=True)]
 
         return self._map_batches(read_batch, prepared)
 
     def prepare(self, sources):
-        """Returns sources as the model's inputs.
+        """Returns sources, a list as in `read`, as the model's inputs.
 
-        Args:
-            sources: a list as in `read`.
-
-        Returns:
-            A list of uint8 arrays of shape `(image_height, width)`, each with one of `widths`.
+        The result is a list of uint8 arrays of shape `(image_height, width)`, each with one of `widths`.
 
         Raises:
             ValueError: if a source cannot be read; the message names the first one.
@@ -224,20 +216,19 @@ class Reader:
         The result is a list of float64 arrays of shape `(time_steps, classes)`. If `temperature`
         is None, the reader's own is used.
         """
-        return self._map_batches(lambda batch: self._log_probabilities(batch, temperature), prepared)
 
-    def _log_probabilities(self, batch, temperature=None):
-        """Computes `log_probabilities` for images of one width, of shape `(batch, image_height, width)`."""
-        return decoding.log_softmax(self.model.predict_on_batch(batch) / (temperature or self.temperature))
+        def compute(batch):
+            logits = self.model.predict_on_batch(batch)  # (batch, time_steps, classes)
+            return decoding.log_softmax(logits / (temperature or self.temperature))
+
+        return self._map_batches(compute, prepared)
 
     def _map_batches(self, function, prepared):
         """Calls a function for batches of images of equal width; returns the results in the images' order."""
-        results, numbers_of_width = [None] * len(prepared), {}
-        for number, image in enumerate(prepared):
-            numbers_of_width.setdefault(image.shape[1], []).append(number)
-        for numbers in numbers_of_width.values():
-            for start in range(0, len(numbers), self.batch_size):
-                batch = numbers[start : start + self.batch_size]
+        widths = [image.shape[1] for image in prepared]
+        results, order = [None] * len(prepared), sorted(range(len(prepared)), key=widths.__getitem__)
+        for _, numbers in itertools.groupby(order, widths.__getitem__):
+            while batch := list(itertools.islice(numbers, self.batch_size)):
                 found = function(np.stack([prepared[number] for number in batch]))
                 for number, result in zip(batch, found, strict=True):
                     results[number] = result

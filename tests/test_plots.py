@@ -158,12 +158,12 @@ class FixedReader:
     """Reads `ab` in every image: the `a` at steps 2 and 3, more probable at step 3, and the `b` at step 6."""
 
     alphabet, batch_size = ALPHABET, 4
-    prepare, read_prepared, log_probabilities = Reader.prepare, Reader.read_prepared, Reader.log_probabilities
+    prepare, read_prepared = Reader.prepare, Reader.read_prepared
     _prepare, _reading, _map_batches = Reader._prepare, Reader._reading, Reader._map_batches
     widths, image_height = [80], 24
 
-    def _log_probabilities(self, batch, temperature=None):
-        probabilities = np.full((len(batch), 8, ALPHABET.number_of_classes), 0.01)
+    def log_probabilities(self, prepared):
+        probabilities = np.full((len(prepared), 8, ALPHABET.number_of_classes), 0.01)
         for step, number in enumerate([0, 0, 1, 1, 0, 0, 2, 0]):
             probabilities[:, step, number] = 0.94
         probabilities[:, 2, 1] = 0.5

@@ -10,8 +10,12 @@ from snippet_ocr import images
 from training.labels import steps_needed
 
 STEP_WIDTH = 4  # of a time step, in pixels: the two convolutional blocks halve the width twice
-MIN_WIDTH = 4 * STEP_WIDTH
-MIN_HEIGHT, MAX_HEIGHT, MAX_WIDTH = 24, 64, 640  # of an image size that is chosen from the data, in pixels
+MIN_WIDTH, MAX_WIDTH, MIN_HEIGHT, MAX_HEIGHT = (
+    16,
+    640,
+    24,
+    64,
+)  # of an image size that is chosen from the data, in pixels
 
 WIDTH_FACTOR = 1.25  # from a width to the next, if enough images use both
 MIN_SHARE = 0.1  # of the images, that use a width: each width has a last, smaller batch, and is compiled
@@ -54,8 +58,8 @@ def choose_size(samples, image_width=0, image_height=0, base_reader=None):
     if base_reader is not None:
         if image_height not in (0, base_reader.image_height):
             raise ValueError(
-                f"Expected the image height of the base reader, {base_reader.image_height}. Received: "
-                f"{image_height}. Set image_height to 0 to use the base reader's height."
+                f"Expected the image height of the base reader, {base_reader.image_height}, or 0 to use it. "
+                f"Received: image_height {image_height}."
             )
         image_height = base_reader.image_height
     if image_width and image_height:
@@ -68,13 +72,10 @@ def choose_size(samples, image_width=0, image_height=0, base_reader=None):
         scale = min(max(1, MIN_HEIGHT / height), MAX_HEIGHT / height, MAX_WIDTH / width)
         scale *= _reduction(samples, width * scale, height * scale)
     height = image_height or max(round(height * scale), 8)
-    if image_width:
-        widths = [image_width]
-    elif share:
+    widths = [image_width] if image_width else _choose_widths(samples, height)
+    if share and not image_width:
         min_width = max(STEP_WIDTH * steps_needed(sample.label) for sample in samples)
-        widths = [_round_up(max(width * scale, min_width, MIN_WIDTH), STEP_WIDTH)]
-    else:
-        widths = _choose_widths(samples, height)
+        widths = [_round_up(max(width * scale, min_width), STEP_WIDTH)]
     reason = f"the size of {share} images" if share else "the median height, and widths that suit the images"
     return widths, height, reason + (f", scaled by {scale:.2g}" if scale != 1 else "")
 
@@ -83,22 +84,20 @@ def _choose_widths(samples, height):
     """Returns an ascending list of widths for images of different widths."""
     own = np.array([sample.size[0] * height / sample.size[1] for sample in samples])  # at that height
     needed = np.array([STEP_WIDTH * steps_needed(sample.label) for sample in samples])
-    largest = np.quantile(own, 1 - MAX_SQUEEZED, method="higher")
-    widths = [_round_up(max(largest, needed.max(), MIN_WIDTH), 2 * STEP_WIDTH)]
-    while (width := _round_up(widths[0] / WIDTH_FACTOR, 2 * STEP_WIDTH)) < widths[0]:
-        if max(needed[own <= width], default=math.inf) > width:  # a label does not fit, or there is no image
-            break
-        widths.insert(0, width)
-    used, smaller = [], 0
-    for width in widths:
-        if width == widths[-1] or np.mean((smaller < own) & (own <= width)) >= MIN_SHARE:
-            used.append(width)
+    largest = max(np.quantile(own, 1 - MAX_SQUEEZED, method="higher"), needed.max())
+    candidates = sorted({_round_up(largest / WIDTH_FACTOR**power, 2 * STEP_WIDTH) for power in range(20)})
+    widths, smaller = [], 0
+    for width in candidates:
+        users = (smaller < own) & (own <= width)
+        useful = np.mean(users) >= MIN_SHARE and needed[users].max() <= width
+        if useful or width == candidates[-1]:
+            widths.append(width)
             smaller = width
-    return used
+    return widths
 
 
 def _round_up(width, multiple):
-    return min(multiple * math.ceil(width / multiple - 1e-6), MAX_WIDTH)
+    return min(multiple * math.ceil(max(width, MIN_WIDTH) / multiple - 1e-6), MAX_WIDTH)
 
 
 def _reduction(samples, width, height):

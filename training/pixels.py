@@ -114,16 +114,12 @@ def encode_all(samples, encode):
                 file.write(row["image"].tobytes())
                 shapes.append(row["image"].shape)
                 labels.append(row["label"])
-            in_memory = file.tell() <= MAX_BYTES
+            in_file = file.tell() > MAX_BYTES
             file.seek(0)  # also writes what is buffered
-            # The map outlives the file object. As an array, because slices of maps take more time and memory.
-            stored = (
-                np.frombuffer(file.read(), "uint8")
-                if in_memory
-                else np.asarray(np.memmap(file, "uint8", "r"))
-            )
+            # The map outlives the file object.
+            stored = np.memmap(file, "uint8", "r") if in_file else np.frombuffer(file.read(), "uint8")
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(PROJECT)) from error  # the original has no path
     ends = np.cumsum([math.prod(shape) for shape in shapes])
-    parts = zip(np.split(stored, ends[:-1]), shapes, strict=True)
+    parts = zip(np.split(np.asarray(stored), ends[:-1]), shapes, strict=True)  # slices of maps are slower
     return [pixels.reshape(shape) for pixels, shape in parts], np.array(labels, "int32")
