@@ -43,11 +43,11 @@ def check_keras(path):
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members([(member.filename, member.file_size) for member in archive.infolist()])
-            description = _parse_description(archive.read(DESCRIPTION))
+            description, width = _parse_description(archive.read(DESCRIPTION))
             config, stored = archive.read("config.json"), _stored_shapes(archive.read("model.weights.h5"))
     except ZIP_ERRORS as error:
         raise ValueError(f"it is not a complete archive: {error}") from error
-    declared = declared_shapes(config, description["widths"][-1])
+    declared = declared_shapes(config, width)
     if sorted(declared) != sorted(stored):
         different = sorted(set(declared) ^ set(stored))[:4] or "their number"
         raise ValueError(f"its weights do not match its layers; the shapes that differ: {different}")
@@ -55,7 +55,7 @@ def check_keras(path):
 
 
 def _parse_description(content):
-    """Parses a reader's metadata (bytes of JSON) and checks its format and its image widths."""
+    """Parses a reader's metadata (bytes of JSON); returns it and a bound on the width of images."""
     try:
         description = json.loads(content)
         found, widths = description.get("format"), description.get("widths")
@@ -66,7 +66,7 @@ def _parse_description(content):
         raise ValueError(f"it has format {found!r:.20}, but this version reads format {FORMAT}. {remedy}")
     if not isinstance(widths, list) or not widths or list(map(_number, widths)) != sorted(set(widths)):
         raise ValueError(f"its widths are not an ascending list of whole numbers: {widths!r:.80}")
-    return description
+    return description, len(widths) * widths[-1]  # a reader prepares a batch of each width at once
 
 
 def _check_members(members):
@@ -83,7 +83,7 @@ def declared_shapes(config, width):
     """Returns the shapes of the weights that a Keras `config.json` (bytes) declares, as a list of tuples.
 
     Raises:
-        ValueError: if it is not a chain of layers that a reader may have, within bounds at the largest width.
+        ValueError: if it is not a chain of layers that a reader may have, within bounds at the given width.
     """
     try:
         model = json.loads(config)
@@ -330,7 +330,7 @@ def check_onnx(path):
     except Exception as error:  # protobuf's exception class is not public
         raise ValueError(f"it is not an ONNX model: {error}") from error
     entries = {entry.key: entry.value for entry in model.metadata_props}
-    description = _parse_description(entries.get(DESCRIPTION.encode(), b""))
+    description, width = _parse_description(entries.get(DESCRIPTION.encode(), b""))
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ValueError("it has functions, training information or sparse weights")
     for node in model.graph.node:
@@ -342,7 +342,7 @@ def check_onnx(path):
     for value in model.graph.input:
         tensor = value.type.tensor_type
         sizes = [dimension.dim_value for dimension in tensor.shape.dim]  # 0: a free axis
-        out_of_bounds = sizes[::2] != [0, 0] or _number(sizes[1]) * description["widths"][-1] > MAX_VALUES
+        out_of_bounds = len(sizes) != 3 or sizes[0] or sizes[2] or _number(sizes[1]) * width > MAX_VALUES
         if out_of_bounds or tensor.elem_type != UINT8:
             raise ValueError(f"its images are not uint8, or have a shape out of bounds: {sizes}")
     return content, description
