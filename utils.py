@@ -376,7 +376,7 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
 
     def look_up(indices):
         """Returns NumPy arrays of this host's share of the images and the labels."""
-        indices = devices.local_share(indices)
+        indices = np.split(indices, devices.host_count())[devices.host_index()]
         # Index -1 - i stands for a padding row. It has the pixels of image i and an empty label.
         shown = np.maximum(indices, -1 - indices)  # (batch,)
         label = np.where(indices[:, None] < 0, BLANK, labels[shown])  # (batch, max_label_length)

@@ -222,12 +222,6 @@ def pad_order(order, repeat):
     return np.pad(order, (0, total - len(order)), constant_values=-1 - order[0])
 
 
-def local_share(batch):
-    """Returns this host's rows of a batch: `(batch, …)` becomes `(batch / hosts, …)`."""
-    share = len(batch) // host_count()
-    return batch[host_index() * share : (host_index() + 1) * share]
-
-
 def require_same(facts):
     """Checks that all hosts pass the same dictionary of JSON values.
 
