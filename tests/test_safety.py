@@ -120,7 +120,7 @@ class Foreign(layers.Layer):
 )
 def test_other_type_of_layer_is_refused_by_name(foreign, name, crafted):
     image = keras.Input((24, None), dtype="uint8")
-    x = foreign([image, image] if name == "Add" else image)
+    x = layers.Permute((2, 1))(foreign([image, image] if name == "Add" else image))
     model = keras.Model(image, layers.Dense(ALPHABET.number_of_classes)(layers.Rescaling(1.0)(x)))
     assert_refused(
         crafted(config__json=json.dumps(keras.saving.serialize_keras_object(model))),
@@ -377,7 +377,17 @@ def test_onnx_weights_of_an_undeclared_size_are_refused(exported, tmp_path):
 def test_onnx_image_shape_out_of_bounds_is_refused(exported, tmp_path):
     exported.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 10**9
     (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
-    assert_refused(tmp_path / "crafted.onnx", "out of bounds")
+    assert_refused(tmp_path / "crafted.onnx", "whole number from 1 to 65,536")
+
+
+@pytest.mark.parametrize("sizes", [[0, 24], [0, 24, 80], [8, 24, 0], [0, 24, 0, 1], [0, 0, 0], []])
+def test_onnx_images_without_free_width_and_fixed_height_are_refused(sizes, exported, tmp_path):
+    shape = exported.graph.input[0].type.tensor_type.shape
+    del shape.dim[:]
+    for size in sizes:
+        shape.dim.add(dim_value=size) if size else shape.dim.add(dim_param="free")
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    assert_refused(tmp_path / "crafted.onnx", "out of bounds|whole number from 1")
 
 
 def test_onnx_images_that_are_not_uint8_are_refused(exported, tmp_path):
