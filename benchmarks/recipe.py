@@ -119,7 +119,7 @@ CANDIDATES = {
         [("optimizer, metrics", "optimizer, steps_per_execution=5, metrics")],
     ),
     "GRUs of 96, 96 and 64 units": ({}, [("(128, 128, 64)", "(96, 96, 64)")]),
-    "16 and 48 filters": ({}, [("((32, (2, 2)), (64,", "((16, (2, 2)), (48,")]),
+    "16 and 48 filters": ({}, [("for filters in (32, 64)", "for filters in (16, 48)")]),
 }
 """What else was tried: settings, and changes to the notebook's code."""
 
