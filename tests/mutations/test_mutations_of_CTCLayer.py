@@ -14,7 +14,7 @@ MUTANTS = {
     ),
     "sum over the batch": (" / ops.maximum(ops.sum(counts), 1.0))", ")"),
     "padding rows count": ("ops.sum(losses * counts)", "ops.sum(losses)"),
-    "one time step too few": ("logits.shape[1])", "logits.shape[1] - 1)"),
+    "one time step too few": ("ops.shape(logits)[1])", "ops.shape(logits)[1] - 1)"),
     "probabilities instead of logits": ("output=logits,", "output=ops.softmax(logits),"),
     "blank is the last class": ("mask_index=BLANK,", "mask_index=logits.shape[2] - 1,"),
     "layer returns probabilities": ("return logits\n", "return ops.softmax(logits)\n"),
