@@ -52,9 +52,10 @@ def draw_image(text, name, paths, heights, generator):
     ink = ink.resize(size, BILINEAR)
     layers = _place(ink, name, margins, paths, generator)
     layers = _crop(_warp(layers, size[1], style, generator), margins * size[1])
-    pixels = _color(layers, size[1], style, generator)
+    contrast = uniform(*style.contrast)
+    pixels = _color(layers, size[1], contrast, style, generator)
     image = _scribble(pixels, size[1], style, generator)
-    return _photograph(image, height, generator)
+    return _photograph(image, height, size[1], max(contrast, 60), generator)
 
 
 def choose_font(text, pattern, paths, generator):
@@ -183,7 +184,7 @@ def _place(ink, name, margins, paths, generator):
         row = row.resize((max(1, round(row.width * scale)), max(1, round(row.height * scale))), BILINEAR)
         above = generator.random() < 0.5
         # A row of the same size may show less than half of its height.
-        gap = max(generator.uniform(0.15, 0.5) * height, margins[1 if above else 3] * height - 0.4 * row.height)
+        gap = max(generator.uniform(0.2, 0.5) * height, margins[1 if above else 3] * height - 0.4 * row.height)
         y = top - gap - row.height if above else top + height + gap
         other.paste(255, (left + int(generator.uniform(-0.5, 0.3) * width), round(y)), row)
     return Image.merge("RGB", (text, other, panel)) if has_panel or has_neighbour else text
@@ -197,10 +198,10 @@ def _warp(layers, height, style, generator):
     """Rotates, slants, tilts and bends an image through a grid of quadrilaterals."""
     width = layers.width
     angle, slant, *tilt = generator.normal(0, (math.radians(style.angle), style.slant, style.perspective, style.perspective))
-    period, phase = generator.uniform((1.5, 0), (2 + 2 * width / height, 2 * math.pi)) * (height, 1)
+    period, phase = generator.uniform((2.5, 0), (3 + 2 * width / height, 2 * math.pi)) * (height, 1)
     wave = style.curve * height * generator.random()
-    columns = np.linspace(0, width, min(40, 2 + 2 * width // height)).astype(int)
-    rows = np.linspace(0, layers.height, 5).astype(int)
+    columns = np.linspace(0, width, 3 + int(1.5 * width / height)).astype(int)
+    rows = np.linspace(0, layers.height, 4).astype(int)
     x, y = np.meshgrid(columns - width / 2, rows - layers.height / 2)
     grow = 1 + tilt[0] * x / (width / 2) + tilt[1] * y / height
     x, y = (x * math.cos(angle) + y * math.sin(angle) + slant * y) / grow, (y * math.cos(angle) - x * math.sin(angle)) / grow
@@ -244,17 +245,16 @@ def _texture(shape, height, generator):
     return waves if kind == "stripes" else np.sign(np.sin(fx / 2 * x + fy / 2 * y + phase + y * y))
 
 
-def _color(layers, height, style, generator):
+def _color(layers, height, contrast, style, generator):
     """Returns the grey values of an image: a float32 array from about 0 to 255, of shape (height, width)."""
     uniform = generator.uniform
     planes = np.asarray(layers, "float32") / 255
     ink, *rest = np.moveaxis(planes, -1, 0) if planes.ndim == 3 else (planes,)
     shape = ink.shape
-    contrast = uniform(*style.contrast)
     low = uniform(0, 255 - contrast)
     paper, ink_level = (low, low + contrast) if uniform() < style.light_ink else (low + contrast, low)
     image = np.full(shape, paper, "float32")
-    image += max(contrast, 40) * style.texture * uniform() ** 2 * _texture(shape, height, generator)
+    image += max(contrast, 60) * style.texture * uniform() ** 2 * _texture(shape, height, generator)
     if rest:
         other, panel = rest
         if panel.any():
@@ -266,11 +266,11 @@ def _color(layers, height, style, generator):
         light = np.roll(ink, shift, (0, 1)) - np.roll(ink, (-shift[0], -shift[1]), (0, 1))
         image += uniform(50, 140) * light
     if uniform() < style.wear:
-        ink = ink * np.clip(uniform(0.6, 1.1) + 0.5 * _clouds(shape, uniform(1, 0.3 * height), generator), 0.25, 1)
+        ink = ink * np.clip(uniform(0.7, 1.1) + 0.4 * _clouds(shape, uniform(1, 0.2 * height), generator), 0.35, 1)
     image += ink * (ink_level - image) * uniform(0.7, 1)
     y, x = np.ogrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
-    slope_x, slope_y = generator.normal(0, 0.25, 2)
-    image *= np.clip(1 + slope_x * x + slope_y * y, 0.4, 1.6).astype("float32")
+    slopes = generator.normal(0, 0.25, 2).clip(-0.5, 0.5)
+    image *= (1 + slopes[0] * x + slopes[1] * y - np.abs(slopes).sum() / 2).astype("float32")
     if uniform() < 0.1:  # a lamp reflected
         px, py, size = uniform((-0.5, -0.5, 0.05), (0.5, 0.5, 0.3))
         image += uniform(20, 90) * np.exp(-((x - px) ** 2 + ((y - py) * shape[0] / shape[1]) ** 2) / size**2)
@@ -287,28 +287,28 @@ def _scribble(pixels, height, style, generator):
             t, ends = np.linspace(0, 1, 20)[:, None], generator.uniform((-0.1, 0), (1.1, 1), (3, 2)) * (width, full)
             ends = ends[np.argsort(ends[:, 0])]
             curve = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * ends[1] + t * t * ends[2]
-            thickness = max(1, round(generator.uniform(0.02, 0.09) * height))
+            thickness = max(1, round(generator.uniform(0.02, 0.07) * height))
             pen.line([tuple(point) for point in curve.tolist()], pick(generator, levels), thickness, "curve")
     if generator.random() < style.dots:
         for x, y in generator.uniform(0, (width, full), (int(generator.integers(5, 60) * width / height / 3), 2)):
-            radius = generator.uniform(0.3, 0.05 * height)
+            radius = generator.uniform(0.3, 0.04 * height)
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), pick(generator, levels))
     return image
 
 
-def _photograph(image, height, generator):
+def _photograph(image, height, text_height, contrast, generator):
     """Returns an image of the given height as a camera would give it: blurred, noisy, compressed."""
     uniform = generator.uniform
     if uniform() < 0.5:
-        image = image.filter(ImageFilter.GaussianBlur(uniform(0.2, 0.05 * image.height)))
+        image = image.filter(ImageFilter.GaussianBlur(uniform(0.2, 0.05 * text_height)))
     width = max(4, round(image.width * height / image.height))
     image = image.resize((width, height), pick(generator, (BILINEAR, BILINEAR, Image.Resampling.BICUBIC)))
     if uniform() < 0.6:
-        noise = generator.standard_normal((height, width), "float32") * np.float32(uniform(1, 12))
+        noise = generator.standard_normal((height, width), "float32") * uniform(0.5, min(0.2 * contrast, 25))
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype("uint8"))
     if uniform() < 0.5:
         file = io.BytesIO()
-        image.save(file, "jpeg", quality=int(generator.integers(25, 95)))
+        image.save(file, "jpeg", quality=int(uniform(max(25, 90 - contrast / 2), 95)))
         image = Image.open(file)
         image.load()
     return image

@@ -26,12 +26,15 @@ class Style(NamedTuple):
     neighbours: float = 0.0  # share of images with other text above or below, cut off at the border
     wear: float = 0.0  # share of images with gaps in the ink
     relief: float = 0.0  # share of images with raised characters
-    lines: float = 0.1  # share of images with lines across
-    dots: float = 0.03  # share of images with dots
+    lines: float = 0.07  # share of images with lines across
+    dots: float = 0.01  # share of images with dots
 
 
 SCENE = "bold|black|bebas|league|dosis|lobster|condensed|heavy|extra|title|oldania|staypuft|gothic|spartan"
-HAND = "hand|dkg|breip|dancing|kaushan|z003|manners|rufscript|comic|humor|italic|delphine|lecker|stevehand|isabella"
+HAND = (
+    "hand|script|dkg|breip|kaushan|z003|manners|comic|humor|delphine|lecker|isabella|tomson|pen|brush"
+    "|purisa|chilanka|yusei|klee|summersby|seto|cmmi"
+)
 STYLES = {
     "print": Style(
         fonts="mono|3270|ocr|courier|typewriter|sans|serif|roman|hack|inconsolata",
@@ -75,7 +78,7 @@ STYLES = {
         angle=1.5,
         contrast=(5, 120),
         light_ink=0.5,
-        texture=0.6,
+        texture=0.45,
         wear=0.5,
         relief=1.0,
         lines=0.03,
@@ -83,8 +86,8 @@ STYLES = {
     "captcha": Style(
         mix={"random": 1},
         min_height=18,
-        spacing=(-0.16, 0.1),
-        jitter=0.8,
+        spacing=(-0.12, 0.1),
+        jitter=0.65,
         mixed_fonts=0.3,
         angle=3.0,
         slant=0.15,
@@ -122,7 +125,7 @@ STYLES = {
         margin=(0, 0.6),
         contrast=(45, 230),
         light_ink=0.5,
-        texture=0.7,
+        texture=0.35,
         panel=0.2,
         neighbours=0.1,
         wear=0.1,
