@@ -13,12 +13,14 @@ MATPLOTLIB = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-d
 FOLDERS = MATPLOTLIB, Path("/usr/share/fonts")
 REFERENCES = [f"DejaVu{name}.ttf" for name in ("Sans", "Serif", "SansMono", "Sans-Bold", "Serif-Italic")]
 LATIN = string.digits + string.ascii_letters
+PUNCTUATION = string.punctuation
 CASES = "abdefghijlmnqrty"  # letters whose two cases have different shapes
 ALIKE = str.maketrans("oil", "011")
-SYMBOLS = re.compile("symbol|dingbat|emoji|cmsy|cmex|DSEG", re.IGNORECASE)  # in names of files
+SYMBOLS = re.compile("symbol|dingbat|emoji|cm(ex|mi|sy)10|DSEG", re.IGNORECASE)  # in names of files
 SLANTS = 0, 0.25, 0.5
+MIN_LIKENESS = 0.45  # of punctuation: its correlation with that of an ordinary font
 MIN_READABLE = 0.3  # the share of a font's letters and digits that resemble those of ordinary fonts
-SIZE = 64  # pixels per em of the glyphs, before they are scaled
+SIZE = 48  # pixels per em of the glyphs, before they are scaled
 BASIC, RAQM = ImageFont.Layout.BASIC, ImageFont.Layout.RAQM
 
 
@@ -42,12 +44,17 @@ def load_font(path, layout=BASIC):
 def draws(path, character):
     """Returns whether a font draws a character so that the label is true.
 
-    Fonts of symbols have pictures in place of letters, and some fonts have capitals in place of small letters.
+    Fonts of symbols have pictures in place of letters, and some fonts have capitals in place of small letters
+    or ornaments in place of punctuation. So glyphs are compared with those of ordinary fonts.
     """
     readable = _readable_latin(path)
-    if character in LATIN or readable is None:
+    if readable is None or character in LATIN:
         return character in (readable or ())
-    return character == " " or _shape(path, character) is not None
+    shape = _shape(path, character)
+    if shape is None or character not in PUNCTUATION:
+        return shape is not None or character == " "
+    vectors, characters = _references(PUNCTUATION)
+    return bool(np.max(vectors[[one == character for one in characters]] @ shape) > MIN_LIKENESS)
 
 
 @functools.cache
@@ -59,7 +66,7 @@ def _readable_latin(path):
         return None
     if not shapes:
         return frozenset()
-    vectors, characters = _references()
+    vectors, characters = _references(LATIN)
     nearest = np.argmax(np.stack([*shapes.values()]) @ vectors.T, axis=1)
     guesses = {character: characters[number] for character, number in zip(shapes, nearest, strict=True)}
     right = [one.lower().translate(ALIKE) == two.lower().translate(ALIKE) for one, two in guesses.items()]
@@ -72,14 +79,14 @@ def _readable_latin(path):
 
 
 @functools.cache
-def _references():
-    """Returns the shapes of `LATIN` in ordinary fonts, upright and slanted, and the character of each row."""
-    rows = [(MATPLOTLIB / name, character, slant) for name in REFERENCES for character in LATIN for slant in SLANTS]
-    return np.stack([_shape(str(path), *rest) for path, *rest in rows]), [character for _, character, _ in rows]
+def _references(characters):
+    """Returns the shapes of characters in ordinary fonts, upright and slanted, and the character of each row."""
+    rows = [(MATPLOTLIB / name, one, slant) for name in REFERENCES for one in characters for slant in SLANTS]
+    return np.stack([_shape(str(path), *rest) for path, *rest in rows]), [one for _, one, _ in rows]
 
 
 def _shape(path, character, slant=0):
-    """Returns a glyph as a vector of 16×16 pixels and length 1, or None if the font does not have it."""
+    """Returns a glyph as a vector of 18×18 pixels and length 1, or None if the font does not have it."""
     mask = load_font(path).getmask(character)
     if not mask.getbbox() or bytes(mask) == _missing_glyph(path):
         return None
@@ -87,8 +94,8 @@ def _shape(path, character, slant=0):
     if slant:
         size = image.width + round(slant * image.height), image.height
         image = image.transform(size, Image.Transform.AFFINE, (1, slant, -slant * image.height, 0, 1, 0))
-    pixels = image.crop(image.getbbox()).resize((16, 16), Image.Resampling.BOX)
-    pixels = np.asarray(pixels, "float32").ravel() - np.mean(pixels)
+    pixels = np.pad(image.crop(image.getbbox()).resize((16, 16), Image.Resampling.BOX), 1).astype("float32").ravel()
+    pixels -= pixels.mean()  # the margin of one pixel keeps a full square from being 0
     return pixels / max(np.linalg.norm(pixels), 1e-6)
 
 

@@ -13,6 +13,7 @@ from tools.drawing.fonts import MATPLOTLIB, RAQM, SIZE, draws, load_font
 from tools.drawing.styles import STYLES
 from tools.drawing.texts import mixed_text, pick
 
+MIN_CORRELATION = 0.35  # of an image with its ink; below it, the text is hard to see
 BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 SEGMENTS = {  # of a seven-segment digit: top, upper right, lower right, bottom, lower left, upper left, middle
     "0": "012345", "1": "12", "2": "01346", "3": "01236", "4": "1256", "5": "02356", "6": "023456", "7": "012",
@@ -52,10 +53,23 @@ def draw_image(text, name, paths, heights, generator):
     ink = ink.resize(size, BILINEAR)
     layers = _place(ink, name, margins, paths, generator)
     layers = _crop(_warp(layers, size[1], style, generator), margins * size[1])
-    contrast = uniform(*style.contrast)
-    pixels = _color(layers, size[1], contrast, style, generator)
-    image = _scribble(pixels, size[1], style, generator)
-    return _photograph(image, height, size[1], max(contrast, 60), generator)
+    for _ in range(5):
+        contrast = uniform(*style.contrast)
+        pixels, signal = _color(layers, size[1], contrast, style, generator)
+        image = _scribble(pixels, size[1], style, generator)
+        image = _photograph(image, height, size[1], max(contrast, 60), generator)
+        if _correlation(image, signal, margins * size[1]) > MIN_CORRELATION:
+            break
+    return image
+
+
+def _correlation(image, signal, margins):
+    """Returns the correlation of a final image with what the ink changed in it, inside of the margins."""
+    final = np.asarray(image.resize(signal.shape[::-1], Image.Resampling.BOX), "float32")
+    left, top, right, bottom = margins.round().astype(int)
+    parts = [part[top : len(part) - bottom, left : part.shape[1] - right] for part in (final, signal)]
+    parts = [part - part.mean() for part in parts]
+    return np.vdot(*parts) / max(np.linalg.norm(parts[0]) * np.linalg.norm(parts[1]), 1e-6)
 
 
 def choose_font(text, pattern, paths, generator):
@@ -98,13 +112,14 @@ def draw_ink(text, name, paths, generator):
         font = load_font(choose_font(character, style.fonts, paths, generator) if mixed else path)
         if jitter and character != " ":
             tile = Image.new("L", (2 * SIZE, 2 * SIZE))
-            ImageDraw.Draw(tile).text((SIZE, 1.4 * SIZE), character, 255, font, "ms", stroke_width=stroke)
-            angle, shift, growth = generator.normal(0, (15 * jitter, 0.1 * jitter * SIZE, 0.12 * jitter))
-            tile = tile.rotate(angle, BILINEAR)
-            tile = tile.resize((round(2 * SIZE * math.exp(growth)),) * 2, BILINEAR)
-            width = font.getlength(character)
-            place = round(x + width / 2 - tile.width / 2), round(baseline - 0.7 * tile.height + shift)
-            canvas.paste(255, place, tile)
+            ImageDraw.Draw(tile).text((SIZE, 1.35 * SIZE), character, 255, font, "ms", stroke_width=stroke)
+            angle, shift, growth = generator.normal(0, (0.26 * jitter, 0.1 * jitter * SIZE, 0.12 * jitter))
+            cos, sin = math.cos(angle) / math.exp(growth), math.sin(angle) / math.exp(growth)
+            middle = SIZE * (1 - cos - sin), SIZE * (1 - cos + sin)
+            matrix = cos, sin, middle[0], -sin, cos, middle[1]
+            tile = tile.transform(tile.size, Image.Transform.AFFINE, matrix, BILINEAR)
+            left = x + font.getlength(character) / 2 - SIZE
+            canvas.paste(255, (round(left), round(baseline - 1.35 * SIZE + shift)), tile)
         else:
             ImageDraw.Draw(canvas).text((x, baseline), character, 255, font, "ls", stroke_width=stroke)
         x += font.getlength(character) + spacing
@@ -165,12 +180,11 @@ def _place(ink, name, margins, paths, generator):
     """Returns an image with a text in the middle: `L`, or `RGB` of the text, other ink, and the plate below."""
     style, (width, height) = STYLES[name], ink.size
     tilt = math.sin(math.radians(2 * style.angle)) + style.slant
-    pad = np.array((0.3 + max(margins) + tilt / 2, 0.3 + max(margins))) * height + (0, tilt / 2 * width)
-    left, top = int(pad[0]) + 2, int(pad[1]) + 2
-    size = width + 2 * left, height + 2 * top
-    text, other, panel = (Image.new("L", size) for _ in range(3))
-    text.paste(ink, (left, top))
     has_panel, has_neighbour = generator.random(2) < (style.panel, style.neighbours)
+    around = 0.2 * height + 2 + (max(margins) * height if has_panel or has_neighbour else 0)
+    left, top = int(around + tilt / 2 * height), int(around + tilt / 2 * width)
+    text, other, panel = (Image.new("L", (width + 2 * left, height + 2 * top)) for _ in range(3))
+    text.paste(ink, (left, top))
     if has_panel:
         around = generator.uniform(0.08, 0.5, 4) * height
         box = left - around[0], top - around[1], left + width + around[2], top + height + around[3]
@@ -200,8 +214,8 @@ def _warp(layers, height, style, generator):
     angle, slant, *tilt = generator.normal(0, (math.radians(style.angle), style.slant, style.perspective, style.perspective))
     period, phase = generator.uniform((2.5, 0), (3 + 2 * width / height, 2 * math.pi)) * (height, 1)
     wave = style.curve * height * generator.random()
-    columns = np.linspace(0, width, 3 + int(1.5 * width / height)).astype(int)
-    rows = np.linspace(0, layers.height, 4).astype(int)
+    columns = np.linspace(0, width, 3 + int(min(1.5, 15 * style.curve) * width / height)).astype(int)
+    rows = np.linspace(0, layers.height, 3).astype(int)
     x, y = np.meshgrid(columns - width / 2, rows - layers.height / 2)
     grow = 1 + tilt[0] * x / (width / 2) + tilt[1] * y / height
     x, y = (x * math.cos(angle) + y * math.sin(angle) + slant * y) / grow, (y * math.cos(angle) - x * math.sin(angle)) / grow
@@ -246,7 +260,7 @@ def _texture(shape, height, generator):
 
 
 def _color(layers, height, contrast, style, generator):
-    """Returns the grey values of an image: a float32 array from about 0 to 255, of shape (height, width)."""
+    """Returns the grey values of an image, about 0 to 255, and the part that is due to the ink: float32 arrays."""
     uniform = generator.uniform
     planes = np.asarray(layers, "float32") / 255
     ink, *rest = np.moveaxis(planes, -1, 0) if planes.ndim == 3 else (planes,)
@@ -260,21 +274,23 @@ def _color(layers, height, contrast, style, generator):
         if panel.any():
             image = np.where(panel > 0.5, image, uniform(0, 255) + 20 * _clouds(shape, height / 2, generator))
         image += other * (pick(generator, (ink_level, ink_level, uniform(0, 255))) - image)
+    plain = image.copy()
     if uniform() < style.relief:
         distance, direction = max(1, round(height * uniform(0.02, 0.06))), uniform(0, 2 * math.pi)
         shift = round(distance * math.sin(direction)), round(distance * math.cos(direction)) or 1
-        light = np.roll(ink, shift, (0, 1)) - np.roll(ink, (-shift[0], -shift[1]), (0, 1))
-        image += uniform(50, 140) * light
+        edges = np.roll(ink, shift, (0, 1)) - np.roll(ink, (-shift[0], -shift[1]), (0, 1))
+        image += uniform(50, 140) * edges
     if uniform() < style.wear:
         ink = ink * np.clip(uniform(0.7, 1.1) + 0.4 * _clouds(shape, uniform(1, 0.2 * height), generator), 0.35, 1)
     image += ink * (ink_level - image) * uniform(0.7, 1)
     y, x = np.ogrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
     slopes = generator.normal(0, 0.25, 2).clip(-0.5, 0.5)
-    image *= (1 + slopes[0] * x + slopes[1] * y - np.abs(slopes).sum() / 2).astype("float32")
+    light = (1 + slopes[0] * x + slopes[1] * y - np.abs(slopes).sum() / 2).astype("float32")
+    signal, image = (image - plain) * light, image * light
     if uniform() < 0.1:  # a lamp reflected
         px, py, size = uniform((-0.5, -0.5, 0.05), (0.5, 0.5, 0.3))
         image += uniform(20, 90) * np.exp(-((x - px) ** 2 + ((y - py) * shape[0] / shape[1]) ** 2) / size**2)
-    return image
+    return image, signal
 
 
 def _scribble(pixels, height, style, generator):

@@ -33,7 +33,7 @@ class Style(NamedTuple):
 SCENE = "bold|black|bebas|league|dosis|lobster|condensed|heavy|extra|title|oldania|staypuft|gothic|spartan"
 HAND = (
     "hand|script|dkg|breip|kaushan|z003|manners|comic|humor|delphine|lecker|isabella|tomson|pen|brush"
-    "|purisa|chilanka|yusei|klee|summersby|seto|cmmi"
+    "|purisa|chilanka|yusei|klee|summersby|seto"
 )
 STYLES = {
     "print": Style(
