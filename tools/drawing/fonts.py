@@ -74,7 +74,9 @@ def _readable_latin(path):
         return None
     for letters in (CASES, CASES.upper()):
         if np.mean([guesses.get(letter) == letter.swapcase() for letter in letters]) > 0.3:
-            guesses = {c: guess for c, guess in guesses.items() if c.islower() != letters.islower() or c.isdigit()}
+            guesses = {
+                c: guess for c, guess in guesses.items() if c.islower() != letters.islower() or c.isdigit()
+            }
     return frozenset(guesses)
 
 
@@ -94,7 +96,11 @@ def _shape(path, character, slant=0):
     if slant:
         size = image.width + round(slant * image.height), image.height
         image = image.transform(size, Image.Transform.AFFINE, (1, slant, -slant * image.height, 0, 1, 0))
-    pixels = np.pad(image.crop(image.getbbox()).resize((16, 16), Image.Resampling.BOX), 1).astype("float32").ravel()
+    pixels = (
+        np.pad(image.crop(image.getbbox()).resize((16, 16), Image.Resampling.BOX), 1)
+        .astype("float32")
+        .ravel()
+    )
     pixels -= pixels.mean()  # the margin of one pixel keeps a full square from being 0
     return pixels / max(np.linalg.norm(pixels), 1e-6)
 

@@ -13,7 +13,7 @@ from tools.drawing.fonts import MATPLOTLIB, RAQM, SIZE, draws, load_font
 from tools.drawing.styles import STYLES
 from tools.drawing.texts import mixed_text, pick
 
-MIN_CORRELATION = 0.35  # of an image with its ink; below it, the text is hard to see
+MIN_CORRELATION = 0.4  # of an image with its ink; below it, the text is hard to see
 BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 SEGMENTS = {  # of a seven-segment digit: top, upper right, lower right, bottom, lower left, upper left, middle
     "0": "012345", "1": "12", "2": "01346", "3": "01236", "4": "1256", "5": "02356", "6": "023456", "7": "012",
@@ -21,7 +21,15 @@ SEGMENTS = {  # of a seven-segment digit: top, upper right, lower right, bottom,
     "E": "03456", "F": "0456", "H": "12456", "L": "345", "P": "01456", "U": "12345", "n": "246", "o": "2346",
     "r": "46", "t": "3456",
 }  # fmt: skip
-ENDS = [((0, 0), (1, 0)), ((1, 0), (1, 1)), ((1, 1), (1, 2)), ((0, 2), (1, 2)), ((0, 1), (0, 2)), ((0, 0), (0, 1)), ((0, 1), (1, 1))]
+ENDS = [
+    ((0, 0), (1, 0)),
+    ((1, 0), (1, 1)),
+    ((1, 1), (1, 2)),
+    ((0, 2), (1, 2)),
+    ((0, 1), (0, 2)),
+    ((0, 0), (0, 1)),
+    ((0, 1), (1, 1)),
+]
 
 
 def draw_image(text, name, paths, heights, generator):
@@ -42,7 +50,9 @@ def draw_image(text, name, paths, heights, generator):
     """
     style, uniform = STYLES[name], generator.uniform
     height = round(math.exp(uniform(math.log(heights[0]), math.log(heights[1]))))
-    margins = style.margin[0] + (style.margin[1] - style.margin[0]) * uniform(size=4) ** 2  # left, top, right, bottom
+    margins = (
+        style.margin[0] + (style.margin[1] - style.margin[0]) * uniform(size=4) ** 2
+    )  # left, top, right, bottom
     share = 1 / (1 + margins[1] + margins[3])  # of the image's height
     text_height = height * share
     if text_height > style.min_height and uniform() < 0.6:
@@ -53,7 +63,7 @@ def draw_image(text, name, paths, heights, generator):
     ink = ink.resize(size, BILINEAR)
     layers = _place(ink, name, margins, paths, generator)
     layers = _crop(_warp(layers, size[1], style, generator), margins * size[1])
-    for _ in range(5):
+    for _ in range(20):
         contrast = uniform(*style.contrast)
         pixels, signal = _color(layers, size[1], contrast, style, generator)
         image = _scribble(pixels, size[1], style, generator)
@@ -151,7 +161,14 @@ def _draw_segments(text, generator):
             along = np.array((x2 - x1, y2 - y1)) / math.hypot(x2 - x1, y2 - y1)
             half = thickness / 2 * along
             start, end, across = ends[0] + gap * along, ends[1] - gap * along, half[::-1]
-            points = start, start + half + across, end - half + across, end, end - half - across, start + half - across
+            points = (
+                start,
+                start + half + across,
+                end - half + across,
+                end,
+                end - half - across,
+                start + half - across,
+            )
             lit = str(number) in SEGMENTS[character]
             if lit or off and character != " ":
                 pen.polygon([tuple(point) for point in points], 255 if lit else off)
@@ -198,7 +215,9 @@ def _place(ink, name, margins, paths, generator):
         row = row.resize((max(1, round(row.width * scale)), max(1, round(row.height * scale))), BILINEAR)
         above = generator.random() < 0.5
         # A row of the same size may show less than half of its height.
-        gap = max(generator.uniform(0.2, 0.5) * height, margins[1 if above else 3] * height - 0.4 * row.height)
+        gap = max(
+            generator.uniform(0.2, 0.5) * height, margins[1 if above else 3] * height - 0.4 * row.height
+        )
         y = top - gap - row.height if above else top + height + gap
         other.paste(255, (left + int(generator.uniform(-0.5, 0.3) * width), round(y)), row)
     return Image.merge("RGB", (text, other, panel)) if has_panel or has_neighbour else text
@@ -211,14 +230,19 @@ def _ink_box(layers):
 def _warp(layers, height, style, generator):
     """Rotates, slants, tilts and bends an image through a grid of quadrilaterals."""
     width = layers.width
-    angle, slant, *tilt = generator.normal(0, (math.radians(style.angle), style.slant, style.perspective, style.perspective))
+    angle, slant, *tilt = generator.normal(
+        0, (math.radians(style.angle), style.slant, style.perspective, style.perspective)
+    )
     period, phase = generator.uniform((2.5, 0), (3 + 2 * width / height, 2 * math.pi)) * (height, 1)
     wave = style.curve * height * generator.random()
     columns = np.linspace(0, width, 3 + int(min(1.5, 15 * style.curve) * width / height)).astype(int)
     rows = np.linspace(0, layers.height, 3).astype(int)
     x, y = np.meshgrid(columns - width / 2, rows - layers.height / 2)
     grow = 1 + tilt[0] * x / (width / 2) + tilt[1] * y / height
-    x, y = (x * math.cos(angle) + y * math.sin(angle) + slant * y) / grow, (y * math.cos(angle) - x * math.sin(angle)) / grow
+    x, y = (
+        (x * math.cos(angle) + y * math.sin(angle) + slant * y) / grow,
+        (y * math.cos(angle) - x * math.sin(angle)) / grow,
+    )
     y = y + wave * np.sin(2 * math.pi * x / period + phase)
     x = x + style.curve * height * generator.uniform(-0.5, 0.5) * np.sin(2 * math.pi * y / height + phase)
     points = np.stack([x + width / 2, y + layers.height / 2], -1)
@@ -236,7 +260,9 @@ def _warp(layers, height, style, generator):
 def _crop(layers, margins):
     """Cuts an image to its text with margins in pixels: left, top, right, bottom."""
     left, top, right, bottom = _ink_box(layers)
-    left, top, right, bottom = np.add((left, top, right, bottom), margins * (-1, -1, 1, 1)).round().astype(int)
+    left, top, right, bottom = (
+        np.add((left, top, right, bottom), margins * (-1, -1, 1, 1)).round().astype(int)
+    )
     return layers.crop((int(left), int(top), int(right), int(bottom)))
 
 
@@ -281,7 +307,9 @@ def _color(layers, height, contrast, style, generator):
         edges = np.roll(ink, shift, (0, 1)) - np.roll(ink, (-shift[0], -shift[1]), (0, 1))
         image += uniform(50, 140) * edges
     if uniform() < style.wear:
-        ink = ink * np.clip(uniform(0.7, 1.1) + 0.4 * _clouds(shape, uniform(1, 0.2 * height), generator), 0.35, 1)
+        ink = ink * np.clip(
+            uniform(0.7, 1.1) + 0.4 * _clouds(shape, uniform(1, 0.2 * height), generator), 0.35, 1
+        )
     image += ink * (ink_level - image) * uniform(0.7, 1)
     y, x = np.ogrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
     slopes = generator.normal(0, 0.25, 2).clip(-0.5, 0.5)
@@ -300,13 +328,18 @@ def _scribble(pixels, height, style, generator):
     levels = [int(pixels.min().clip(0, 255)), int(generator.integers(0, 256)), int(pixels.max().clip(0, 255))]
     if generator.random() < style.lines:
         for _ in range(generator.integers(1, 4)):
-            t, ends = np.linspace(0, 1, 20)[:, None], generator.uniform((-0.1, 0), (1.1, 1), (3, 2)) * (width, full)
+            t, ends = (
+                np.linspace(0, 1, 20)[:, None],
+                generator.uniform((-0.1, 0), (1.1, 1), (3, 2)) * (width, full),
+            )
             ends = ends[np.argsort(ends[:, 0])]
             curve = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * ends[1] + t * t * ends[2]
             thickness = max(1, round(generator.uniform(0.02, 0.07) * height))
             pen.line([tuple(point) for point in curve.tolist()], pick(generator, levels), thickness, "curve")
     if generator.random() < style.dots:
-        for x, y in generator.uniform(0, (width, full), (int(generator.integers(5, 60) * width / height / 3), 2)):
+        for x, y in generator.uniform(
+            0, (width, full), (int(generator.integers(5, 60) * width / height / 3), 2)
+        ):
             radius = generator.uniform(0.3, 0.04 * height)
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), pick(generator, levels))
     return image

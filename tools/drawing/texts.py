@@ -84,9 +84,14 @@ def mixed_text(generator, mix=MIX):
     if kind in PATTERNS:
         return pattern_text(pick(generator, PATTERNS[kind].split("|")), generator)
     if kind == "random":
-        return random_text(pick(generator, ALPHABETS), (1, min(generator.integers(1, MAX_LENGTH + 1, 2))), generator)
+        return random_text(
+            pick(generator, ALPHABETS), (1, min(generator.integers(1, MAX_LENGTH + 1, 2))), generator
+        )
     words, chain = _words()
-    text = " ".join(chain(generator) if generator.random() < 0.4 else pick(generator, words) for _ in range(pick(generator, (1, 1, 2))))
+    text = " ".join(
+        chain(generator) if generator.random() < 0.4 else pick(generator, words)
+        for _ in range(pick(generator, (1, 1, 2)))
+    )
     text = pick(generator, (str, str.title, str.upper))(text[: MAX_LENGTH - 1].strip())
     return text + pick(generator, ["", "", "", "", "", *":.,!?"])
 
