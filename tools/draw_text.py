@@ -1,4 +1,4 @@
-"""Draws images of short texts, as photos and scans show them, with a `labels.csv`: to train on, or to practise."""
+"""Draws images of short texts, as photos and scans show them, and their `labels.csv`."""
 
 import argparse
 import functools

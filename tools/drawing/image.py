@@ -17,12 +17,12 @@ MIN_CORRELATION = 0.4  # of an image with its ink; below it, the text is hard to
 BILINEAR, BICUBIC, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.NEAREST
 ENDS = (0, 0, 1, 0), (1, 0, 1, 1), (1, 1, 1, 2), (0, 2, 1, 2), (0, 1, 0, 2), (0, 0, 0, 1), (0, 1, 1, 1)
 """The ends of the seven segments of a digit, x and y: clockwise from the top, then the middle."""
-LIT = dict(
-    zip("0123456789-", "012345 12 01346 01236 1256 02356 023456 012 0123456 012356 6".split(), strict=True)
-)
-LIT |= dict(
-    zip("AbCdEFHLPU", "012456 23456 0345 12346 03456 0456 12456 345 01456 12345".split(), strict=True)
-)
+LIT = {
+    "0": "012345", "1": "12", "2": "01346", "3": "01236", "4": "1256", "5": "02356", "6": "023456",
+    "7": "012", "8": "0123456", "9": "012356", "-": "6", "A": "012456", "b": "23456", "C": "0345",
+    "d": "12346", "E": "03456", "F": "0456", "H": "12456", "L": "345", "P": "01456", "U": "12345",
+}  # fmt: skip
+"""The segments that show a character."""
 
 
 def draw_image(text, name, paths, heights, generator):
@@ -74,8 +74,8 @@ def _correlation(image, signal, margins):
     final = np.asarray(image.resize(signal.shape[::-1], Image.Resampling.BOX), "float32")
     left, top, right, bottom = margins
     parts = [part[top : len(part) - bottom, left : part.shape[1] - right] for part in (final, signal)]
-    parts = [part - part.mean() for part in parts]
-    return np.vdot(*parts) / max(np.linalg.norm(parts[0]) * np.linalg.norm(parts[1]), 1e-6)
+    one, two = [part - part.mean() for part in parts]
+    return (one * two).sum() / math.sqrt(max((one * one).sum() * (two * two).sum(), 1e-6))
 
 
 def choose_font(text, pattern, paths, generator):
@@ -222,13 +222,13 @@ def _warp(layers, height, style, generator):
     x, y = np.meshgrid(columns - width / 2, rows - full / 2)
     grow, cos, sin = 1 + 2 * tilt_x * x / width + tilt_y * y / height, math.cos(angle), math.sin(angle)
     x, y = (x * cos + y * (sin + slant)) / grow, (y * cos - x * sin) / grow
-    y = y + wave * curve * np.sin(tau * x / period / height + phase) + full / 2
-    x = x + sway * curve * np.sin(tau * y / height + phase) + width / 2
+    y = y + wave * curve * np.sin(tau * x / period / height + phase)
+    x = x + sway * curve * np.sin(tau * y / height + phase)
+    points = np.stack([x + width / 2, y + full / 2], -1)  # (3, columns, 2)
     mesh = []
     for i, j in np.ndindex(len(columns) - 1, 2):
         box = int(columns[i]), int(rows[j]), int(columns[i + 1]), int(rows[j + 1])
-        corners = [j, j + 1, j + 1, j], [i, i, i + 1, i + 1]
-        mesh.append((box, np.stack([x[corners], y[corners]], 1).ravel().tolist()))
+        mesh.append((box, points[[j, j + 1, j + 1, j], [i, i, i + 1, i + 1]].ravel().tolist()))
     warped = layers.transform(layers.size, Image.Transform.MESH, mesh, BILINEAR)
     left, top, right, bottom = _ink_box(warped)
     return warped if left > 0 and top > 0 and right < width and bottom < full else layers  # not cut off
@@ -277,7 +277,7 @@ def _color(layers, height, contrast, style, generator):
     image = image + ink * (ink_level - image) * uniform(0.7, 1)
     y, x = np.ogrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
     slopes = generator.normal(0, 0.25, 2).clip(-0.5, 0.5)
-    light = 1 + slopes[0] * x + slopes[1] * y - np.abs(slopes).sum() / 2
+    light = (1 + slopes[0] * x + slopes[1] * y - np.abs(slopes).sum() / 2).astype("float32")
     glare = 0
     if uniform() < 0.1:  # a lamp is reflected
         px, py, size = uniform((-0.5, -0.5, 0.05), (0.5, 0.5, 0.3))
