@@ -83,7 +83,7 @@ def train_kind(kind, drawing):
         if drawing["count"] > 2000:
             epochs = math.ceil(EPOCHS * IMAGES / (0.8 * drawing["count"]))
             settings |= {"epochs": epochs, "batch_size": BATCH_SIZE}
-        return measure("robustness", {"kind": kind}, str(drawing), settings, finish=test_score)
+        return measure("robustness", {"kind": kind}, f"captcha {drawing}", settings, finish=test_score)
 
 
 def test_score(run_dir):

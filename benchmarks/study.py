@@ -13,7 +13,7 @@ from pathlib import Path
 from snippet_ocr import files
 from snippet_ocr.reader import Reader
 from tools.draw_text import Drawing, draw
-from tools.drawing.fonts import find_fonts
+from tools.drawing.fonts import MATPLOTLIB, find_fonts
 from tools.drawing.texts import random_text
 from tools.notebook import code_version, run_notebook
 from training import PROJECT, metrics, runs
@@ -51,7 +51,7 @@ def rows_table(columns, rows):
 def draw_captchas(folder, count, lengths=(5, 5), alphabet=CAPTCHA_ALPHABET, height=50, seed=0):
     """Draws images of random texts in the style `captcha` into a new folder; see `tools.draw_text.draw`."""
     source = functools.partial(random_text, alphabet, lengths)
-    draw(Path(folder), count, Drawing(find_fonts(), source, ("captcha",), (height, height), seed))
+    draw(Path(folder), count, Drawing(find_fonts(MATPLOTLIB), source, ("captcha",), (height, height), seed))
 
 
 def name_images(folder_name, samples):
