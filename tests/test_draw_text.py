@@ -61,7 +61,9 @@ def edges_to_the_upper_right(text, style):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_text_is_visible_in_each_style(style):
-    assert edges_to_the_upper_right("7", style) - edges_to_the_upper_right("L", style) > 0.04  # its noise is 0.02
+    assert (
+        edges_to_the_upper_right("7", style) - edges_to_the_upper_right("L", style) > 0.04
+    )  # its noise is 0.02
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -11,7 +11,7 @@ from PIL import Image, ImageFont
 
 MATPLOTLIB = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
 REFERENCES = [f"DejaVu{name}.ttf" for name in ("Sans", "Serif", "SansMono", "Sans-Bold", "Serif-Italic")]
-SYMBOLS = re.compile(r"symbol|dingbat|emoji|lastresort|cm(ex|mi|sy)10|DSEG", re.IGNORECASE)  # in file names
+UNSUITABLE = re.compile(r"symbol|dingbat|emoji|lastresort|cm(ex|mi|sy)10|DSEG|hairline|thin", re.IGNORECASE)
 CASES = "abdefghijlmnqrty"  # letters whose two cases have different shapes
 ASCII = string.digits + string.ascii_letters + string.punctuation
 MIN_LIKENESS = 0.3  # correlation with the same character of an ordinary font
@@ -23,7 +23,7 @@ def find_fonts(folder=None):
     """Returns the font files below a folder; by default, those of matplotlib and below /usr/share/fonts."""
     folders = [Path(folder)] if folder else [MATPLOTLIB, Path("/usr/share/fonts")]
     found = {path.resolve() for one in folders for path in one.rglob("*.[ot]t[fc]")}
-    found = sorted(str(path) for path in found if not SYMBOLS.search(path.name))
+    found = sorted(str(path) for path in found if not UNSUITABLE.search(path.name))
     if not found:
         raise ValueError(f"Expected fonts (.ttf, .otf, .ttc) in {folder}. Found none. Choose another folder.")
     return tuple(found)

@@ -13,7 +13,7 @@ from tools.drawing.fonts import MATPLOTLIB, RAQM, SIZE, draws, load_font
 from tools.drawing.styles import STYLES
 from tools.drawing.texts import mixed_text, pick
 
-MIN_CORRELATION = 0.4  # of an image with its ink; below it, the text is hard to see
+MIN_CORRELATION = 0.45  # of an image with its ink; below it, the text is hard to see
 BILINEAR, BICUBIC, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.NEAREST
 ENDS = (0, 0, 1, 0), (1, 0, 1, 1), (1, 1, 1, 2), (0, 2, 1, 2), (0, 1, 0, 2), (0, 0, 0, 1), (0, 1, 1, 1)
 """The ends of the seven segments of a digit, x and y: clockwise from the top, then the middle."""
@@ -139,7 +139,7 @@ def _trim(canvas, text, baseline):
 
 def _draw_segments(text, generator):
     """Draws a calculator's or a meter's digits. Segments that are off may be faintly visible."""
-    width, thickness, gap = generator.uniform((0.35, 0.08, 0.01), (0.55, 0.18, 0.05)) * SIZE
+    width, thickness, gap = generator.uniform((0.4, 0.07, -0.02), (0.6, 0.14, 0.03)) * SIZE
     off = pick(generator, (0, 0, 0, int(generator.integers(15, 45))))
     canvas, x, thickness = Image.new("L", (SIZE * (len(text) + 2), 3 * SIZE)), SIZE, round(thickness)
     pen = ImageDraw.Draw(canvas)
