@@ -37,7 +37,7 @@ class Drawing(NamedTuple):
     def text(self, number):
         """Returns an image's text, the name of its style, and the generator for the rest of the image."""
         generator = np.random.default_rng((self.seed, number))
-        style = texts.pick(generator, self.styles)
+        style = texts.pick(self.styles, generator)
         source = self.source or functools.partial(texts.mixed_text, STYLES[style].mix)
         return source(generator), style, generator
 
@@ -119,7 +119,7 @@ def _drawing(options):
     if options.pattern:
         source = functools.partial(texts.pattern_text, options.pattern)
     elif options.words:
-        source = functools.partial(texts.word_text, texts.texts_of(options.words))
+        source = functools.partial(texts.pick, texts.texts_of(options.words))
     elif options.like:
         source = texts.Chain(texts.labels_of(options.like))
     elif options.alphabet or options.length:

@@ -30,9 +30,9 @@ def find_fonts(folder=None):
 
 
 @functools.lru_cache(maxsize=2000)
-def load_font(path, layout=BASIC):
-    """Returns a font at `SIZE` pixels per em. Scripts that join or stack letters need the layout `RAQM`."""
-    return ImageFont.truetype(path, SIZE, layout_engine=layout)
+def load_font(path, layout=BASIC, size=SIZE):
+    """Returns a font at `size` pixels per em. Scripts that join or stack letters need the layout `RAQM`."""
+    return ImageFont.truetype(path, size, layout_engine=layout)
 
 
 @functools.cache
@@ -63,7 +63,7 @@ def _shape(path, character, slant=0):
         mask = load_font(path).getmask(character)
     except OSError:  # not a font, or a damaged one
         return None
-    if not mask.getbbox() or bytes(mask) == _missing_glyph(path):
+    if not mask.getbbox() or bytes(mask) == bytes(load_font(path).getmask("\U0010fffd")):
         return None
     image = Image.frombytes("L", mask.size, bytes(mask))
     if slant:
@@ -73,8 +73,3 @@ def _shape(path, character, slant=0):
     pixels = np.pad(pixels, 1).astype("float32").ravel()  # with the margin, a full square is not 0
     pixels -= pixels.mean()
     return pixels / np.linalg.norm(pixels)
-
-
-@functools.cache
-def _missing_glyph(path):
-    return bytes(load_font(path).getmask("\U0010fffd"))

@@ -7,7 +7,7 @@ import re
 import unicodedata
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from tools.drawing.fonts import MATPLOTLIB, RAQM, SIZE, draws, load_font
 from tools.drawing.styles import STYLES
@@ -26,7 +26,7 @@ LIT = {
 
 
 def draw_image(text, name, paths, heights, generator):
-    """Draws a text.
+    """Draws a text; returns a grey Pillow image.
 
     Args:
         text: a string.
@@ -34,9 +34,6 @@ def draw_image(text, name, paths, heights, generator):
         paths: the font files, a tuple of strings.
         heights: a tuple of the minimum and the maximum height of the image, in pixels.
         generator: a NumPy random generator.
-
-    Returns:
-        A grey Pillow image.
 
     Raises:
         ValueError: if no font has all characters of the text.
@@ -140,7 +137,7 @@ def _trim(canvas, text, baseline):
 def _draw_segments(text, generator):
     """Draws a calculator's or a meter's digits. Segments that are off may be faintly visible."""
     width, thickness, gap = generator.uniform((0.4, 0.07, -0.02), (0.6, 0.14, 0.03)) * SIZE
-    off = pick(generator, (0, 0, 0, int(generator.integers(15, 45))))
+    off = pick((0, 0, 0, int(generator.integers(15, 45))), generator)
     canvas, x, thickness = Image.new("L", (SIZE * (len(text) + 2), 3 * SIZE)), SIZE, round(thickness)
     pen = ImageDraw.Draw(canvas)
     for character in text:
@@ -163,7 +160,8 @@ def _draw_segments(text, generator):
 
 def _draw_dots(text, generator):
     """Draws a text with the dots of a printer or a display."""
-    font = _small_font(pick(generator, ("", "-Bold")), int(generator.integers(9, 14)))
+    weight = pick(("", "-Bold"), generator)
+    font = load_font(MATPLOTLIB / f"DejaVuSansMono{weight}.ttf", size=int(generator.integers(9, 14)))
     canvas, dot = Image.new("1", (int(font.getlength(text)) + 4, 20)), 6
     ImageDraw.Draw(canvas).text((2, 15), text, 1, font, "ls")
     small = _trim(canvas.convert("L"), text, 15)
@@ -172,11 +170,6 @@ def _draw_dots(text, generator):
     )
     discs = Image.fromarray(np.tile(disc, small.size[::-1]))
     return ImageChops.multiply(small.resize((small.width * dot, small.height * dot), NEAREST), discs)
-
-
-@functools.cache
-def _small_font(weight, size):
-    return ImageFont.truetype(MATPLOTLIB / f"DejaVuSansMono{weight}.ttf", size)
 
 
 def _place(ink, name, margins, paths, generator):
@@ -197,7 +190,7 @@ def _place(ink, name, margins, paths, generator):
             ImageDraw.Draw(other).rounded_rectangle(box, radius, None, 255, math.ceil(line))
     if has_neighbour:
         row = draw_ink(mixed_text(style.mix, generator), name, paths, generator)
-        row = _scale(row, height / row.height * pick(generator, (0.35, 0.5, 1, 1, 1)))
+        row = _scale(row, height / row.height * pick((0.35, 0.5, 1, 1, 1), generator))
         above, gap = generator.random() < 0.5, generator.uniform(0.2, 0.5) * height
         gap = max(
             gap, margins[1 if above else 3] * height - 0.4 * row.height
@@ -262,7 +255,7 @@ def _color(layers, height, contrast, style, generator):
         other, panel = rest
         if panel.any():
             plain = np.where(panel > 0.5, plain, uniform(0, 255) + 20 * _clouds(shape, height / 2, generator))
-        plain = plain + other * (pick(generator, (ink_level, ink_level, uniform(0, 255))) - plain)
+        plain = plain + other * (pick((ink_level, ink_level, uniform(0, 255)), generator) - plain)
     image = plain
     if uniform() < style.relief:
         distance, direction = max(1, round(height * uniform(0.02, 0.06))), uniform(0, 2 * math.pi)
@@ -278,11 +271,7 @@ def _color(layers, height, contrast, style, generator):
     y, x = np.ogrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
     slopes = generator.normal(0, 0.25, 2).clip(-0.5, 0.5)
     light = (1 + slopes[0] * x + slopes[1] * y - np.abs(slopes).sum() / 2).astype("float32")
-    glare = 0
-    if uniform() < 0.1:  # a lamp is reflected
-        px, py, size = uniform((-0.5, -0.5, 0.05), (0.5, 0.5, 0.3))
-        glare = uniform(20, 90) * np.exp(-((x - px) ** 2 + ((y - py) * shape[0] / shape[1]) ** 2) / size**2)
-    return image * light + glare, (image - plain) * light
+    return image * light, (image - plain) * light
 
 
 def _scribble(pixels, height, style, generator):
@@ -296,10 +285,10 @@ def _scribble(pixels, height, style, generator):
             (start, middle, end), t = points[np.argsort(points[:, 0])], np.linspace(0, 1, 20)[:, None]
             curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t * t * end
             thickness = max(1, round(generator.uniform(0.02, 0.07) * height))
-            pen.line([*map(tuple, curve.tolist())], pick(generator, levels), thickness, "curve")
+            pen.line([*map(tuple, curve.tolist())], pick(levels, generator), thickness, "curve")
     if generator.random() < style.dots:
         for x, y in generator.uniform(0, size, (int(generator.integers(2, 20) * size[0] / height), 2)):
-            pen.circle((x, y), generator.uniform(0.3, 0.04 * height), pick(generator, levels))
+            pen.circle((x, y), generator.uniform(0.3, 0.04 * height), pick(levels, generator))
     return image
 
 
@@ -309,7 +298,7 @@ def _photograph(image, height, text_height, contrast, generator):
     if uniform() < 0.5:
         image = image.filter(ImageFilter.GaussianBlur(uniform(0.2, 0.05 * text_height)))
     width = max(4, round(image.width * height / image.height))
-    image = image.resize((width, height), pick(generator, (BILINEAR, BILINEAR, BICUBIC)))
+    image = image.resize((width, height), pick((BILINEAR, BILINEAR, BICUBIC), generator))
     if uniform() < 0.6:
         noise = generator.standard_normal((height, width), "float32") * uniform(0.5, min(0.2 * contrast, 25))
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype("uint8"))

@@ -25,25 +25,20 @@ PATTERNS = {  # separated by |
 MIX = {"word": 5, "random": 5, "number": 2, "price": 2, "date": 1, "serial": 2, "plate": 1}
 
 
-def pick(generator, items):
-    """Returns one of `items`, a sequence."""
+def pick(items, generator):
+    """Draws one of `items`, a sequence such as a list of texts."""
     return items[int(generator.integers(len(items)))]
 
 
 def random_text(alphabet, lengths, generator):
     """Draws random characters; `lengths` is a tuple of the minimum and the maximum number of them."""
-    return "".join(pick(generator, alphabet) for _ in range(generator.integers(lengths[0], lengths[1] + 1)))
+    return "".join(pick(alphabet, generator) for _ in range(generator.integers(lengths[0], lengths[1] + 1)))
 
 
 def pattern_text(pattern, generator):
     """Draws a text such as `KB-2041` for `AA-9999`; see `CLASSES`. A backslash keeps the next character."""
     parts = re.findall(r"\\.|.", pattern, re.DOTALL)
-    return "".join(pick(generator, CLASSES.get(part, part[-1])) for part in parts)
-
-
-def word_text(words, generator):
-    """Draws one of a list of texts."""
-    return pick(generator, words)
+    return "".join(pick(CLASSES.get(part, part[-1]), generator) for part in parts)
 
 
 class Chain:
@@ -57,9 +52,9 @@ class Chain:
         self.followers = dict(followers)
 
     def __call__(self, generator):
-        text, length = "", pick(generator, self.lengths)
+        text, length = "", pick(self.lengths, generator)
         while len(text) < length:
-            text += pick(generator, self.followers.get(text[-2:]) or self.followers[""])
+            text += pick(self.followers.get(text[-2:]) or self.followers[""], generator)
         return text.strip() or self(generator)
 
 
@@ -69,20 +64,20 @@ def _words():
     from pydoc_data.topics import topics
 
     words = sorted({word for topic in topics.values() for word in re.findall("[a-z]{2,}", topic)})
-    return functools.partial(word_text, words), Chain(words)
+    return functools.partial(pick, words), Chain(words)
 
 
 def mixed_text(mix, generator):
     """Draws 1 to 16 digits, Latin letters and punctuation, of a kind with the weights of `mix`, as `MIX`."""
-    kind = pick(generator, [kind for kind, weight in mix.items() for _ in range(weight)])
+    kind = pick([kind for kind, weight in mix.items() for _ in range(weight)], generator)
     if kind in PATTERNS:
-        return pattern_text(pick(generator, PATTERNS[kind].split("|")), generator)
+        return pattern_text(pick(PATTERNS[kind].split("|"), generator), generator)
     if kind == "random":
         length = min(generator.integers(1, LENGTHS[1] + 1, 2))
-        return random_text(pick(generator, ALPHABETS), (length, length), generator)
-    text = " ".join(pick(generator, _words())(generator) for _ in range(pick(generator, (1, 1, 2))))
-    text = pick(generator, (str, str.title, str.upper))(text[: LENGTHS[1] - 1].strip())
-    return text + pick(generator, ["", "", "", "", "", *":.,!?"])
+        return random_text(pick(ALPHABETS, generator), (length, length), generator)
+    text = " ".join(pick(_words(), generator)(generator) for _ in range(pick((1, 1, 2), generator)))
+    text = pick((str, str.title, str.upper), generator)(text[: LENGTHS[1] - 1].strip())
+    return text + pick(["", "", "", "", "", *":.,!?"], generator)
 
 
 def texts_of(file):
