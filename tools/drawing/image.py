@@ -7,7 +7,7 @@ import re
 import unicodedata
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from tools.drawing.fonts import MATPLOTLIB, RAQM, SIZE, draws, load_font
 from tools.drawing.styles import STYLES
@@ -250,7 +250,15 @@ def _color(layers, height, contrast, style, generator):
     ink, *rest = np.moveaxis(planes, -1, 0) if planes.ndim == 3 else (planes,)
     shape, low = ink.shape, uniform(0, 255 - contrast)
     paper, ink_level = (low, low + contrast) if uniform() < style.light_ink else (low + contrast, low)
-    plain = paper + max(contrast, 60) * style.texture * uniform() ** 2 * _texture(shape, height, generator)
+    is_scan = uniform() < style.scan
+    if is_scan:  # flat and nearly white, with rough edges
+        paper, ink_level = 255 - uniform(0, 20), 235 - contrast
+        ink = np.clip(
+            (ink + uniform(0, 0.4) * _clouds(shape, 1, generator) - 0.5) * uniform(1, 5) + 0.5, 0, 1
+        )
+    plain = paper + (not is_scan) * max(contrast, 60) * style.texture * uniform() ** 2 * _texture(
+        shape, height, generator
+    )
     if rest:
         other, panel = rest
         if panel.any():
@@ -260,7 +268,7 @@ def _color(layers, height, contrast, style, generator):
     if uniform() < style.relief:
         distance, direction = max(1, round(height * uniform(0.02, 0.06))), uniform(0, 2 * math.pi)
         down, right = round(distance * math.sin(direction)), round(distance * math.cos(direction)) or 1
-        image = image + uniform(50, 140) * (
+        image = image + uniform(50, 190) * (
             np.roll(ink, (down, right), (0, 1)) - np.roll(ink, (-down, -right), (0, 1))
         )
     if uniform() < style.wear:
@@ -269,7 +277,7 @@ def _color(layers, height, contrast, style, generator):
         )
     image = image + ink * (ink_level - image) * uniform(0.7, 1)
     y, x = np.ogrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
-    slopes = generator.normal(0, 0.25, 2).clip(-0.5, 0.5)
+    slopes = generator.normal(0, 0 if is_scan else 0.25, 2).clip(-0.5, 0.5)
     light = (1 + slopes[0] * x + slopes[1] * y - np.abs(slopes).sum() / 2).astype("float32")
     return image * light, (image - plain) * light
 
@@ -295,12 +303,14 @@ def _scribble(pixels, height, style, generator):
 def _photograph(image, height, text_height, contrast, generator):
     """Returns an image of the given height as a camera gives it: blurred, noisy, compressed."""
     uniform = generator.uniform
+    if uniform() < 0.4:
+        image = ImageOps.autocontrast(image, 1)
     if uniform() < 0.5:
         image = image.filter(ImageFilter.GaussianBlur(uniform(0.2, 0.05 * text_height)))
     width = max(4, round(image.width * height / image.height))
     image = image.resize((width, height), pick((BILINEAR, BILINEAR, BICUBIC), generator))
-    if uniform() < 0.6:
-        noise = generator.standard_normal((height, width), "float32") * uniform(0.5, min(0.2 * contrast, 25))
+    if uniform() < 0.5:
+        noise = generator.standard_normal((height, width), "float32") * uniform(0.05, 0.5) ** 2 * contrast
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype("uint8"))
     if uniform() < 0.5:
         file = io.BytesIO()

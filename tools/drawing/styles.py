@@ -26,6 +26,7 @@ class Style(NamedTuple):
     neighbours: float = 0.0  # share of images with other text above or below, cut off at the border
     wear: float = 0.0  # share of images with gaps in the ink
     relief: float = 0.0  # share of images with raised characters
+    scan: float = 0.0  # share of images on flat white paper
     lines: float = 0.07  # share of images with lines across
     dots: float = 0.01  # share of images with dots
 
@@ -41,7 +42,8 @@ HAND = (
 # fmt: off
 STYLES = {
     "print": Style(
-        PRINT, contrast=(60, 255), light_ink=0.06, texture=0.12, panel=0.05, neighbours=0.25, wear=0.35,
+        PRINT, contrast=(60, 235), light_ink=0.06, texture=0.12, panel=0.05, neighbours=0.25, wear=0.35,
+        scan=0.45,
     ),
     "plate": Style(
         PLATE, {"plate": 6, "serial": 2, "random": 2, "number": 2}, spacing=(0, 0.3), angle=4, slant=0.12,
@@ -50,20 +52,20 @@ STYLES = {
     ),
     "display": Style(
         mix={"number": 6, "price": 2, "date": 3, "serial": 1, "random": 2, "word": 1}, min_height=14,
-        slant=0.08, margin=(0.05, 0.8), light_ink=0.6, panel=0.35, lines=0.03,
+        slant=0.08, margin=(0.05, 0.8), contrast=(70, 255), light_ink=0.6, panel=0.35, lines=0.03,
     ),
     "embossed": Style(
         CARD, {"number": 8, "date": 2, "serial": 2, "random": 1, "word": 1}, min_height=14, spacing=(0, 0.45),
-        angle=1.5, contrast=(5, 120), light_ink=0.5, texture=0.45, wear=0.5, relief=1, lines=0.03,
+        angle=1.5, contrast=(5, 120), light_ink=0.5, texture=0.6, wear=0.5, relief=1, lines=0.03,
     ),
     "captcha": Style(
         mix={"random": 1}, min_height=18, spacing=(-0.15, 0.12), jitter=0.7, mixed_fonts=0.3, angle=3,
-        slant=0.15, curve=0.12, margin=(0.02, 0.9), contrast=(70, 255), lines=0.7, dots=0.35,
+        slant=0.15, curve=0.12, margin=(0.02, 0.9), contrast=(70, 255), scan=0.15, lines=0.7, dots=0.35,
     ),
     "handwriting": Style(
         HAND, {"word": 4, "number": 4, "date": 1, "price": 1, "random": 1}, min_height=15,
         spacing=(-0.04, 0.1), jitter=0.25, mixed_fonts=0.08, angle=3, slant=0.2, curve=0.07,
-        contrast=(50, 220), light_ink=0.05, panel=0.15, wear=0.2, lines=0.2,
+        contrast=(60, 220), light_ink=0.05, panel=0.15, wear=0.2, scan=0.2, lines=0.15,
     ),
     "scene": Style(
         SIGN, {"word": 8, "number": 2, "price": 1, "serial": 1, "random": 2}, min_height=13,
