@@ -107,6 +107,12 @@ def test_random_texts_have_the_given_characters_and_lengths():
     assert counts[2:].min() > 60  # of 100 expected
 
 
+def test_spaces_at_the_ends_of_a_text_are_not_in_its_label():
+    found = drawn_texts(functools.partial(texts.random_text, "ab ", (1, 3)))
+    assert {text for text in found if " " in text} == {"a a", "a b", "b a", "b b"}
+    assert "" not in found
+
+
 def test_pattern_gives_letters_and_digits_in_their_places():
     found = drawn_texts(functools.partial(texts.pattern_text, r"AA-99 a\A\9X."))
     assert all(re.fullmatch(r"[A-Z]{2}-\d\d [a-z]A9[A-Z0-9]\.", text) for text in found)
@@ -173,6 +179,7 @@ def test_letters_of_arabic_are_joined():
         (["--styles", "print,neon"], "Received: neon"),
         (["--length", "5-3"], "Expected lengths of 1 or more"),
         (["--height", "4"], "Expected heights from 12 to 512 pixels"),
+        (["--alphabet", " "], "Expected texts with characters"),
         (["--seed", "-1"], "Expected a seed of 0 or more"),
         (["--alphabet", "a字"], "no font has 字"),
         (["--fonts", "docs"], "Expected fonts (.ttf, .otf, .ttc) in docs. Found none."),

@@ -39,7 +39,10 @@ class Drawing(NamedTuple):
         generator = np.random.default_rng((self.seed, number))
         style = texts.pick(self.styles, generator)
         source = self.source or functools.partial(texts.mixed_text, STYLES[style].mix)
-        return source(generator), style, generator
+        for _ in range(1000):
+            if text := source(generator).strip():  # spaces at the ends cannot be seen
+                return text, style, generator
+        raise ValueError("Expected texts with characters. Received: only spaces")
 
     def image(self, number):
         """Returns an image's text and the grey Pillow image."""

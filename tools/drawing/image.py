@@ -98,9 +98,8 @@ def draw_ink(text, name, paths, generator):
     """Returns a text in white on black, about `SIZE` pixels high, without margins: an `L` image."""
     style, uniform = STYLES[name], generator.uniform
     if name == "display" and text.isascii():
-        return (_draw_segments if {*text} <= {*LIT, *" .:"} and uniform() < 0.7 else _draw_dots)(
-            text, generator
-        )
+        has_segments = {*text} <= {*LIT, *" .:"} and uniform() < 0.7
+        return (_draw_segments if has_segments else _draw_dots)(text, generator)
     path = choose_font(text, style.fonts, paths, generator)
     if any(unicodedata.category(c)[0] == "M" or unicodedata.bidirectional(c) in ("R", "AL") for c in text):
         mask = load_font(path, RAQM).getmask(text)  # letters that join or stack are drawn together
@@ -147,13 +146,9 @@ def _draw_segments(text, generator):
         for number, (x1, y1, x2, y2) in enumerate(ENDS if character not in " .:" else ()):
             inset = gap + thickness / 2
             across, down = (inset, 0) if x2 > x1 else (0, inset)
-            ends = (
-                x + x1 * width + across,
-                SIZE * (1 + y1 / 2) + down,
-                x + x2 * width - across,
-                SIZE * (1 + y2 / 2) - down,
-            )
-            pen.line(ends, 255 if str(number) in LIT[character] else off, thickness)
+            start = x + x1 * width + across, SIZE * (1 + y1 / 2) + down
+            end = x + x2 * width - across, SIZE * (1 + y2 / 2) - down
+            pen.line((start, end), 255 if str(number) in LIT[character] else off, thickness)
         x += (0 if character in ".:" else width) + 1.8 * thickness
     return _trim(canvas, text, 2 * SIZE)
 
@@ -165,10 +160,8 @@ def _draw_dots(text, generator):
     canvas, dot = Image.new("1", (int(font.getlength(text)) + 4, 20)), 6
     ImageDraw.Draw(canvas).text((2, 15), text, 1, font, "ls")
     small = _trim(canvas.convert("L"), text, 15)
-    disc = np.clip((generator.uniform(2, 4.2) - np.hypot(*np.mgrid[-2.5:3, -2.5:3])) * 255, 0, 255).astype(
-        "uint8"
-    )
-    discs = Image.fromarray(np.tile(disc, small.size[::-1]))
+    disc = 255 * np.clip(generator.uniform(2, 4.2) - np.hypot(*np.mgrid[-2.5:3, -2.5:3]), 0, 1)
+    discs = Image.fromarray(np.tile(disc.astype("uint8"), small.size[::-1]))
     return ImageChops.multiply(small.resize((small.width * dot, small.height * dot), NEAREST), discs)
 
 
@@ -192,9 +185,8 @@ def _place(ink, name, margins, paths, generator):
         row = draw_ink(mixed_text(style.mix, generator), name, paths, generator)
         row = _scale(row, height / row.height * pick((0.35, 0.5, 1, 1, 1), generator))
         above, gap = generator.random() < 0.5, generator.uniform(0.2, 0.5) * height
-        gap = max(
-            gap, margins[1 if above else 3] * height - 0.4 * row.height
-        )  # less than half of it is visible
+        # Less than half of the row may be visible.
+        gap = max(gap, margins[1 if above else 3] * height - 0.4 * row.height)
         y = top - gap - row.height if above else top + height + gap
         other.paste(255, (left + int(generator.uniform(-0.5, 0.3) * width), round(y)), row)
     return Image.merge("RGB", (text, other, panel)) if has_panel or has_neighbour else text
@@ -253,12 +245,10 @@ def _color(layers, height, contrast, style, generator):
     is_scan = uniform() < style.scan
     if is_scan:  # flat and nearly white, with rough edges
         paper, ink_level = 255 - uniform(0, 20), 235 - contrast
-        ink = np.clip(
-            (ink + uniform(0, 0.4) * _clouds(shape, 1, generator) - 0.5) * uniform(1, 5) + 0.5, 0, 1
-        )
-    plain = paper + (not is_scan) * max(contrast, 60) * style.texture * uniform() ** 2 * _texture(
-        shape, height, generator
-    )
+        rough = ink + uniform(0, 0.4) * _clouds(shape, 1, generator)
+        ink = np.clip((rough - 0.5) * uniform(1, 5) + 0.5, 0, 1)
+    strength = 0 if is_scan else max(contrast, 60) * style.texture * uniform() ** 2
+    plain = paper + strength * _texture(shape, height, generator)
     if rest:
         other, panel = rest
         if panel.any():
@@ -268,13 +258,11 @@ def _color(layers, height, contrast, style, generator):
     if uniform() < style.relief:
         distance, direction = max(1, round(height * uniform(0.02, 0.06))), uniform(0, 2 * math.pi)
         down, right = round(distance * math.sin(direction)), round(distance * math.cos(direction)) or 1
-        image = image + uniform(50, 190) * (
-            np.roll(ink, (down, right), (0, 1)) - np.roll(ink, (-down, -right), (0, 1))
-        )
+        shifted = [np.roll(ink, (sign * down, sign * right), (0, 1)) for sign in (1, -1)]
+        image = image + uniform(50, 190) * (shifted[0] - shifted[1])
     if uniform() < style.wear:
-        ink = ink * np.clip(
-            uniform(0.7, 1.1) + 0.4 * _clouds(shape, uniform(1, 0.2 * height), generator), 0.35, 1
-        )
+        gaps = uniform(0.7, 1.1) + 0.4 * _clouds(shape, uniform(1, 0.2 * height), generator)
+        ink = ink * np.clip(gaps, 0.35, 1)
     image = image + ink * (ink_level - image) * uniform(0.7, 1)
     y, x = np.ogrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
     slopes = generator.normal(0, 0 if is_scan else 0.25, 2).clip(-0.5, 0.5)
