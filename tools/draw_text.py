@@ -5,6 +5,7 @@ import functools
 import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,8 +81,8 @@ def draw(out, count, drawing, processes=None):
     if processes == 1:
         rows = list(progress(map(work, numbers), count, "images drawn"))
     else:
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            rows = list(progress(pool.imap(work, numbers, CHUNK), count, "images drawn"))
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            rows = list(progress(pool.map(work, numbers, chunksize=CHUNK), count, "images drawn"))
     files.write_csv(out / LABELS_FILE, rows)
 
 
