@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 MATPLOTLIB = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
 REFERENCES = [f"DejaVu{name}.ttf" for name in ("Sans", "Serif", "SansMono", "Sans-Bold", "Serif-Italic")]
@@ -60,16 +60,25 @@ def _references(character):
 def _shape(path, character, slant=0):
     """Returns a glyph as a vector of 18×18 pixels and length 1, or None if the font does not have it."""
     try:
-        mask = load_font(path).getmask(character)
+        image = _glyph(path, character)
     except OSError:  # not a font, or a damaged one
         return None
-    if not mask.getbbox() or bytes(mask) == bytes(load_font(path).getmask("\U0010fffd")):
+    if not image.getbbox() or image == _missing_glyph(path):
         return None
-    image = Image.frombytes("L", mask.size, bytes(mask))
     if slant:
-        size = image.width + round(slant * image.height), image.height
-        image = image.transform(size, Image.Transform.AFFINE, (1, slant, -slant * image.height, 0, 1, 0))
+        image = image.transform(image.size, Image.Transform.AFFINE, (1, slant, -SIZE * slant, 0, 1, 0))
     pixels = image.crop(image.getbbox()).resize((16, 16), Image.Resampling.BOX)
     pixels = np.pad(pixels, 1).astype("float32").ravel()  # with the margin, a full square is not 0
     pixels -= pixels.mean()
     return pixels / np.linalg.norm(pixels)
+
+
+def _glyph(path, character):
+    image = Image.new("L", (3 * SIZE, 2 * SIZE))
+    ImageDraw.Draw(image).text((SIZE, 1.4 * SIZE), character, 255, load_font(path), "ls")
+    return image
+
+
+@functools.cache
+def _missing_glyph(path):
+    return _glyph(path, "\U0010fffd")
