@@ -68,6 +68,6 @@ def ctc_losses(label, logits):
         target=label,
         output=logits,
         target_length=ops.sum(ops.cast(ops.not_equal(label, BLANK), "int32"), axis=1),  # (batch,)
-        output_length=ops.full_like(label[:, 0], logits.shape[1]),  # (batch,)
+        output_length=ops.full_like(label[:, 0], ops.shape(logits)[1]),  # (batch,)
         mask_index=BLANK,
     )

@@ -147,7 +147,7 @@ def _reason_to_reject(path, label, time_steps, label_file):
     if time_steps is not None and steps_needed(label) > time_steps:
         return (
             f"has a label that is too long: {label!r} needs {steps_needed(label)} time steps, the model has "
-            f"{time_steps}; a larger image_width gives more, except with a base_reader"
+            f"{time_steps}; a larger image_width gives more"
         )
     return None
 
@@ -307,79 +307,95 @@ def describe_splits(training, validation, test):
     )
 
 
-def encode_single_sample(sample, alphabet, image_width, image_height, max_label_length):
-    """Converts a `Sample` to arrays of fixed size. The arguments are those of the model; sizes are in pixels.
+def encode_single_sample(sample, alphabet, widths, image_height, max_label_length):
+    """Converts a `Sample` to arrays. The arguments are those of the model; sizes are in pixels.
 
     Returns:
-        A dictionary of `"image"`, uint8 of shape `(image_height, image_width)`,
+        A dictionary of `"image"`, uint8 of shape `(image_height, width)` with one of the `widths`,
         and `"label"`, int32 of shape `(max_label_length,)`, padded with 0.
     """
     return {
-        "image": images.load_fitted(sample.path, image_width, image_height),
+        "image": images.load_fitted(sample.path, widths, image_height),
         "label": alphabet.encode_batch([sample.label], max_label_length)[0],
     }
+
+
+def batches_of_epoch(widths, batch_size, seed=None, epoch=0):
+    """Returns the batches of an epoch, whose images have the same width: a list of arrays of indices.
+
+    `widths` has the width of each fitted image; the other arguments are as in `get_data`. With a seed, the
+    images of each width are shuffled, and then the batches, in another way in each epoch. The number of
+    batches is always the same. Negative indices are those of padding rows; see `devices.pad_order`.
+    """
+    generator = None if seed is None else np.random.default_rng([seed, epoch])
+    batches = []
+    for width in np.unique(widths):
+        order = np.flatnonzero(np.equal(widths, width))
+        if generator:
+            generator.shuffle(order)
+        order = devices.pad_order(order, repeat=generator is not None)
+        batches += [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if generator:
+        generator.shuffle(batches)
+    return batches
 
 
 def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation=0.0):
     """Decodes all images once and returns a dataset of their batches.
 
-    For validation and test, pass no seed: the dataset contains each image once, in order. For training, pass
-    a seed: the dataset is infinite and shuffled in each epoch; pass `steps_per_epoch=ceil(images /
-    batch_size)` to `fit`. Order and augmentation depend only on the seed and the epoch, so a training that
-    resumes at `first_epoch` gets the same batches as an uninterrupted one.
+    The images of a batch have the same width. For validation and test, pass no seed: the dataset contains
+    each image once, in order of width. For training, pass a seed: the dataset is infinite and shuffled in
+    each epoch; pass `steps_per_epoch`, the length of `batches_of_epoch`, to `fit`. Order and augmentation
+    depend only on the seed and the epoch, so a training that resumes at `first_epoch` gets the same batches
+    as an uninterrupted one.
 
     With several hosts, each host gets an equal share of each batch. All devices need equal shares, so the
-    last batch of an epoch may be padded: in training with the first images of the epoch, otherwise with rows
+    last batch of a width may be padded: in training with images of that batch's width, otherwise with rows
     without a label, which `CTCLayer` and the metrics ignore.
 
     Args:
         samples: a list of `Sample`s.
         encode: a function of a sample: `encode_single_sample` with its other arguments bound.
-        batch_size: the images in a batch, over all devices. The last batch of an epoch may be smaller.
+        batch_size: the images in a batch, over all devices. The last batch of a width may be smaller.
         seed: the seed of order and augmentation, or None.
         first_epoch: the first epoch, counted from 0.
         augmentation: the strength of `augment`; 0 for none. Above 0, it needs a seed.
 
     Returns:
         A `tf.data.Dataset` of `({"image": image, "label": label}, label)`: uint8 of shape `(batch,
-        image_height, image_width)` and int32 of `(batch, max_label_length)`.
+        image_height, width)` and int32 of `(batch, max_label_length)`.
     """
-    stored, labels = pixels.encode_all(samples, encode)  # (images, height, width), (images, max_label_length)
-    # Only the indices of images pass through the pipeline; the images are looked up at the end.
+    stored, labels = pixels.encode_all(samples, encode)  # a list, and an array (images, max_label_length)
+    widths = [image.shape[1] for image in stored]
 
-    def seed_of(epoch):
-        return tf.stack([tf.constant(seed, tf.int64), epoch])  # (2,)
-
-    def batches_of_epoch(epoch):
-        """Returns a dataset of the batches of an epoch: (epoch, step, indices of images)."""
-        order = tf.range(len(samples))  # (images,)
-        if seed is not None:
-            order = tf.random.experimental.stateless_shuffle(order, seed_of(epoch))
-        order = devices.pad_order(order, repeat=seed is not None)
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)  # (batch,)
-        return batches.enumerate().map(lambda step, indices: (epoch, step, indices))
+    def number_batches():
+        """Yields the batches: (epoch, step, indices). The images are looked up later, in parallel."""
+        for epoch in [0] if seed is None else itertools.count(first_epoch):
+            for step, indices in enumerate(batches_of_epoch(widths, batch_size, seed, epoch)):
+                yield epoch, step, indices
 
     def look_up(indices):
-        """Returns NumPy arrays of the images and the labels."""
-        # Index -1 stands for a padding row. It has the pixels of the last image and an empty label.
-        label = np.where(indices[:, None] == -1, BLANK, labels[indices])  # (batch, max_label_length)
-        return stored[indices], label
+        """Returns NumPy arrays of this host's share of the images and the labels."""
+        indices = np.split(indices, devices.host_count())[devices.host_index()]
+        # Index -1 - i stands for a padding row. It has the pixels of image i and an empty label.
+        shown = np.maximum(indices, -1 - indices)  # (batch,)
+        label = np.where(indices[:, None] < 0, BLANK, labels[shown])  # (batch, max_label_length)
+        return np.stack([stored[number] for number in shown]), label
 
     def load_batch(epoch, step, indices):
-        """Returns the inputs and targets of `fit` for this host's share of a batch."""
-        indices = devices.local_share(indices)
+        """Returns the inputs and targets of `fit`."""
         image, label = tf.numpy_function(look_up, [indices], [tf.uint8, tf.int32])
-        image.set_shape((None, *stored.shape[1:]))  # `numpy_function` loses the shapes
+        image.set_shape((None, stored[0].shape[0], None))  # `numpy_function` loses the shapes
         label.set_shape((None, labels.shape[1]))
         if augmentation:
             share = step * devices.host_count() + devices.host_index()  # unique within the epoch
-            share_seed = tf.random.fold_in(seed_of(epoch), share)  # (2,)
+            share_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), share)  # (2,)
             image = augment(image, share_seed, augmentation)
         return {"image": image, "label": label}, label
 
-    last_epoch = first_epoch + 1 if seed is None else tf.int64.max
-    epochs = tf.data.Dataset.range(first_epoch, last_epoch)
-    data = epochs.flat_map(batches_of_epoch).map(load_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    signature = tuple(tf.TensorSpec(shape, tf.int64) for shape in ((), (), (None,)))
+    data = tf.data.Dataset.from_generator(number_batches, output_signature=signature)
+    data = data.map(load_batch, num_parallel_calls=tf.data.AUTOTUNE)
     if seed is None:
-        data = data.apply(tf.data.experimental.assert_cardinality(-(-len(samples) // batch_size)))
+        data = data.apply(tf.data.experimental.assert_cardinality(len(batches_of_epoch(widths, batch_size))))
     return data.prefetch(tf.data.AUTOTUNE)

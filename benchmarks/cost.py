@@ -55,15 +55,15 @@ def load(samples, settings):
     """
     labels = [sample.label for sample in samples]
     alphabet, max_label_length = Alphabet.from_labels(labels), max(map(len, labels))
-    width, height, _ = image_size.choose_size(samples)
+    widths, height, _ = image_size.choose_size(samples)
     encode = functools.partial(
         utils.encode_single_sample,
         alphabet=alphabet,
-        image_width=width,
+        widths=widths,
         image_height=height,
         max_label_length=max_label_length,
     )
-    arguments = (width, height, max_label_length, alphabet.number_of_classes)
+    arguments = (height, max_label_length, alphabet.number_of_classes)
     batch_size, augmentation = settings["batch_size"], settings["augmentation"]
     return arguments, lambda: utils.get_data(samples, encode, batch_size, 1, 0, augmentation)
 
@@ -133,7 +133,7 @@ def data_milliseconds(data, batch_size):
     return statistics.median(rounds)
 
 
-def count_operations(model):
+def count_operations(model, width):
     """Counts the floating-point operations of reading one image, two per multiplication and addition.
 
     Convolutions, dense layers and GRUs are counted. Normalisation, pooling and
@@ -141,21 +141,26 @@ def count_operations(model):
 
     Args:
         model: the notebook's model.
+        width: the width of the image, in pixels.
 
     Returns:
         A dictionary from the part of the model to the number of operations.
     """
     counts = {"convolutions": 0, "GRUs": 0}
+    image = model.inputs[0]
     for layer in model.layers:
+        if not isinstance(layer, layers.Conv2D | layers.Dense | layers.Bidirectional):
+            continue
+        shape = keras.Model(image, layer.output).compute_output_shape((1, image.shape[1], width))
         if isinstance(layer, layers.Conv2D):
-            counts["convolutions"] += 2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
+            counts["convolutions"] += 2 * math.prod(layer.kernel.shape) * math.prod(shape[1:3])
         elif isinstance(layer, layers.Dense):
             part = "GRUs" if layer.name == "logits" else "convolutions"
-            counts[part] += 2 * math.prod(layer.kernel.shape) * layer.output.shape[1]
-        elif isinstance(layer, layers.Bidirectional):
+            counts[part] += 2 * math.prod(layer.kernel.shape) * shape[1]
+        else:
             for direction in (layer.forward_layer, layer.backward_layer):
                 kernels = (direction.cell.kernel, direction.cell.recurrent_kernel)
-                counts["GRUs"] += sum(2 * math.prod(k.shape) * layer.output.shape[1] for k in kernels)
+                counts["GRUs"] += sum(2 * math.prod(k.shape) * shape[1] for k in kernels)
     return counts
 
 
@@ -181,8 +186,10 @@ def measure_steps(data_dir):
     model = build_model(*arguments, settings["dropout"])
     steps = {name: training_step(part) for name, part in partial_models(model).items()}
     steps["whole step"] = training_step(build_model(*arguments, settings["dropout"]), with_metrics=True)
-    times = milliseconds_per_image(steps, list(data.take(STEPS)))
-    operations = count_operations(model)
+    batches = list(data.take(STEPS))
+    times = milliseconds_per_image(steps, batches)
+    mean_width = statistics.mean(inputs["image"].shape[2] for inputs, _ in batches)
+    operations = count_operations(model, round(mean_width))
     rate = matrix_product_rate()
     return {
         "milliseconds": {

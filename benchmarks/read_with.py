@@ -45,12 +45,12 @@ def predict_loop(model):
     from snippet_ocr.images import load_fitted
 
     with zipfile.ZipFile(model) as archive:
-        characters = json.loads(archive.read("reader.json"))["alphabet"]
+        metadata = json.loads(archive.read("reader.json"))
+    characters, sizes = metadata["alphabet"], (metadata["widths"], metadata["image_height"])
     loaded = keras.saving.load_model(model)
-    _, height, width = loaded.input_shape
 
     def read(path):
-        logits = loaded.predict(load_fitted(path, width, height)[None], verbose=0)  # (1, steps, classes)
+        logits = loaded.predict(load_fitted(path, *sizes)[None], verbose=0)  # (1, steps, classes)
         steps = np.full(len(logits), logits.shape[1])
         (decoded,), _ = keras.ops.ctc_decode(logits, steps, strategy="greedy", mask_index=0)
         return "".join(characters[number - 1] for number in np.array(decoded)[0] if number > 0)

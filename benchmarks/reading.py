@@ -30,7 +30,7 @@ import utils
 from benchmarks.speed import PLATES_PYTHON, write_split
 from benchmarks.study import markdown_table, record, use_defaults
 from snippet_ocr.reader import Reader
-from training import PROJECT, metrics, parameters, runs
+from training import PROJECT, image_size, metrics, parameters, runs
 
 KERAS, ONNX, TOP, PATTERN, LOOP, PLATES, TESSERACT = (
     "Reader on Keras",
@@ -74,7 +74,8 @@ def splits_of(reader):
     """
     settings = reader.provenance["parameters"]
     data_dir = parameters.resolve(settings["data_dir"])
-    samples, _ = utils.find_images(data_dir, reader.time_steps, settings["drop_copy_number"])
+    max_time_steps = image_size.max_time_steps(settings["image_width"])
+    samples, _ = utils.find_images(data_dir, max_time_steps, settings["drop_copy_number"])
     if runs.fingerprint(samples) != reader.provenance["images"]:
         raise ValueError(
             f"Expected the images that the reader was trained on in {data_dir}, but the images there differ. "

@@ -30,14 +30,15 @@ MIN_GAINS = (0.0, 0.005, 0.02)  # nats; one wrong text of 67 validation images i
 class HeldOut(keras.callbacks.Callback):
     """Writes the number of held-out images that are read correctly after each epoch to a CSV file."""
 
-    def __init__(self, alphabet, listed, out):
+    def __init__(self, alphabet, widths, listed, out):
         super().__init__()
         self.rows = json.loads(Path(listed).read_text(encoding="utf-8"))
-        self.alphabet, self.out, self.prepared, self.right = alphabet, Path(out), None, []
+        self.alphabet, self.widths, self.out = alphabet, widths, Path(out)
+        self.prepared, self.right = None, []
 
     def on_epoch_end(self, epoch, logs=None):
         model = keras.Model(self.model.inputs[0], self.model.get_layer("logits").output)
-        reader = Reader(model, self.alphabet)
+        reader = Reader(model, self.alphabet, self.widths)
         if self.prepared is None:
             self.prepared = reader.prepare([row["path"] for row in self.rows])
         readings = reader.read_prepared(self.prepared)
@@ -55,7 +56,7 @@ def train(folder, seed, case="the recipe", changes=(), **settings):
         data_dir.mkdir()
         link_images(data_dir, [sample.path for sample in given], [sample.label for sample in given])
         listed.write_text(json.dumps([{"path": str(one.path), "label": one.label} for one in held_out]))
-        monitor = f"HeldOut(alphabet, {str(listed)!r}, run_dir / {out!r})"
+        monitor = f"HeldOut(alphabet, widths, {str(listed)!r}, run_dir / {out!r})"
         changes = [
             *changes,
             ("import utils", "import utils\nfrom benchmarks.stopping import HeldOut"),

@@ -44,7 +44,7 @@ def without_grus(model):
 def build(prepare, decoded):
     """Returns the notebook's model for 200×50 images and 5 of 19 characters, compiled as there."""
     keras.utils.set_random_seed(1)
-    model = prepare(load_build_model()(200, 50, 5, 20, 0.15))
+    model = prepare(load_build_model()(50, 5, 20, 0.15))
     optimizer = keras.optimizers.Adam(0.003, global_clipnorm=1.0, use_ema=True, ema_momentum=0.98)
     model.compile(optimizer, metrics=[metrics.ExactMatch(), metrics.ClippedLoss()] if decoded else [])
     return model

@@ -185,20 +185,32 @@ def fit_image(pixels, width, height):
     return fitted
 
 
-def load_fitted(source, width, height):
-    """Converts an image to the model's input: calls `load_image` and `fit_image`.
+def choose_width(size, widths, height):
+    """Returns the smallest of a model's image widths into which an image fits, or else the largest.
+
+    Args:
+        size: the width and the height of the image, in pixels.
+        widths, height: the model's image sizes: an ascending list of widths, and their height.
+    """
+    fitting = (width for width in widths if size[0] * height <= width * size[1])
+    return next(fitting, widths[-1])
+
+
+def load_fitted(source, widths, height):
+    """Converts an image to the model's input: calls `load_image`, `choose_width` and `fit_image`.
 
     Args:
         source: as in `load_image`.
-        width, height: the model's image size, in pixels.
+        widths, height: as in `choose_width`.
 
     Returns:
-        A uint8 array of shape `(height, width)`; 0 is black, 255 is white.
+        A uint8 array of shape `(height, width)`, with one of the widths; 0 is black, 255 is white.
 
     Raises:
         ValueError: as `load_image`.
     """
-    return fit_image(load_image(source), width, height)
+    pixels = load_image(source)
+    return fit_image(pixels, choose_width(pixels.shape[::-1], widths, height), height)
 
 
 def find_files(names):

@@ -11,7 +11,7 @@ from snippet_ocr.safety import DESCRIPTION
 class OnnxModel:
     """An ONNX model with the part of a Keras model's interface that `Reader` uses.
 
-    Its shapes are `("batch", image_height, image_width)` and `("batch", time_steps, classes)`.
+    Its shapes are `("batch", image_height, "width")` and `("batch", "steps", classes)`.
 
     Raises:
         ValueError: if the file has anything that a reader does not need.

@@ -1,5 +1,6 @@
 """Reads images with a trained model: from image files to texts and confidences."""
 
+import functools
 import itertools
 import math
 import os
@@ -37,9 +38,11 @@ class Reader:
     """Reads the text in images with a trained model.
 
     Args:
-        model: a Keras model or an `OnnxModel`, from uint8 images of shape `(batch, image_height,
-            image_width)` to logits or log-probabilities of shape `(batch, time_steps, classes)`.
+        model: a Keras model or an `OnnxModel`, from uint8 images of shape `(batch, image_height, width)`
+            to logits or log-probabilities of shape `(batch, time_steps, classes)`, for any width.
         alphabet: the `Alphabet` of the classes.
+        widths: the widths that images are fitted to, in pixels: an ascending list. Each image gets the
+            smallest width that it fits.
         provenance: how the reader was trained (images, parameters, scores), a dictionary of JSON values.
         temperature: a number above 0 that divides the logits, to calibrate confidence (Guo et al., "On
             Calibration of Modern Neural Networks", ICML 2017).
@@ -47,8 +50,7 @@ class Reader:
             review; None if the reader has no threshold.
 
     Attributes:
-        image_width, image_height: the size that images are fitted to, in pixels.
-        time_steps: the number of the model's time steps.
+        image_height: the height that images are fitted to, in pixels.
         batch_size: the number of images per batch.
         threads: the number of batches read in parallel.
 
@@ -59,11 +61,10 @@ class Reader:
         ('2b827', 0.998)
     """
 
-    def __init__(self, model, alphabet, provenance=None, temperature=1.0, threshold=None):
-        self.model, self.alphabet, self.provenance = model, alphabet, provenance or {}
+    def __init__(self, model, alphabet, widths, provenance=None, temperature=1.0, threshold=None):
+        self.model, self.alphabet, self.widths, self.provenance = model, alphabet, widths, provenance or {}
         self.temperature, self.threshold = temperature, threshold
-        _, self.image_height, self.image_width = model.input_shape
-        _, self.time_steps, _ = model.output_shape
+        self.image_height = model.input_shape[1]
         # onnxruntime is fastest with one small batch per core: threads within a batch wait for each other.
         in_onnx = isinstance(model, model_file.OnnxModel)
         self.batch_size, self.threads = (16, os.cpu_count() or 1) if in_onnx else (64, 1)
@@ -84,10 +85,9 @@ class Reader:
             alphabet = Alphabet(metadata["alphabet"], metadata.get("logical_order", False) is True)
         except (KeyError, TypeError, ValueError) as error:
             raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} has no valid alphabet") from error
-        shapes = model.input_shape[1:], model.output_shape[1:]
-        one_by_one = isinstance(model.input_shape[0], int)  # a fixed batch size
-        sizes = [n if type(n) is int else 0 for n in sum(shapes, ())]
-        if [len(shape) for shape in shapes] != [2, 2] or min(sizes) < 1 or one_by_one:
+        shapes = model.input_shape, model.output_shape
+        fixed = [[type(size) is int and size > 0 for size in shape] for shape in shapes]
+        if fixed != [[False, True, False], [False, False, True]]:
             reason = f"its model maps {model.input_shape} to {model.output_shape}"
             raise model_file.not_a_reader(path, reason)
         expected, found = alphabet.number_of_classes, model.output_shape[-1]
@@ -99,7 +99,12 @@ class Reader:
             check_calibration(temperature, threshold)
         except ValueError as error:
             raise model_file.not_a_reader(path, error) from error
-        return cls(model, alphabet, metadata.get("provenance"), temperature, threshold)
+        return cls(model, alphabet, metadata["widths"], metadata.get("provenance"), temperature, threshold)
+
+    @functools.cached_property
+    def time_steps(self):
+        """The maximum number of time steps: those of an image of the largest width."""
+        return len(self.log_probabilities([np.zeros((self.image_height, self.widths[-1]), "uint8")])[0])
 
     def metadata(self):
         """Returns everything that reading needs besides the model, as a dictionary of JSON values."""
@@ -107,7 +112,7 @@ class Reader:
             "format": safety.FORMAT,
             "alphabet": self.alphabet.characters,
             "logical_order": self.alphabet.logical,
-            "image_width": self.image_width,
+            "widths": self.widths,
             "image_height": self.image_height,
             "temperature": self.temperature,
             "threshold": self.threshold,
@@ -158,62 +163,76 @@ class Reader:
             kind = type(sources).__name__
             raise ValueError(f"Expected a list of images. Received a single {kind}. Put it in a list.")
         sources = iter(sources)
-        batches = iter(lambda: list(itertools.islice(sources, self.batch_size)), [])
+        size = self.batch_size * len(self.widths)  # so that there are full batches of each width
+        parts = iter(lambda: list(itertools.islice(sources, size)), [])
+        read_part = functools.partial(self._read_part, constraint=constraint, top=top, characters=characters)
+        return itertools.chain.from_iterable(_map_in_threads(read_part, parts, self.threads))
 
-        def read_batch(batch):
-            return self._read_batch(batch, constraint, top, characters)
-
-        return itertools.chain.from_iterable(_map_in_threads(read_batch, batches, self.threads))
-
-    def _read_batch(self, sources, constraint, top, characters):
-        """Reads one batch; returns the list of tuples that `read_each` iterates over."""
+    def _read_part(self, sources, constraint, top, characters):
+        """Reads a list of sources; returns the list of tuples that `read_each` iterates over."""
         results = [self._prepare(source) for source in sources]
         readable = [number for number, result in enumerate(results) if isinstance(result, np.ndarray)]
-        if readable:
-            prepared = np.stack([results[number] for number in readable])
-            readings = self.read_prepared(prepared, constraint, top, characters)
-            for number, reading in zip(readable, readings, strict=True):
-                results[number] = reading
+        readings = self.read_prepared([results[number] for number in readable], constraint, top, characters)
+        for number, reading in zip(readable, readings, strict=True):
+            results[number] = reading
         return list(zip(sources, results, strict=True))
 
     def read_prepared(self, prepared, constraint=None, top=1, characters=False):
         """Reads images that `prepare` returned. Other arguments and the result are as in `read`."""
-        log_probabilities = self.log_probabilities(prepared)  # (batch, time_steps, classes)
-        if constraint is None and top == 1:
-            texts = decoding.greedy_decode(log_probabilities)
-            scores = decoding.text_log_probabilities(log_probabilities, texts)  # (batch,)
-            found = [[(text, score)] for text, score in zip(texts, scores, strict=True)]
-        else:
-            constraint = constraint or Constraint.length(self.alphabet)
-            found = [decoding.search(row, constraint, top) or [((), -np.inf)] for row in log_probabilities]
-        return [
-            self._reading(texts, row, characters) for texts, row in zip(found, log_probabilities, strict=True)
-        ]
+
+        def read_batch(batch):
+            rows = self.log_probabilities(batch)  # each (time_steps, classes)
+            if constraint is None and top == 1:
+                texts = decoding.greedy_decode(rows)
+                scores = decoding.text_log_probabilities(rows, texts)  # (batch,)
+                found = [[(text, score)] for text, score in zip(texts, scores, strict=True)]
+            else:
+                allowed = constraint or Constraint.length(self.alphabet)
+                found = [decoding.search(row, allowed, top) or [((), -np.inf)] for row in rows]
+            return [self._reading(texts, row, characters) for texts, row in zip(found, rows, strict=True)]
+
+        return self._map_batches(read_batch, prepared)
 
     def prepare(self, sources):
-        """Returns sources as the model's input, uint8 of shape `(batch, image_height, image_width)`.
+        """Returns sources, a list as in `read`, as the model's inputs.
 
-        `sources` is a list as in `read`, with at least one image.
+        The result is a list of uint8 arrays of shape `(image_height, width)`, each with one of `widths`.
 
         Raises:
             ValueError: if a source cannot be read; the message names the first one.
         """
-        return np.stack(_all_or_error((source, self._prepare(source)) for source in sources))
+        return _all_or_error((source, self._prepare(source)) for source in sources)
 
     def _prepare(self, source):
         """Returns one image as the model's input, or a `ValueError` with the reason why it cannot be read."""
         try:
-            return images.load_fitted(source, self.image_width, self.image_height)
+            return images.load_fitted(source, self.widths, self.image_height)
         except ValueError as error:
             return error
 
     def log_probabilities(self, prepared, temperature=None):
-        """Returns the log-probability of each class at each time step of prepared images.
+        """Returns the log-probability of each class at each time step of images that `prepare` returned.
 
-        The result is float64 of shape `(batch, time_steps, classes)`. If `temperature`
+        The result is a list of float64 arrays of shape `(time_steps, classes)`. If `temperature`
         is None, the reader's own is used.
         """
-        return decoding.log_softmax(self.model.predict_on_batch(prepared) / (temperature or self.temperature))
+
+        def compute(batch):
+            logits = self.model.predict_on_batch(batch)  # (batch, time_steps, classes)
+            return decoding.log_softmax(logits / (temperature or self.temperature))
+
+        return self._map_batches(compute, prepared)
+
+    def _map_batches(self, function, prepared):
+        """Calls a function for batches of images of equal width; returns the results in the images' order."""
+        widths = [image.shape[1] for image in prepared]
+        results, order = [None] * len(prepared), sorted(range(len(prepared)), key=widths.__getitem__)
+        for _, numbers in itertools.groupby(order, widths.__getitem__):
+            while batch := list(itertools.islice(numbers, self.batch_size)):
+                found = function(np.stack([prepared[number] for number in batch]))
+                for number, result in zip(batch, found, strict=True):
+                    results[number] = result
+        return results
 
     def _reading(self, texts, log_probabilities, characters):
         """Makes a `Reading` from a list of `(classes, log_probability)`, the most probable first."""

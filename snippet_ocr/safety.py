@@ -43,11 +43,11 @@ def check_keras(path):
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members([(member.filename, member.file_size) for member in archive.infolist()])
-            description = _parse_description(archive.read(DESCRIPTION))
+            description, width = _parse_description(archive.read(DESCRIPTION))
             config, stored = archive.read("config.json"), _stored_shapes(archive.read("model.weights.h5"))
     except ZIP_ERRORS as error:
         raise ValueError(f"it is not a complete archive: {error}") from error
-    declared = declared_shapes(config)
+    declared = declared_shapes(config, width)
     if sorted(declared) != sorted(stored):
         different = sorted(set(declared) ^ set(stored))[:4] or "their number"
         raise ValueError(f"its weights do not match its layers; the shapes that differ: {different}")
@@ -55,16 +55,18 @@ def check_keras(path):
 
 
 def _parse_description(content):
-    """Parses a reader's metadata (bytes of JSON) and checks its format."""
+    """Parses a reader's metadata (bytes of JSON); returns it and a bound on the width of images."""
     try:
         description = json.loads(content)
-        found = description.get("format")
+        found, widths = description.get("format"), description.get("widths")
     except (ValueError, RecursionError, AttributeError) as error:
         raise ValueError(f"its {DESCRIPTION} is missing or is not JSON: {error}") from error
     if found != FORMAT:
         remedy = "Version 1.0 wrote format 1: read such a file with that version, or train again"
         raise ValueError(f"it has format {found!r:.20}, but this version reads format {FORMAT}. {remedy}")
-    return description
+    if not isinstance(widths, list) or not widths or list(map(_number, widths)) != sorted(set(widths)):
+        raise ValueError(f"its widths are not an ascending list of whole numbers: {widths!r:.80}")
+    return description, len(widths) * widths[-1]  # a reader prepares a batch of each width at once
 
 
 def _check_members(members):
@@ -77,11 +79,11 @@ def _check_members(members):
             raise ValueError(f"{name} has {size:,} bytes; at most {MEMBERS[name]:,} are allowed")
 
 
-def declared_shapes(config):
+def declared_shapes(config, width):
     """Returns the shapes of the weights that a Keras `config.json` (bytes) declares, as a list of tuples.
 
     Raises:
-        ValueError: if the model is not a chain of layers that a reader may have.
+        ValueError: if it is not a chain of layers that a reader may have, within bounds at the given width.
     """
     try:
         model = json.loads(config)
@@ -89,10 +91,10 @@ def declared_shapes(config):
         layers = model["config"]["layers"]
         (first, *others) = layers
         batch, *shape = first["config"]["batch_shape"]
-        found = first["class_name"], batch, first["config"]["dtype"], len(shape)
-        if found != ("InputLayer", None, "uint8", 2):
-            raise ValueError("expected an InputLayer of uint8 images of two axes first")
-        shape = tuple(map(_number, shape))  # of one image: shapes below have no batch axis
+        found = first["class_name"], batch, shape[1:], first["config"]["dtype"]
+        if found != ("InputLayer", None, [None], "uint8"):
+            raise ValueError("expected an InputLayer of uint8 images of any width first")
+        shape = _number(shape[0]), width  # of one image: shapes below have no batch axis
         weights = []
         for previous, layer in zip(layers, others, strict=False):
             _check_input(layer, previous["name"], shape)
@@ -134,9 +136,12 @@ def _check_input(layer, previous, shape):
 
 
 def _check_build(node, shape):
-    """Checks the shape for which Keras would build a layer and the layers inside it."""
+    """Checks the shape for which Keras would build a layer and the layers inside it; None is a free axis."""
     if isinstance(node, dict):
-        if node.get("build_config") not in (None, {"input_shape": [None, *shape]}):
+        expected = [None, *shape]
+        built = (node.get("build_config") or {"input_shape": expected})["input_shape"]
+        same = [size in (None, own) for size, own in zip(built, expected, strict=False)]
+        if len(built) != len(expected) or not all(same):
             raise ValueError(f"the build_config of {node.get('name')!r:.50} has another shape than {shape}")
         for inner in node.values():
             _check_build(inner, shape)
@@ -207,10 +212,11 @@ def _batch_normalisation(config, shape):
 
 
 def _reshape(config, shape):
-    target = tuple(map(_number, config["target_shape"]))
-    if math.prod(target) != math.prod(shape):
-        raise ValueError(f"expected a reshape to the same number of values; found {shape} to {target}")
-    return [], target
+    free, *target = config["target_shape"]
+    size = math.prod(map(_number, target))
+    if free != -1 or math.prod(shape) % size:
+        raise ValueError(f"expected a reshape to (-1, …) that fits; found {shape} to {(free, *target)}")
+    return [], (math.prod(shape) // size, *target)
 
 
 def _dense(config, shape):
@@ -268,11 +274,7 @@ CLASSES = {
 
 
 def _stored_shapes(content):
-    """Returns the shapes of the weights in a `model.weights.h5` (bytes), as a list of tuples.
-
-    Raises:
-        ValueError: if the file is damaged, or refers to another file.
-    """
+    """Returns the shapes of the weights in a `model.weights.h5` (bytes) without links, a list of tuples."""
     import h5py  # not at the top: it comes with Keras, and ONNX files are read without it
 
     shapes, refused = [], []
@@ -317,8 +319,7 @@ def check_onnx(path):
     """Checks an ONNX model before onnxruntime opens it; returns its bytes and the reader's metadata.
 
     Raises:
-        ValueError: if the model has anything that a reader does not need. The
-            message is the reason, without the path.
+        ValueError: if the model has anything that a reader does not need; the message is only the reason.
     """
     if (size := Path(path).stat().st_size) > MAX_ONNX_BYTES:
         raise ValueError(f"it has {size:,} bytes; at most {MAX_ONNX_BYTES:,} are allowed")
@@ -329,7 +330,7 @@ def check_onnx(path):
     except Exception as error:  # protobuf's exception class is not public
         raise ValueError(f"it is not an ONNX model: {error}") from error
     entries = {entry.key: entry.value for entry in model.metadata_props}
-    description = _parse_description(entries.get(DESCRIPTION.encode(), b""))
+    description, width = _parse_description(entries.get(DESCRIPTION.encode(), b""))
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ValueError("it has functions, training information or sparse weights")
     for node in model.graph.node:
@@ -340,11 +341,10 @@ def check_onnx(path):
             raise ValueError(f"the weights {tensor.name!r:.80} are not in the file, or not as declared")
     for value in model.graph.input:
         tensor = value.type.tensor_type
-        sizes = [dimension.dim_value for dimension in tensor.shape.dim]
-        if len(sizes) != 3 or math.prod(sizes[1:]) > MAX_VALUES or max(sizes) > MAX_DIMENSION:
-            raise ValueError(f"its images have a shape out of bounds: {sizes}")
-        if tensor.elem_type != UINT8:
-            raise ValueError("its images are not uint8")
+        sizes = [dimension.dim_value for dimension in tensor.shape.dim]  # 0: a free axis
+        out_of_bounds = len(sizes) != 3 or sizes[0] or sizes[2] or _number(sizes[1]) * width > MAX_VALUES
+        if out_of_bounds or tensor.elem_type != UINT8:
+            raise ValueError(f"its images are not uint8, or have a shape out of bounds: {sizes}")
     return content, description
 
 

@@ -57,7 +57,7 @@ def model():
     from tools.notebook import load_build_model
 
     keras.utils.set_random_seed(3)
-    training_model = load_build_model()(80, 24, 5, ALPHABET.number_of_classes, 0.1)
+    training_model = load_build_model()(24, 5, ALPHABET.number_of_classes, 0.1)
     # With a bias of 0 for the blank, an untrained model reads something.
     head = training_model.get_layer("logits")
     head.bias.assign(np.zeros(head.bias.shape))
@@ -70,7 +70,7 @@ def saved(model, tmp_path_factory):
     from examples import ALPHABET
 
     path = tmp_path_factory.mktemp("saved") / "reader.keras"
-    Reader(model, ALPHABET, {"seed": 3}).save(path)
+    Reader(model, ALPHABET, [80], {"seed": 3}).save(path)
     return path
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from CTCLayer import CTCLayer
+from CTCLayer import CTCLayer, ctc_losses
 
 STEPS, CLASSES = 4, 3
 
@@ -18,7 +18,7 @@ def collapse(path):
 def brute_force_loss(logits, label):
     """Returns minus the log of the label's probability, summed over all alignments one by one."""
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    paths = itertools.product(range(CLASSES), repeat=STEPS)
+    paths = itertools.product(range(CLASSES), repeat=len(logits))
     return -math.log(
         sum(
             math.prod(probabilities[step, number] for step, number in enumerate(path))
@@ -87,6 +87,16 @@ def test_loss_and_gradient_equal_those_of_tensorflow():
         )
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
     np.testing.assert_allclose(found_gradient, tape.gradient(expected, logits), atol=1e-5)
+
+
+def test_graph_of_free_steps_gives_the_loss_of_each_number_of_steps():
+    signature = [tf.TensorSpec((None, 2), tf.int32), tf.TensorSpec((None, None, CLASSES))]
+    losses = tf.function(ctc_losses, input_signature=signature)
+    for steps in (2, 3, 4, 5):
+        logits = np.random.default_rng(steps).normal(size=(2, steps, CLASSES)).astype("float32")
+        found = losses(np.array([[1, 2], [2, 0]], "int32"), logits)
+        expected = [brute_force_loss(row, label) for row, label in zip(logits, ([1, 2], [2]), strict=True)]
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_layer_returns_the_logits_unchanged(logits):

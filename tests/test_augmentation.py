@@ -8,7 +8,7 @@ from training.augmentation import augment
 
 @pytest.fixture
 def image(shipped):
-    return np.stack([load_fitted(path, 200, 50) for path in shipped[:10]])
+    return np.stack([load_fitted(path, [200], 50) for path in shipped[:10]])
 
 
 def test_strength_0_leaves_images_unchanged(image):

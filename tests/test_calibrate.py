@@ -20,7 +20,7 @@ FITTED = {
 @pytest.fixture
 def trained(model, tmp_path):
     path = tmp_path / "reader.keras"
-    Reader(model, ALPHABET, TRAINED).save(path)
+    Reader(model, ALPHABET, [80], TRAINED).save(path)
     return path
 
 

@@ -172,7 +172,7 @@ def train_reader(folder, samples, epochs, stop_after=None):
     alphabet = Alphabet.from_labels(sample.label for sample in samples)
 
     def encode(sample):
-        return utils.encode_single_sample(sample, alphabet, 64, 16, 5)
+        return utils.encode_single_sample(sample, alphabet, [64], 16, 5)
 
     model = small_model(alphabet.number_of_classes)
     optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)

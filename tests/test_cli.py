@@ -32,7 +32,7 @@ class Done(NamedTuple):
 def onnx(model, shipped, tmp_path_factory):
     """The path of a reader that loads without Keras."""
     path = tmp_path_factory.mktemp("onnx") / "reader.onnx"
-    reader = Reader(model, ALPHABET, {"seed": 3})
+    reader = Reader(model, ALPHABET, [80], {"seed": 3})
     export.export(reader, path, reader.prepare(shipped[:20]))
     return path
 
@@ -260,7 +260,7 @@ def test_low_confidence_is_marked_for_review(model, saved, shipped, tmp_path, ru
     confidences = sorted(reading.confidence for reading in Reader.load(saved).read(shipped[:9]))
     threshold = (confidences[3] + confidences[4]) / 2
     with_threshold = tmp_path / "reader.keras"
-    Reader(model, ALPHABET, threshold=threshold).save(with_threshold)
+    Reader(model, ALPHABET, [80], threshold=threshold).save(with_threshold)
     for path, value in ((saved, threshold), (with_threshold, "auto")):
         done = run("read", path, *shipped[:9], "--min-confidence", value, "--csv")
         assert done.returncode == 0

@@ -20,25 +20,27 @@ ALPHABET = Alphabet("abcdé")
 def reader():
     """A reader with the notebook's model, in which no weight has its simple initial value."""
     keras.utils.set_random_seed(3)
-    model = load_build_model()(80, 24, 5, ALPHABET.number_of_classes, 0.1)
+    model = load_build_model()(24, 5, ALPHABET.number_of_classes, 0.1)
     generator = np.random.default_rng(0)
     for variable in model.variables:
         if "seed" not in variable.path:
             value = np.array(variable) + generator.normal(size=variable.shape, scale=0.1)
             variable.assign(np.abs(value) + 0.1 if "variance" in variable.path else value)
-    return Reader(keras.Model(model.inputs[0], model.get_layer("logits").output), ALPHABET, {"seed": 3})
+    return Reader(
+        keras.Model(model.inputs[0], model.get_layer("logits").output), ALPHABET, [48, 80], {"seed": 3}
+    )
 
 
 @pytest.fixture(scope="module")
 def prepared(shipped):
-    return np.stack([images.load_fitted(path, 80, 24) for path in shipped[:200]])
+    return np.stack([images.load_fitted(path, [80], 24) for path in shipped[:200]])
 
 
 def first_layers():
-    """An input of images, and the same images as floats of shape (batch, 80, 24, 1)."""
-    image = keras.Input((24, 80), dtype="uint8")
+    """An input of images, and the same images as floats of shape (batch, width, 24, 1)."""
+    image = keras.Input((24, None), dtype="uint8")
     x = layers.Permute((2, 1))(layers.Rescaling(-0.02, offset=4.0)(image))
-    return image, layers.Reshape((80, 24, 1))(x)
+    return image, layers.Reshape((-1, 24, 1))(x)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,15 @@ def test_onnx_has_one_gru_node_per_layer_and_folds_normalisation(exported):
 def test_onnx_takes_the_bytes_of_images(exported):
     (image,) = onnx.load(exported).graph.input
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert OnnxModel(exported).input_shape == ("batch", 24, 80)
+    assert OnnxModel(exported).input_shape == ("batch", 24, "width")
+
+
+@pytest.mark.parametrize("width", [16, 37, 200])
+def test_onnx_equals_keras_at_any_width(width, reader, exported):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 24, width)).astype("uint8")
+    expected = log_softmax(reader.model.predict_on_batch(noise))
+    assert expected.shape[1] == width // 4
+    assert OnnxModel(exported).predict_on_batch(noise) == pytest.approx(expected, abs=export.TOLERANCE)
 
 
 @pytest.mark.parametrize("grey", [1, 128, 252])
@@ -82,17 +92,17 @@ def test_normalisation_after_pooling_is_exported_exactly(gamma, prepared, tmp_pa
     image, x = first_layers()
     x = layers.MaxPooling2D(2)(layers.Conv2D(4, 3, padding="same")(x))
     normalisation = layers.BatchNormalization()
-    x = layers.Reshape((40, 48))(normalisation(x))
+    x = layers.Reshape((-1, 48))(normalisation(x))
     model = keras.Model(image, layers.Dense(6)(x))
     normalisation.gamma.assign(gamma)
-    reader = Reader(model, ALPHABET)
+    reader = Reader(model, ALPHABET, [80])
     assert export.export(reader, tmp_path / "reader.onnx", prepared[:20]) < export.TOLERANCE
 
 
 def test_exported_reader_loads_and_reads_like_the_original(reader, exported, shipped):
     loaded = Reader.load(exported)
     assert (loaded.alphabet, loaded.provenance) == (ALPHABET, {"seed": 3})
-    sizes = ("image_width", "image_height", "time_steps")
+    sizes = ("widths", "image_height", "time_steps")
     assert [getattr(loaded, name) for name in sizes] == [getattr(reader, name) for name in sizes]
     for expected, found in zip(reader.read(shipped[:50]), loaded.read(shipped[:50]), strict=True):
         assert found.text == expected.text
@@ -109,18 +119,18 @@ def test_exported_reader_loads_and_reads_like_the_original(reader, exported, shi
 )
 def test_unsupported_layer_is_refused_by_name(layer, message, prepared, tmp_path):
     image, x = first_layers()
-    model = keras.Model(image, layer(layers.Dense(6)(layers.Reshape((80, 24))(x))))
+    model = keras.Model(image, layer(layers.Dense(6)(layers.Reshape((-1, 24))(x))))
     with pytest.raises(ValueError, match=message):
-        export.export(Reader(model, ALPHABET), tmp_path / "reader.onnx", prepared)
+        export.export(Reader(model, ALPHABET, [80]), tmp_path / "reader.onnx", prepared)
     assert not list(tmp_path.iterdir())
 
 
 def test_columns_without_a_dense_layer_are_refused(prepared, tmp_path):
     image, x = first_layers()
-    x = layers.LayerNormalization(name="odd one")(layers.Reshape((80, 24))(x))
+    x = layers.LayerNormalization(name="odd one")(layers.Reshape((-1, 24))(x))
     model = keras.Model(image, layers.Dense(6)(x))
     with pytest.raises(ValueError, match="'odd one' has columns as its input"):
-        export.export(Reader(model, ALPHABET), tmp_path / "reader.onnx", prepared)
+        export.export(Reader(model, ALPHABET, [80]), tmp_path / "reader.onnx", prepared)
 
 
 def test_export_that_reads_differently_leaves_no_file(reader, prepared, tmp_path, monkeypatch):
@@ -153,7 +163,7 @@ def test_exported_reader_is_not_exported_again(exported, prepared, tmp_path):
 
 def test_unreadable_images_are_skipped_in_the_comparison(reader, shipped, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
-    assert export.prepare([tmp_path / "broken.png", *shipped[:3]], reader).shape == (3, 24, 80)
+    assert export.prepare([tmp_path / "broken.png", *shipped[:3]], reader)[2].shape == (24, 80)
     with pytest.raises(ValueError, match="None of 1 can be read"):
         export.prepare([tmp_path / "broken.png"], reader)
 
@@ -174,7 +184,7 @@ def test_command_exports_next_to_the_reader(reader, tmp_path, capsys):
 
 def test_comparison_uses_the_images_of_the_training(model, tmp_path):
     def folder_of(provenance):
-        return export.training_folder(Reader(model, ALPHABET, provenance))
+        return export.training_folder(Reader(model, ALPHABET, [80], provenance))
 
     captchas = PROJECT / "captcha_images"
     assert folder_of({"parameters": {"data_dir": str(tmp_path)}}) == tmp_path

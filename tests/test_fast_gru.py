@@ -7,10 +7,10 @@ from keras import layers
 from training.fast_gru import speed_up
 
 
-def build(units=(12, 8), steps=7, **options):
+def build(units=(12, 8), **options):
     keras.utils.clear_session()
     keras.utils.set_random_seed(1)
-    image = keras.Input((steps, 6))
+    image = keras.Input((None, 6))
     x = image
     for number in units:
         x = layers.Bidirectional(layers.GRU(number, return_sequences=True, **options))(x)
@@ -27,10 +27,10 @@ def gradients(model, x, training=True):
     return [loss, *tape.gradient(loss, [x, *(weight.value for weight in model.trainable_weights)])]
 
 
-@pytest.mark.parametrize("rows", [1, 16, 21])
+@pytest.mark.parametrize(("rows", "steps"), [(1, 7), (16, 7), (21, 7), (16, 1), (3, 12)])
 @pytest.mark.parametrize("training", [True, False])
-def test_outputs_and_gradients_equal_those_of_keras(rows, training):
-    x = tf.random.stateless_normal((rows, 7, 6), (0, 0))
+def test_outputs_and_gradients_equal_those_of_keras(rows, steps, training):
+    x = tf.random.stateless_normal((rows, steps, 6), (0, 0))
     expected, found = build(), speed_up(build())
     np.testing.assert_allclose(found(x, training=training), expected(x, training=training), atol=1e-5)
     for mine, keras_own in zip(gradients(found, x, training), gradients(expected, x, training), strict=True):
@@ -47,6 +47,27 @@ def test_fifty_training_steps_equal_those_of_keras():
     assert losses[0][-1] < 0.6 * losses[0][0]
     np.testing.assert_allclose(losses[1], losses[0], atol=1e-5)
     np.testing.assert_allclose(weights[1], weights[0], atol=1e-5)
+
+
+def test_numbers_of_steps_share_one_trace_and_equal_keras():
+    traces = []
+
+    def losses_of(model):
+        optimizer = keras.optimizers.SGD(0.02)
+        optimizer.build(model.trainable_variables)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None, 6))])
+        def train(x):
+            traces.append(model)
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((model(x, training=True) - 1.0) ** 2)
+            optimizer.apply(tape.gradient(loss, model.trainable_weights))
+            return loss
+
+        return [float(train(np.random.default_rng(n).normal(size=(4, n, 6)))) for n in (7, 3, 12, 7, 5) * 4]
+
+    np.testing.assert_allclose(losses_of(speed_up(build())), losses_of(build()), atol=1e-5)
+    assert len(traces) == 2
 
 
 def test_faster_model_is_saved_as_a_model_of_keras(tmp_path):

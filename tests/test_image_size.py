@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import utils
+from snippet_ocr import images
 from training import image_size
 from training.labels import steps_needed
 
@@ -25,41 +26,89 @@ def samples_of(sizes, label="123456789"):
         ([(1600, 400)] * 5, "12345" * 3, (256, 64)),  # the maximum height
         ([(48, 12)] * 5, "12", (96, 24)),  # the minimum height
         ([(30, 60)] * 5, "abcdefghij", (40, 60)),  # a time step for each of ten characters
-        ([(100, 40), (120, 40), (140, 50), (200, 50)], "123456789", (180, 45)),  # no common size
         ([(1, 4000)] * 3, "1", (16, 64)),
     ],
 )
 def test_size_follows_the_images_within_bounds(sizes, label, expected):
-    width, height, reason = image_size.choose_size(samples_of(sizes, label))
+    (width,), height, reason = image_size.choose_size(samples_of(sizes, label))
     assert (width, height) == expected
     assert reason
 
 
 def test_size_that_is_set_is_used_and_scales_the_other():
     samples = samples_of([(200, 50)] * 3)
-    assert image_size.choose_size(samples, 99, 33) == (99, 33, "set by image_width and image_height")
-    width, height, reason = image_size.choose_size(samples, 100)
-    assert (width, height) == (100, 25)
+    assert image_size.choose_size(samples, 99, 33) == ([99], 33, "set by image_width and image_height")
+    widths, height, reason = image_size.choose_size(samples, 100)
+    assert (widths, height) == ([100], 25)
     assert reason == "the size of 3 of 3 images, scaled by 0.5"
-    assert image_size.choose_size(samples, 0, 100)[:2] == (400, 100)
+    assert image_size.choose_size(samples, 0, 100)[:2] == ([400], 100)
 
 
 def test_chosen_size_has_enough_steps_for_every_accepted_label():
     label = "ab" * 80
     assert steps_needed(label) == image_size.max_time_steps() == 160
     samples = samples_of([(50, 50)] * 3, label)
-    width, _, _ = image_size.choose_size(samples)
+    (width,), _, _ = image_size.choose_size(samples)
     assert width // image_size.STEP_WIDTH >= 160
 
 
-def test_size_of_a_base_reader_is_kept():
-    base = SimpleNamespace(image_width=120, image_height=30, time_steps=30)
+def test_height_of_a_base_reader_is_kept_and_widths_follow_the_images():
+    base = SimpleNamespace(image_height=30)
     samples = samples_of([(200, 50)] * 3)
-    assert image_size.choose_size(samples, base_reader=base)[:2] == (120, 30)
-    assert image_size.choose_size(samples, 120, 30, base)[:2] == (120, 30)
-    with pytest.raises(ValueError, match="120×30. Received: image_width 0 and image_height 40. Set"):
+    assert image_size.choose_size(samples, base_reader=base)[:2] == ([120], 30)
+    assert image_size.choose_size(samples, 99, 30, base) == (
+        [99],
+        30,
+        "set by image_width and the base reader",
+    )
+    with pytest.raises(ValueError, match="base reader, 30, or 0 to use it. Received: image_height 40"):
         image_size.choose_size(samples, 0, 40, base)
-    assert image_size.max_time_steps(200, base) == 30
+    mixed = samples_of([(width, 50) for width in range(100, 500)])
+    widths, height, _ = image_size.choose_size(mixed, base_reader=base)
+    assert (height, widths[-1]) == (30, 304)  # 99% are at most 496 wide: 297.6 at height 30
+    assert len(widths) > 2
+
+
+def own_and_chosen_widths(sizes, labels, **options):
+    """Returns the widths of images at the chosen height, and the chosen widths."""
+    samples = [utils.Sample(Path("x"), label, size, "") for size, label in zip(sizes, labels, strict=True)]
+    widths, height, _ = image_size.choose_size(samples, **options)
+    return [width * height / own_height for width, own_height in sizes], widths
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_widths_of_different_images_keep_their_rules(seed):
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 30, 300)
+    sizes = [(int(width), 32) for width in lengths * generator.uniform(8, 14, 300)]
+    own, widths = own_and_chosen_widths(sizes, [("ab" * 15)[:length] for length in lengths])
+    assert widths == sorted(set(widths)) and 3 <= len(widths) <= 8
+    assert all(width % 8 == 0 for width in widths)
+    chosen = [images.choose_width(size, widths, 32) for size in sizes]
+    assert all(chosen.count(width) >= 0.1 * 300 for width in widths[:-1])
+    assert np.mean(np.array(own) <= widths[-1]) >= 0.985
+    assert widths[-1] < 1.2 * np.quantile(own, 0.985)
+    assert all(4 * length <= width for length, width in zip(lengths, chosen, strict=True))
+    assert np.mean(chosen) < 1.4 * np.mean(own)  # with one width, the images would be padded by more
+
+
+def test_width_that_few_images_would_use_is_left_out():
+    sizes = [(width, 32) for width in (300,) * 60 + (298,) * 50 + (190,) * 4 + (120,) * 20]
+    own, widths = own_and_chosen_widths(sizes, ["ab"] * 134)
+    assert own == [width for width, _ in sizes]
+    assert widths == [128, 304]  # 200 would have four images of 134
+
+
+def test_narrow_image_of_a_long_label_keeps_its_width_large():
+    sizes = [(300, 32), (301, 32), (302, 32), (60, 32), (61, 32), (62, 32)]
+    assert own_and_chosen_widths(sizes, ["ab"] * 6)[1] == [64, 304]
+    assert own_and_chosen_widths(sizes, ["ab"] * 5 + ["ab" * 15])[1] == [128, 304]  # 30 steps: 120 pixels
+    assert own_and_chosen_widths(sizes, ["ab"] * 6, image_width=96)[1] == [96]
+
+
+def test_very_wide_images_are_bounded():
+    sizes = [(2000 + n, 32) for n in range(50)] + [(500 + n, 32) for n in range(50)]
+    assert own_and_chosen_widths(sizes, ["ab"] * 100)[1][-1] <= 640
 
 
 def striped_samples(folder, stripe, label):
@@ -74,7 +123,9 @@ def striped_samples(folder, stripe, label):
 
 def test_images_are_reduced_as_far_as_strokes_and_characters_allow(tmp_path):
     def chosen_size(stripe, label):
-        return image_size.choose_size(striped_samples(tmp_path / f"{stripe} {label}", stripe, label))[:2]
+        samples = striped_samples(tmp_path / f"{stripe} {label}", stripe, label)
+        (width,), height, _ = image_size.choose_size(samples)
+        return width, height
 
     assert chosen_size(40, "12345") == (128, 32)  # thick strokes, few characters
     assert chosen_size(20, "12345678") == (192, 48)  # 24 pixels for each of eight characters

@@ -240,9 +240,17 @@ def test_transparent_array_is_drawn_on_white():
 def test_loaded_image_is_opened_and_fitted(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 20)).astype("uint8")
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    found = images.load_fitted(tmp_path / "a.png", 60, 15)
+    found = images.load_fitted(tmp_path / "a.png", [16, 60, 90], 15)
     assert (found.dtype, found.shape) == (np.uint8, (15, 60))
     np.testing.assert_array_equal(found, images.fit_image(pixels, 60, 15))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1, 90), 16), ((32, 40), 16), ((33, 40), 32), ((64, 40), 32), ((65, 40), 48), ((5000, 40), 48)],
+)
+def test_image_gets_the_smallest_width_that_it_fits(size, expected):
+    assert images.choose_width(size, [16, 32, 48], 20) == expected
 
 
 def test_find_files_keeps_files_and_searches_folders(tmp_path):

@@ -47,6 +47,15 @@ def test_exact_match_metric_does_not_accept_a_prefix():
     assert float(metric.result()) == 0.0
 
 
+@pytest.mark.parametrize("steps", [2, 3, 6, 40])
+def test_exact_match_metric_accepts_labels_longer_or_shorter_than_the_steps(steps):
+    alphabet = Alphabet("abc")
+    labels, texts = ["a", "b", "abc", "", "c"], ["a", "c", "a", "", "c"]
+    metric = metrics.ExactMatch()
+    metric.update_state(alphabet.encode_batch(labels, 6), logits_of(texts, alphabet, steps))
+    assert float(metric.result()) == pytest.approx(2 / 4)  # the row without a label does not count
+
+
 @pytest.mark.parametrize("kind", [metrics.ExactMatch, metrics.ClippedLoss])
 def test_metric_ignores_empty_labels_and_uses_weights(kind):
     alphabet = Alphabet("abc")

@@ -56,7 +56,7 @@ def check_results(run_dir, image_folder):
     assert sum(int(row["right"]) for row in rows) == metrics["scores"]["test"]["right"]
     assert all((image_folder / row["file"]).exists() and row["label"] in row["file"] for row in rows)
     reader = Reader.load(run_dir / "reader.keras")
-    assert (reader.image_width, reader.image_height) == (80, 20)
+    assert (reader.widths, reader.image_height) == ([80], 20)
     assert reader.temperature == metrics["calibration"]["temperature"]
     assert len(reader.read(sorted(image_folder.iterdir()))) == 30
 

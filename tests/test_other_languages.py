@@ -36,7 +36,9 @@ def test_documented_grey_values_follow_the_formula():
 
 
 def test_documented_fitted_image_equals_the_input_of_the_model():
-    fitted = images.load_fitted(IMAGE, 120, 40)
+    chosen = documented("`w` for the `widths` 96, 128, 160 and 200, and the `image_height` 40")
+    assert images.load_fitted(IMAGE, [96, 128, 160, 200], 40).shape == (40, int(chosen))
+    fitted = images.load_fitted(IMAGE, [120], 40)
     assert int(documented("fitted to 120 × 40: grey at x 60, y 20")) == fitted[20, 60]
     assert int(documented("fitted to 120 × 40: sum of all grey values")) == fitted.sum()
 

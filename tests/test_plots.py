@@ -157,10 +157,10 @@ def test_reliability_draws_bins_precision_and_threshold():
 class FixedReader:
     """Reads `ab` in every image: the `a` at steps 2 and 3, more probable at step 3, and the `b` at step 6."""
 
-    alphabet, time_steps = ALPHABET, 8
+    alphabet, batch_size = ALPHABET, 4
     prepare, read_prepared = Reader.prepare, Reader.read_prepared
-    _prepare, _reading = Reader._prepare, Reader._reading
-    image_width, image_height = 80, 24
+    _prepare, _reading, _map_batches = Reader._prepare, Reader._reading, Reader._map_batches
+    widths, image_height = [80], 24
 
     def log_probabilities(self, prepared):
         probabilities = np.full((len(prepared), 8, ALPHABET.number_of_classes), 0.01)

@@ -18,8 +18,8 @@ def texts(readings):
 
 
 def test_loaded_reader_reads_what_the_saved_one_reads(model, saved, shipped):
-    before, after = Reader(model, ALPHABET), Reader.load(saved)
-    prepared = before.prepare(shipped[:20])
+    before, after = Reader(model, ALPHABET, [80]), Reader.load(saved)
+    prepared = np.stack(before.prepare(shipped[:20]))
     expected = model.predict_on_batch(prepared)
     np.testing.assert_allclose(after.model.predict_on_batch(prepared), expected, rtol=1e-4, atol=1e-5)
     assert texts(before.read(shipped[:20])) == texts(after.read(shipped[:20]))
@@ -35,7 +35,7 @@ def test_saved_weights_are_those_of_the_model_bit_for_bit(model, saved):
 
 
 def test_keras_opens_a_saved_reader_as_a_model(saved):
-    assert keras.saving.load_model(saved).input_shape == (None, 24, 80)
+    assert keras.saving.load_model(saved).input_shape == (None, 24, None)
 
 
 def test_save_leaves_no_other_file(saved):
@@ -48,7 +48,7 @@ def test_full_disk_leaves_the_old_reader_or_none(model, tmp_path, existing):
     if existing:
         path.write_bytes(b"old")
     with full_disk(100_000), pytest.raises(OSError, match="File too large"):
-        Reader(model, ALPHABET).save(path)
+        Reader(model, ALPHABET, [80]).save(path)
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == (
         {"reader.keras": b"old"} if existing else {}
     )
@@ -75,7 +75,7 @@ def test_single_image_outside_a_list_is_refused(read, saved, shipped):
 def test_confidence_is_the_probability_by_keras_ctc_loss(saved, shipped):
     reader = Reader.load(saved)
     prepared = reader.prepare(shipped[:10])
-    logits = reader.model.predict_on_batch(prepared)
+    logits = reader.model.predict_on_batch(np.stack(prepared))
     for row, reading in zip(logits, reader.read_prepared(prepared), strict=True):
         label = np.array([ALPHABET.encode(reading.text)], dtype="int32")
         length = np.array([len(reading.text)])
@@ -88,6 +88,23 @@ def test_images_of_several_batches_keep_their_order(saved, shipped, threads):
     reader = Reader.load(saved)
     reader.batch_size, reader.threads = 4, threads
     assert texts(reader.read(shipped[:10])) == [reader.read([path])[0].text for path in shipped[:10]]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_images_of_different_widths_are_read_as_if_alone(model, threads):
+    reader = Reader(model, ALPHABET, [48, 80, 120])
+    reader.batch_size, reader.threads = 2, threads
+    generator = np.random.default_rng(0)
+    sources = [
+        generator.integers(0, 256, (24, width)).astype("uint8") for width in generator.integers(9, 150, 30)
+    ]
+    assert {image.shape for image in reader.prepare(sources)} == {(24, 48), (24, 80), (24, 120)}
+    alone = [reader.read([source], top=2, characters=True)[0] for source in sources]
+    for expected, found in zip(alone, reader.read(sources, top=2, characters=True), strict=True):
+        assert [found.text, *texts(found.alternatives)] == [expected.text, *texts(expected.alternatives)]
+        assert found.confidence == pytest.approx(expected.confidence, rel=1e-4)
+        assert found.character_confidences == pytest.approx(expected.character_confidences, rel=1e-4)
+    assert reader.time_steps == 30
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -118,11 +135,11 @@ def test_unreadable_image_is_named_and_the_others_are_read(saved, shipped, tmp_p
 
 def test_temperature_is_saved_and_divides_the_logits(model, shipped, tmp_path):
     path = tmp_path / "reader.keras"
-    Reader(model, ALPHABET, temperature=2.0, threshold=0.75).save(path)
-    tempered, plain = Reader.load(path), Reader(model, ALPHABET)
+    Reader(model, ALPHABET, [80], temperature=2.0, threshold=0.75).save(path)
+    tempered, plain = Reader.load(path), Reader(model, ALPHABET, [80])
     assert (tempered.temperature, tempered.threshold) == (2.0, 0.75)
     prepared = plain.prepare(shipped[:5])
-    logits = model.predict_on_batch(prepared).astype("float64")
+    logits = model.predict_on_batch(np.stack(prepared)).astype("float64")
     halved = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(np.exp(tempered.log_probabilities(prepared)), halved, rtol=1e-4)
     assert texts(tempered.read(shipped[:5])) == texts(plain.read(shipped[:5]))
@@ -140,7 +157,7 @@ def test_temperature_is_saved_and_divides_the_logits(model, shipped, tmp_path):
 )
 def test_invalid_metadata_is_refused(model, tmp_path, changes, reason):
     path = tmp_path / "reader.keras"
-    model_file.save(model, {"format": 2, "alphabet": ALPHABET.characters, **changes}, path)
+    model_file.save(model, {"format": 2, "widths": [80], "alphabet": ALPHABET.characters, **changes}, path)
     with pytest.raises(ValueError, match=rf"reader\.keras is not one: .*{reason}"):
         Reader.load(path)
 
@@ -149,7 +166,7 @@ def test_metadata_is_a_member_of_the_saved_file(saved):
     with zipfile.ZipFile(saved) as archive:
         assert DESCRIPTION in archive.namelist()
     found = Reader.load(saved).metadata()
-    assert (found["alphabet"], found["image_width"], found["image_height"]) == ("abcdé ", 80, 24)
+    assert (found["alphabet"], found["widths"], found["image_height"]) == ("abcdé ", [80], 24)
     assert (found["temperature"], found["threshold"], found["provenance"]) == (1.0, None, {"seed": 3})
 
 
@@ -215,12 +232,12 @@ def test_slow_reading_reports_its_progress(saved, shipped, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("1 of 4 images read, ")
 
 
-@pytest.mark.parametrize("shape", [(1, 24, 80), ("n", 24, "width"), ("n", 24, -80)])
-def test_reader_without_a_fixed_image_size_is_refused(shape, monkeypatch):
+@pytest.mark.parametrize("shape", [(1, 24, None), ("n", "height", None), ("n", -24, "w"), ("n", 24, 80)])
+def test_reader_without_a_free_width_and_a_height_is_refused(shape, monkeypatch):
     class Model:
-        input_shape, output_shape = shape, ("n", 20, ALPHABET.number_of_classes)
+        input_shape, output_shape = shape, ("n", "steps", ALPHABET.number_of_classes)
 
-    metadata = {"alphabet": ALPHABET.characters}
+    metadata = {"alphabet": ALPHABET.characters, "widths": [80]}
     monkeypatch.setattr("snippet_ocr.model_file.load", lambda path: (Model, metadata))
     with pytest.raises(ValueError, match="reader.onnx is not one: its model maps"):
         Reader.load("reader.onnx")

@@ -64,10 +64,10 @@ def test_unchanged_copy_of_a_reader_is_accepted(crafted):
 
 
 def build(*hidden):
-    """Builds a model of images with 16 columns of 8 pixels."""
-    image = keras.Input((8, 16), dtype="uint8")
+    """Builds a model of images with columns of 8 pixels."""
+    image = keras.Input((8, None), dtype="uint8")
     x = layers.Permute((2, 1))(layers.Rescaling(1 / 255)(image))
-    x = layers.Reshape((16, 8, 1), name="columns_of_pixels")(x)  # `hidden` may have a "reshape"
+    x = layers.Reshape((-1, 8, 1), name="columns_of_pixels")(x)  # `hidden` may have a "reshape"
     for layer in (*hidden, layers.Dense(4, name="last")):
         x = layer(x)
     return keras.Model(image, x)
@@ -80,31 +80,32 @@ def bidirectional(recurrent, **options):
 @pytest.mark.parametrize(
     "hidden",
     [
-        [layers.Conv2D(3, (3, 2), strides=(2, 3)), layers.Reshape((7, 9))],
-        [layers.Conv2D(3, 5, padding="same", strides=3, use_bias=False), layers.Reshape((6, 9))],
-        [layers.AveragePooling2D((3, 2), padding="same"), layers.Reshape((6, 4))],
-        [layers.MaxPooling2D((3, 2), strides=2), layers.Reshape((7, 4)), layers.Dense(3, use_bias=False)],
+        [layers.Conv2D(3, (3, 2), strides=(2, 3)), layers.Reshape((-1, 9))],
+        [layers.Conv2D(3, 5, padding="same", strides=3, use_bias=False), layers.Reshape((-1, 9))],
+        [layers.AveragePooling2D((3, 2), padding="same"), layers.Reshape((-1, 4))],
+        [layers.MaxPooling2D((3, 2), strides=2), layers.Reshape((-1, 4)), layers.Dense(3, use_bias=False)],
         [
-            layers.Reshape((16, 8)),
+            layers.Reshape((-1, 8)),
             layers.BatchNormalization(),
             layers.LayerNormalization(),
             layers.Dropout(0.1),
         ],
         [
-            layers.Reshape((16, 8)),
+            layers.Reshape((-1, 8)),
             layers.BatchNormalization(center=False),
             layers.LayerNormalization(scale=False),
         ],
-        [layers.Reshape((16, 8)), layers.LayerNormalization(axis=(1, 2), center=False, scale=False)],
-        [layers.Reshape((16, 8)), bidirectional(layers.GRU)],
-        [layers.Reshape((16, 8)), bidirectional(layers.GRU, reset_after=False)],
-        [layers.Reshape((16, 8)), bidirectional(layers.LSTM, use_bias=False)],
+        [layers.Reshape((-1, 8)), layers.LayerNormalization(axis=(1, 2), center=False, scale=False)],
+        [layers.Reshape((-1, 8)), bidirectional(layers.GRU)],
+        [layers.Reshape((-1, 8)), bidirectional(layers.GRU, reset_after=False)],
+        [layers.Reshape((-1, 8)), bidirectional(layers.LSTM, use_bias=False)],
     ],
 )
 def test_declared_shapes_are_those_of_keras_weights(hidden):
     model = build(*hidden)
     config = json.dumps(keras.saving.serialize_keras_object(model)).encode()
-    assert sorted(safety.declared_shapes(config)) == sorted(tuple(weight.shape) for weight in model.weights)
+    found = safety.declared_shapes(config, 16)
+    assert sorted(found) == sorted(tuple(weight.shape) for weight in model.weights)
 
 
 @keras.saving.register_keras_serializable(package="test")
@@ -118,8 +119,8 @@ class Foreign(layers.Layer):
     [(layers.Lambda(lambda x: x), "Lambda"), (Foreign(), "Foreign"), (layers.Add(), "Add")],
 )
 def test_other_type_of_layer_is_refused_by_name(foreign, name, crafted):
-    image = keras.Input((24, 80), dtype="uint8")
-    x = foreign([image, image] if name == "Add" else image)
+    image = keras.Input((24, None), dtype="uint8")
+    x = layers.Permute((2, 1))(foreign([image, image] if name == "Add" else image))
     model = keras.Model(image, layers.Dense(ALPHABET.number_of_classes)(layers.Rescaling(1.0)(x)))
     assert_refused(
         crafted(config__json=json.dumps(keras.saving.serialize_keras_object(model))),
@@ -154,13 +155,17 @@ def test_foreign_class_inside_a_layer_is_refused(foreign, config, crafted):
         ("Conv2D", {"groups": 2}, "without groups"),
         ("MaxPooling2D", {"strides": [0, 1]}, "whole number from 1"),
         ("MaxPooling2D", {"pool_size": [60_000, 1]}, "out of bounds"),
-        ("InputLayer", {"batch_shape": [None, 65_000, 65_000]}, "another shape|out of bounds"),
-        ("InputLayer", {"batch_shape": [10**9, 24, 80]}, "InputLayer of uint8 images"),
-        ("InputLayer", {"batch_shape": [None, 80, 24, 1]}, "InputLayer of uint8 images"),
+        ("InputLayer", {"batch_shape": [None, 24, 80]}, "InputLayer of uint8 images of any width"),
+        ("InputLayer", {"batch_shape": [10**9, 24, None]}, "InputLayer of uint8 images"),
+        ("InputLayer", {"batch_shape": [None, 24, None, 1]}, "InputLayer of uint8 images"),
+        ("InputLayer", {"batch_shape": [None, 10**9, None]}, "whole number from 1"),
+        ("InputLayer", {"batch_shape": [None]}, "InputLayer of uint8 images"),
         ("Rescaling", {"scale": [[1.0] * 80] * 24}, "rescaling by numbers"),
         ("Rescaling", {"offset": None}, "rescaling by numbers"),
         ("Permute", {"dims": [1, 2]}, "permutation of the two axes"),
-        ("Reshape", {"target_shape": [20, 60_000]}, "same number of values"),
+        ("Reshape", {"target_shape": [20, 60_000]}, "reshape to"),
+        ("Reshape", {"target_shape": [-1, 23, 1]}, "that fits"),
+        ("Reshape", {"target_shape": [-1, 10**12]}, "whole number from 1"),
         ("LayerNormalization", {"axis": [0, 1]}, "last axis"),
         ("LayerNormalization", {"scale": True}, "last axis"),
         ("BatchNormalization", {"axis": 1}, "last axis"),
@@ -208,6 +213,24 @@ def test_layers_that_are_not_a_chain_are_refused(config, crafted):
 )
 def test_invalid_configuration_is_refused(content, crafted):
     assert_refused(crafted(config__json=content))
+
+
+@pytest.mark.parametrize(
+    "widths", [None, 80, [], [80, 40], [80, 80], [0], [-8], [8.0], [True], ["80"], [10**6], {"80": 1}]
+)
+def test_widths_that_are_not_an_ascending_list_are_refused(widths, model, crafted, tmp_path):
+    description = Reader(model, ALPHABET, [80]).metadata() | {"widths": widths}
+    onnx.save(build_onnx(model, description), tmp_path / "crafted.onnx")
+    for path in (crafted(reader__json=json.dumps(description)), tmp_path / "crafted.onnx"):
+        assert_refused(path, "widths|whole number from 1")
+
+
+def test_outputs_are_bounded_for_an_image_of_each_width(model, crafted, monkeypatch):
+    description = Reader(model, ALPHABET, [80, 20_000]).metadata()
+    path = crafted(reader__json=json.dumps(description))
+    assert Reader.load(path).widths == [80, 20_000]
+    monkeypatch.setattr(safety, "MAX_VALUES", 2 * 20_000 * 24 * 32 - 1)  # of the first convolution
+    assert_refused(path, "output shape out of bounds: \\(40000, 24, 32\\)")
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"[1]", b'"text"', b"\xff", b'{"alphabet": 7}'])
@@ -308,7 +331,7 @@ def test_damaged_weights_are_refused(saved, crafted):
 @pytest.fixture
 def exported(model):
     """A reader as an ONNX model, to be changed by the test."""
-    return build_onnx(model, Reader(model, ALPHABET).metadata())
+    return build_onnx(model, Reader(model, ALPHABET, [80]).metadata())
 
 
 def node(kind, **attributes):
@@ -354,7 +377,17 @@ def test_onnx_weights_of_an_undeclared_size_are_refused(exported, tmp_path):
 def test_onnx_image_shape_out_of_bounds_is_refused(exported, tmp_path):
     exported.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 10**9
     (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
-    assert_refused(tmp_path / "crafted.onnx", "out of bounds")
+    assert_refused(tmp_path / "crafted.onnx", "whole number from 1 to 65,536")
+
+
+@pytest.mark.parametrize("sizes", [[0, 24], [0, 24, 80], [8, 24, 0], [0, 24, 0, 1], [0, 0, 0], []])
+def test_onnx_images_without_free_width_and_fixed_height_are_refused(sizes, exported, tmp_path):
+    shape = exported.graph.input[0].type.tensor_type.shape
+    del shape.dim[:]
+    for size in sizes:
+        shape.dim.add(dim_value=size) if size else shape.dim.add(dim_param="free")
+    (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
+    assert_refused(tmp_path / "crafted.onnx", "out of bounds|whole number from 1")
 
 
 def test_onnx_images_that_are_not_uint8_are_refused(exported, tmp_path):
@@ -363,8 +396,8 @@ def test_onnx_images_that_are_not_uint8_are_refused(exported, tmp_path):
     assert_refused(tmp_path / "crafted.onnx", "its images are not uint8")
 
 
-def test_onnx_of_symbolic_image_size_is_refused_by_name(exported, tmp_path):
-    exported.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
+def test_onnx_of_symbolic_image_height_is_refused_by_name(exported, tmp_path):
+    exported.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "height"
     (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
     with pytest.raises(ValueError, match="crafted.onnx is not one"):
         Reader.load(tmp_path / "crafted.onnx")
@@ -395,7 +428,7 @@ def readers(model, saved, tmp_path_factory):
     """The path of a folder with a reader in both formats."""
     folder = tmp_path_factory.mktemp("readers")
     (folder / "whole.keras").write_bytes(saved.read_bytes())
-    onnx.save(build_onnx(model, Reader(model, ALPHABET).metadata()), folder / "whole.onnx")
+    onnx.save(build_onnx(model, Reader(model, ALPHABET, [80]).metadata()), folder / "whole.onnx")
     return folder
 
 
@@ -421,7 +454,7 @@ def test_check_returns_the_metadata_of_the_archive(saved):
 
 @pytest.mark.parametrize("changes", [{"format": 1}, {"format": 3}, {"format": None}, {"format": [2]}])
 def test_reader_of_another_format_is_refused_with_the_version(changes, model, crafted, tmp_path):
-    description = Reader(model, ALPHABET).metadata() | changes
+    description = Reader(model, ALPHABET, [80]).metadata() | changes
     onnx.save(build_onnx(model, description), tmp_path / "crafted.onnx")
     for path in (crafted(reader__json=json.dumps(description)), tmp_path / "crafted.onnx"):
         assert_refused(path, r"this version reads format 2\. Version 1\.0 wrote format 1: .*train again")

@@ -10,8 +10,8 @@ from tools.notebook import load_build_model
 
 @pytest.fixture(scope="module")
 def standardise():
-    """Returns a function of images, uint8 of shape (batch, 50, 200)."""
-    model = load_build_model()(200, 50, 5, 7, 0.1)
+    """Returns a function of images, uint8 of shape (batch, 50, width)."""
+    model = load_build_model()(50, 5, 7, 0.1)
     convolution = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     return keras.Model(model.inputs[0], convolution.input).predict_on_batch
 
@@ -26,7 +26,7 @@ def test_standardised_image_has_mean_0_variance_1_and_width_first(standardise):
 
 
 def test_each_image_is_standardised_by_itself(standardise, shipped):
-    pixels = np.stack([images.load_fitted(path, 200, 50) for path in shipped[:20]])
+    pixels = np.stack([images.load_fitted(path, [200], 50) for path in shipped[:20]])
     expected = [((one.mean() - one) / one.std()).T[:, :, None] for one in pixels.astype("float64")]
     np.testing.assert_allclose(standardise(pixels), expected, atol=0.01)
 

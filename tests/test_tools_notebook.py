@@ -66,7 +66,7 @@ def test_code_version_changes_with_training_code_only(elsewhere):
 
 
 def test_grus_of_the_model_can_run_on_cudnn():
-    model = notebook.load_build_model()(64, 16, 5, 11, 0.1)
+    model = notebook.load_build_model()(16, 5, 11, 0.1)
     bidirectional = [layer for layer in model.layers if isinstance(layer, keras.layers.Bidirectional)]
     assert len(bidirectional) == 3
     for layer in bidirectional:

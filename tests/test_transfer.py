@@ -12,13 +12,13 @@ BASE = Alphabet("bdf")
 
 def network(alphabet, height=16):
     """The training model of the notebook and its reading model."""
-    model = load_build_model()(64, height, 5, alphabet.number_of_classes, 0.1)
+    model = load_build_model()(height, 5, alphabet.number_of_classes, 0.1)
     return model, keras.Model(model.inputs[0], model.get_layer("logits").output)
 
 
 @pytest.fixture
 def base_reader():
-    return Reader(network(BASE)[1], BASE)
+    return Reader(network(BASE)[1], BASE, [64])
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_base_reader_with_another_network_is_refused(base_reader):
 
 def test_base_reader_in_onnx_is_refused():
     class OnnxModel:
-        input_shape, output_shape = (None, 16, 64), (None, 16, 4)
+        input_shape, output_shape = (None, 16, None), (None, None, 4)
 
     with pytest.raises(ValueError, match=r"Expected base_reader to be a \.keras file"):
-        copy_weights(Reader(OnnxModel(), BASE), network(BASE)[0], BASE)
+        copy_weights(Reader(OnnxModel(), BASE, [64]), network(BASE)[0], BASE)

@@ -224,7 +224,7 @@ def draw(rows, data_dir, path, page_size=100):
 
     for number, start in enumerate(range(0, len(rows), page_size), start=1):
         page = rows[start : start + page_size]
-        images = [load_fitted(data_dir / row["file"], 200, 50) for row in page]
+        images = [load_fitted(data_dir / row["file"], [200], 50) for row in page]
         readings = [Reading(row["text"], row["confidence"]) for row in page]
         figure = plots.result_grid(images, [row["label"] for row in page], readings)
         plots.save_all(path.parent, **{f"{path.name}_{number}": figure})

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from snippet_ocr import Reader, files, images
-from snippet_ocr.decoding import greedy_decode, log_softmax
+from snippet_ocr.decoding import greedy_decode
 from snippet_ocr.model_file import DESCRIPTION, OnnxModel
 from training import PROJECT, parameters
 
@@ -106,9 +106,9 @@ def _activation(graph, layer):
 
 
 def _reshape(graph, layer):
-    _, width, height, *features = layer.input.shape
+    _, width, height, *features = layer.input.shape  # the width is None
     if not features and layer.output.shape[1:] == (width, height, 1):
-        graph.add("Reshape", np.array([-1, 1, width, height]))  # ONNX has channels second
+        graph.add("Reshape", np.array([0, 1, -1, height]))  # ONNX has channels second; 0 keeps an axis
     elif features and layer.output.shape[1:] == (width, height * features[0]):
         graph.columns = height, *features  # the next dense layer adds the nodes
     else:
@@ -169,7 +169,7 @@ def _bidirectional_gru(graph, layer):
     attributes = {"hidden_size": units, "direction": "bidirectional", "linear_before_reset": 1}
     graph.add("GRU", kernel, recurrent, bias, **attributes)  # (steps, 2, batch, units)
     graph.add("Transpose", perm=[0, 2, 1, 3])  # (steps, batch, 2, units)
-    graph.add("Reshape", np.array([0, 0, 2 * units]))  # (steps, batch, 2 × units); 0 keeps an axis
+    graph.add("Reshape", np.array([0, 0, 2 * units]))  # (steps, batch, 2 × units)
 
 
 def _dropout(graph, layer):
@@ -203,7 +203,7 @@ def build_onnx(model, description):
         description: `Reader.metadata()`, a dictionary; it is stored in the file's metadata.
 
     Returns:
-        An `onnx.ModelProto`, from `image`, uint8 of shape `(batch, image_height, image_width)`,
+        An `onnx.ModelProto`, from `image`, uint8 of shape `(batch, image_height, width)`,
         to `log_probabilities`, float32 of shape `(batch, steps, classes)`.
 
     Raises:
@@ -225,10 +225,10 @@ def build_onnx(model, description):
     graph.add("LogSoftmax", axis=-1)
     graph.nodes[-1].output[0] = "log_probabilities"
     image, output = (
-        helper.make_tensor_value_info(name, kind, ["batch", *shape[1:]])
+        helper.make_tensor_value_info(name, kind, shape)
         for name, kind, shape in (
-            ("image", TensorProto.UINT8, model.input_shape),
-            ("log_probabilities", TensorProto.FLOAT, model.output_shape),
+            ("image", TensorProto.UINT8, ["batch", model.input_shape[1], "width"]),
+            ("log_probabilities", TensorProto.FLOAT, ["batch", "steps", model.output_shape[2]]),
         )
     )
     constants = [
@@ -262,10 +262,10 @@ def export(reader, path, prepared):
         raise ValueError(f"{path} already exists. Delete it, or choose another file with --out.")
     with files.atomic_write(path) as unfinished:
         unfinished.write_bytes(build_onnx(reader.model, reader.metadata()).SerializeToString())
-        expected = log_softmax(reader.model.predict_on_batch(prepared))  # (images, steps, classes)
-        found = OnnxModel(unfinished).predict_on_batch(prepared)
-        difference = float(np.abs(expected - found).max())
-        texts = zip(greedy_decode(expected), greedy_decode(found), strict=True)
+        exported = Reader(OnnxModel(unfinished), reader.alphabet, reader.widths)
+        rows = [one.log_probabilities(prepared, 1.0) for one in (reader, exported)]  # (steps, classes) each
+        difference = float(max(np.abs(expected - found).max() for expected, found in zip(*rows, strict=True)))
+        texts = [greedy_decode(pair) for pair in zip(*rows, strict=True)]
         different = sum(not np.array_equal(*pair) for pair in texts)
         if different or not difference <= TOLERANCE:  # also if it is NaN
             raise ValueError(
@@ -277,16 +277,16 @@ def export(reader, path, prepared):
 
 
 def prepare(paths, reader):
-    """Prepares the first `MAX_IMAGES` readable images: uint8 of shape `(images, height, width)`."""
+    """Prepares the first `MAX_IMAGES` readable images; returns a list of them, as `Reader.prepare` does."""
     prepared = []
     for path in paths:
         with contextlib.suppress(ValueError):
-            prepared.append(images.load_fitted(path, reader.image_width, reader.image_height))
+            prepared.append(images.load_fitted(path, reader.widths, reader.image_height))
         if len(prepared) == MAX_IMAGES:
             break
     if not prepared:
         raise ValueError(f"Expected images to compare. None of {len(paths)} can be read. Set --images.")
-    return np.stack(prepared)
+    return prepared
 
 
 def training_folder(reader):

@@ -12,20 +12,21 @@ def augment(image, seed, strength=1.0):
     the edge of the old image, its edge pixels are repeated.
 
     Args:
-        image: uint8 of shape `(batch, image_height, image_width)`, like the result.
+        image: uint8 of shape `(batch, height, width)`, like the result.
         seed: two integers; the same seed gives the same maps.
         strength: a factor for all bounds; 0 leaves the images unchanged.
     """
-    batch, height, width = tf.shape(image)[0], image.shape[1], image.shape[2]
+    batch, height, width = tf.unstack(tf.shape(image))
     random = strength * tf.random.stateless_uniform((6, batch), seed, -1.0, 1.0)  # (6, batch)
     angle, shear = random[0] * np.radians(4.0), random[1] * 0.15  # (batch,), like all below
     scale_x, scale_y = 1.0 + 0.1 * random[2], 1.0 + 0.1 * random[3]
-    shift_x, shift_y = 0.04 * width * random[4], 0.08 * height * random[5]
+    last_x, last_y = tf.cast(width - 1, tf.float32), tf.cast(height - 1, tf.float32)
+    shift_x, shift_y = 0.04 * (last_x + 1) * random[4], 0.08 * (last_y + 1) * random[5]
     cos, sin = tf.cos(angle), tf.sin(angle)
     # From a point of the new image to a point (x, y) of the old one, about the centre of the image.
     x_from_x, x_from_y = scale_x * (cos - shear * sin), scale_x * (sin + shear * cos)
     y_from_x, y_from_y = -scale_y * sin, scale_y * cos
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    centre_x, centre_y = last_x / 2, last_y / 2
     offset_x = centre_x + shift_x - x_from_x * centre_x - x_from_y * centre_y
     offset_y = centre_y + shift_y - y_from_x * centre_x - y_from_y * centre_y
     zero = tf.zeros_like(angle)

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.stats import nbinom
 
+from snippet_ocr.alphabet import BLANK
 from snippet_ocr.decoding import greedy_decode, log_softmax, text_log_probabilities
 from snippet_ocr.terminal import progress
 
@@ -39,13 +40,16 @@ class Observations(NamedTuple):
 
 def observe(reader, samples):
     """Reads at least one `utils.Sample` that the reader was not trained on; returns `Observations`."""
-    size = reader.batch_size
+    size = reader.batch_size * len(reader.widths)
     starts = range(0, len(samples), size)
     shape = len(samples), reader.time_steps, reader.alphabet.number_of_classes
-    logits = np.empty(shape, dtype="float32")  # as the model computes them
+    # The steps that narrow images lack are blank with certainty, which changes the probability of no text.
+    logits = np.full(shape, -np.inf, dtype="float32")
+    logits[:, :, BLANK] = 0.0
     for start in progress(starts, len(starts), f"batches of {size} images read"):
-        paths = [sample.path for sample in samples[start : start + size]]
-        logits[start : start + size] = reader.model.predict_on_batch(reader.prepare(paths))
+        prepared = reader.prepare([sample.path for sample in samples[start : start + size]])
+        for row, found in zip(logits[start:], reader.log_probabilities(prepared, 1.0), strict=False):
+            row[: len(found)] = found
     texts = greedy_decode(logits)
     pairs = zip(texts, samples, strict=True)
     right = [reader.alphabet.decode(text) == sample.label for text, sample in pairs]

@@ -209,24 +209,17 @@ def _clip_after_sum(optimizer, replicas):
 
 
 def pad_order(order, repeat):
-    """Pads the indices of an epoch's images to a multiple of the number of devices.
+    """Pads the indices of images to a multiple of the number of devices.
 
     Args:
-        order: the indices of the images, an integer tensor of shape `(images,)`.
-        repeat: whether the first images are repeated, as for training.
-            Otherwise, the padding is -1, for rows without an image.
+        order: the indices of the images, integers of shape `(images,)`.
+        repeat: whether the first images are repeated, as for training. Otherwise, the padding is `-1 - i`,
+            where `i` is the first index, for rows with that image and without a label.
     """
-    images = order.shape[0]
-    total = -(-images // device_count()) * device_count()
+    total = -(-len(order) // device_count()) * device_count()
     if repeat:
-        return tf.gather(order, tf.range(total) % images)
-    return tf.concat([order, tf.fill([total - images], -1)], axis=0)
-
-
-def local_share(batch):
-    """Returns this host's rows of a batch: `(batch, …)` becomes `(batch / hosts, …)`."""
-    share = tf.shape(batch)[0] // host_count()
-    return batch[host_index() * share : (host_index() + 1) * share]
+        return np.resize(order, total)
+    return np.pad(order, (0, total - len(order)), constant_values=-1 - order[0])
 
 
 def require_same(facts):

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-ROWS = 16  # batches are padded to a multiple of it, because XLA compiles for each size of batch
+ROWS = 16  # batches are padded to a multiple of it, because XLA compiles for each number of rows and steps
 
 GRU_CONFIG = {
     "activation": "tanh",
@@ -57,7 +57,7 @@ class _Call:
         self.stock, self.cells = layer.call, (layer.forward_layer.cell, layer.backward_layer.cell)
 
     def __call__(self, sequences, initial_state=None, mask=None, training=None):
-        if initial_state is not None or mask is not None or sequences.shape[1] is None:
+        if initial_state is not None or mask is not None:
             return self.stock(sequences, initial_state=initial_state, mask=mask, training=training)
         weights = [
             tf.stack([tf.convert_to_tensor(getattr(cell, name)) for cell in self.cells])
@@ -119,7 +119,7 @@ def _merge(x):
 
 def _forward(products, recurrent, bias):
     """Returns the outputs, and what the gradient needs: the states, the gates and their products."""
-    steps, units = products.shape[1], recurrent.shape[1]
+    steps, units = tf.shape(products)[1], recurrent.shape[1]
     products = _split(products)  # (steps, 2, batch, 3 * units)
 
     def step(number, state, states, gates):
@@ -145,7 +145,7 @@ def _backward(upstream, states, gates, recurrent):
 
     `upstream` is the gradient of the outputs; `states` and `gates` are as `_forward` returns them.
     """
-    steps, units = states.shape[0], recurrent.shape[1]
+    steps, units = tf.shape(states)[0], recurrent.shape[1]
     upstream = _split(upstream)  # (steps, 2, batch, units)
     before = tf.concat([tf.zeros_like(states[:1]), states[:-1]], 0)
     update, reset, candidate, candidate_products = tf.split(gates, 4, -1)

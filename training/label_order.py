@@ -49,7 +49,7 @@ def _order_in_images(samples):
     if len(usable) < MIN_IMAGES:
         return LOGICAL, unclear
     usable = usable[:: -(-len(usable) // MAX_IMAGES)]
-    pixels = np.stack([images.load_fitted(sample.path, WIDTH, HEIGHT) for sample in usable])
+    pixels = np.stack([images.load_fitted(sample.path, [WIDTH], HEIGHT) for sample in usable])
     halves = [half.reshape(len(pixels), -1) for half in np.split(pixels, 2, axis=2)]  # (images, pixels)
     shares = {}
     for order, convert in ((LOGICAL, reorder), (VISUAL, str)):

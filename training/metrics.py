@@ -42,11 +42,14 @@ class ExactMatch(_MeanOverImages):
         super().__init__(name=name, dtype=dtype)
 
     def values(self, label, logits):
-        batch, steps = ops.shape(logits)[0], logits.shape[1]
-        decoded, _ = ops.ctc_decode(logits, ops.full((batch,), steps, dtype="int32"), mask_index=BLANK)
+        lengths = ops.full_like(label[:, 0], ops.shape(logits)[1])  # (batch,)
+        decoded, _ = ops.ctc_decode(logits, lengths, mask_index=BLANK)
         text = ops.where(decoded[0] < 0, BLANK, decoded[0])  # (batch, steps); Keras pads with -1
-        label = ops.pad(ops.cast(label, text.dtype), [[0, 0], [0, steps - label.shape[1]]])  # (batch, steps)
-        return ops.cast(ops.all(ops.equal(label, text), axis=1), self.dtype)  # (batch,)
+        label = ops.cast(label, text.dtype)
+        # Either may be longer, so each is padded by the length of the other.
+        padded_label = ops.concatenate([label, ops.zeros_like(text)], axis=1)  # (batch, label + steps)
+        padded_text = ops.concatenate([text, ops.zeros_like(label)], axis=1)
+        return ops.cast(ops.all(ops.equal(padded_label, padded_text), axis=1), self.dtype)  # (batch,)
 
 
 @keras.saving.register_keras_serializable(package="ocr")

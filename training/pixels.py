@@ -88,11 +88,11 @@ def encode_all(samples, encode):
     Args:
         samples: a list of `utils.Sample`s, at least one.
         encode: a function from a sample to a dictionary of `"image"`, uint8 of shape `(height, width)`, and
-            `"label"`, int32 of shape `(max_label_length,)`.
+            `"label"`, int32 of shape `(max_label_length,)`. Images may differ in width.
 
     Returns:
-        A tuple of two arrays: the images, uint8 of shape `(samples, height, width)`, and the labels, int32
-        of shape `(samples, max_label_length)`.
+        A tuple: a list of the images, as `encode` returns them, and the labels, an int32 array of shape
+        `(samples, max_label_length)`.
 
     Raises:
         ValueError: if an image can no longer be read; the message names the file.
@@ -105,24 +105,21 @@ def encode_all(samples, encode):
         except ValueError as error:
             raise ValueError(f"{sample.path} {error}. It was readable when it was checked.") from error
 
-    first = encode_one(samples[0])  # shows the shapes
-    shape = (len(samples), *first["image"].shape)
-    label = np.empty((len(samples), *first["label"].shape), "int32")
-    with ThreadPool() as pool:
-        rows = progress(pool.imap(encode_one, samples, chunksize=16), len(samples), "images decoded")
-        numbered_rows = enumerate(rows)
-        if math.prod(shape) <= MAX_BYTES:
-            image = np.empty(shape, "uint8")
-            for number, row in numbered_rows:
-                image[number], label[number] = row["image"], row["label"]
-            return image, label
-        try:
-            with tempfile.TemporaryFile(dir=PROJECT) as file:
-                for number, row in numbered_rows:
-                    # A full disk is an error here. With a memory map, it would kill the process (SIGBUS).
-                    file.write(row["image"].tobytes())
-                    label[number] = row["label"]
-                file.flush()
-                return np.memmap(file, "uint8", "r", shape=shape), label  # outlives the file object
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(PROJECT)) from error  # the original has no path
+    shapes, labels = [], []
+    try:
+        with ThreadPool() as pool, tempfile.SpooledTemporaryFile(MAX_BYTES, dir=PROJECT) as file:
+            rows = pool.imap(encode_one, samples, chunksize=16)
+            for row in progress(rows, len(samples), "images decoded"):
+                # A full disk is an error here. With a memory map, it would kill the process (SIGBUS).
+                file.write(row["image"].tobytes())
+                shapes.append(row["image"].shape)
+                labels.append(row["label"])
+            in_file = file.tell() > MAX_BYTES
+            file.seek(0)  # also writes what is buffered
+            # The map outlives the file object.
+            stored = np.memmap(file, "uint8", "r") if in_file else np.frombuffer(file.read(), "uint8")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(PROJECT)) from error  # the original has no path
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = zip(np.split(np.asarray(stored), ends[:-1]), shapes, strict=True)  # slices of maps are slower
+    return [pixels.reshape(shape) for pixels, shape in parts], np.array(labels, "int32")

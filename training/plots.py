@@ -75,12 +75,12 @@ def labelled_grid(images, labels):
     """Draws images in rows of four, each below its label.
 
     Args:
-        images: at least one image, all of the same size: uint8 of shape `(height, width)`.
+        images: at least one image: uint8 of shape `(height, width)`, with equal heights.
         labels: a list of strings, one for each image.
     """
     rows = -(-len(images) // COLUMNS)
-    height, width = images[0].shape
-    figure = _figure(10, rows * (2.4 * height / width + 0.45))
+    shares = [image.shape[0] / image.shape[1] for image in images]  # wider images than the median are smaller
+    figure = _figure(10, rows * (2.4 * float(np.median(shares)) + 0.45))
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axis in axes[len(images) :]:
         axis.set_visible(False)
@@ -273,15 +273,14 @@ def character_positions(reader, sources, inches=3.4, top=1):
         inches: the width of each image in the figure.
         top: as in `Reader.read`. With 1 the text is that of greedy decoding, with more that of the search.
     """
-    prepared = reader.prepare(sources)  # (images, height, width)
+    prepared = reader.prepare(sources)  # each (height, width)
     readings = reader.read_prepared(prepared, top=top, characters=True)
-    log_probabilities = reader.log_probabilities(prepared)  # (images, steps, classes)
+    log_probabilities = reader.log_probabilities(prepared)  # each (steps, classes)
     figure = _figure(inches * len(sources), 3.0)
     axes = figure.subplots(2, len(sources), squeeze=False, height_ratios=(1, 1.6))
-    # Each time step is drawn below its pixels.
-    extent = (-0.5, log_probabilities.shape[1] - 0.5, prepared.shape[1], 0)
     columns = zip(axes.T, prepared, log_probabilities, readings, strict=True)
     for (above, below), image, rows, reading in columns:
+        extent = (-0.5, len(rows) - 0.5, len(image), 0)  # each time step is drawn below its pixels
         _draw_image(above, image, _caption(reading), aspect="auto", extent=extent)
         _draw_probabilities(below, rows, reading, reader.alphabet)
         below.set(xlim=extent[:2], ylim=(0, 1.5), yticks=(0, 0.5, 1), xlabel="time step")

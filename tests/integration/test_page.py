@@ -19,9 +19,9 @@ def test_rows_show_text_alternatives_and_review_remarks(model, shipped, tmp_path
     with Image.open(shipped[1]) as image:
         image.convert("P").save(palette)
     sources = [str(broken), str(shipped[0]), str(palette)]
-    readings = Reader(model, ALPHABET).read(sources[1:], top=page.TOP)
+    readings = Reader(model, ALPHABET, [80]).read(sources[1:], top=page.TOP)
     threshold = max(reading.confidence for reading in readings)
-    rows, first = page.read(Reader(model, ALPHABET, threshold=threshold), sources)
+    rows, first = page.read(Reader(model, ALPHABET, [80], threshold=threshold), sources)
     assert first == sources[1]
     assert rows[0] == [1, "broken.png", "", "", "cannot be read: it is not an image"]
     assert [row[:3] for row in rows[1:]] == [
@@ -34,7 +34,7 @@ def test_rows_show_text_alternatives_and_review_remarks(model, shipped, tmp_path
 
 
 def test_page_without_images_is_empty(model):
-    assert page.read(Reader(model, ALPHABET), []) == ([], None)
+    assert page.read(Reader(model, ALPHABET, [80]), []) == ([], None)
 
 
 def start(*arguments):

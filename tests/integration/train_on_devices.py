@@ -3,7 +3,6 @@
 python train_on_devices.py STEPS TENSORFLOW_CPUS OUT
 """
 
-import functools
 import sys
 from pathlib import Path
 
@@ -27,21 +26,23 @@ def main():
     paths = sorted((PROJECT / "captcha_images").glob("*.png"))[:99]
     samples = [utils.Sample(path, path.stem[:5], (200, 50), path.stem) for path in paths]
     alphabet = Alphabet.from_labels([sample.label for sample in samples])
-    encode = functools.partial(
-        utils.encode_single_sample, alphabet=alphabet, image_width=80, image_height=20, max_label_length=5
-    )
+
+    def encode(sample):
+        width = 80 if sample.path in paths[::2] else 100
+        return utils.encode_single_sample(sample, alphabet, [width], 20, 5)
+
     keras.utils.set_random_seed(1)
-    model = load_build_model()(80, 20, 5, alphabet.number_of_classes, dropout=0.0)
+    model = load_build_model()(20, 5, alphabet.number_of_classes, dropout=0.0)
     optimizer = keras.optimizers.Adam(0.003, global_clipnorm=1.0, use_ema=True, ema_momentum=0.98)
     model.compile(optimizer, metrics=[metrics.ExactMatch(), metrics.ClippedLoss()])
     model = devices.over_all_devices(model)
     data = utils.get_data(samples[:96], encode, 16, seed=1)
     history = model.fit(data, steps_per_epoch=1, epochs=steps, shuffle=False, verbose=0).history
-    # The last batch has 3 images: it is padded, so that devices can share it.
+    # The last batch of each width has one or two images: it is padded, so that devices can share it.
     evaluation = model.evaluate(utils.get_data(samples, encode, 16), verbose=0, return_dict=True)
     evaluation.pop("loss")
     model = devices.on_one_device(model)
-    image = np.stack([load_fitted(path, 80, 20) for path in paths[:3]])  # (3, 20, 80)
+    image = np.stack([load_fitted(path, [80], 20) for path in paths[:3]])  # (3, 20, 80)
     logits = keras.Model(model.inputs[0], model.get_layer("logits").output).predict_on_batch(image)
     values = [evaluation[name] for name in sorted(evaluation)]
     np.savez(out, losses=history["loss"], evaluation=values, logits=logits)
