@@ -20,9 +20,16 @@ import sys
 import tempfile
 
 import utils
-from benchmarks.study import SEED, add_data_argument, measure, measure_held_out, name_images, rows_table
+from benchmarks.study import (
+    SEED,
+    add_data_argument,
+    draw_captchas,
+    measure,
+    measure_held_out,
+    name_images,
+    rows_table,
+)
 from benchmarks.suspect_labels import corrupt
-from tools.make_captchas import ALPHABET, make_captchas
 from training import parameters, runs
 
 LOWER_CASE = string.digits + string.ascii_lowercase
@@ -31,7 +38,7 @@ KINDS = {
     "62 characters": {"count": 1000, "alphabet": LOWER_CASE + string.ascii_uppercase},
     "100 images": {"count": 100},
     "10,000 images": {"count": 10_000},
-    "twice as large": {"count": 1000, "size": (400, 100)},
+    "twice as large": {"count": 1000, "height": 100},
 }
 IMAGES, BATCH_SIZE, EPOCHS = 674, 16, 40
 """A training on captcha_v2 with the notebook's defaults. 10,000 images get the same number of steps."""
@@ -71,12 +78,12 @@ COLUMNS = {
 def train_kind(kind, drawing):
     """Draws a set of images, trains on it, and returns the row with the score of its test split."""
     with tempfile.TemporaryDirectory() as folder:
-        make_captchas(**{"lengths": (5, 5), "alphabet": ALPHABET, **drawing}, out=folder)
+        draw_captchas(folder, **drawing)
         settings = {"data_dir": folder}
         if drawing["count"] > 2000:
             epochs = math.ceil(EPOCHS * IMAGES / (0.8 * drawing["count"]))
             settings |= {"epochs": epochs, "batch_size": BATCH_SIZE}
-        return measure("robustness", {"kind": kind}, str(drawing), settings, finish=test_score)
+        return measure("robustness", {"kind": kind}, f"captcha {drawing}", settings, finish=test_score)
 
 
 def test_score(run_dir):

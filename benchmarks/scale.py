@@ -2,11 +2,10 @@
 
     python -m benchmarks.scale [--folder FOLDER] [--counts 1000 10000 100000]
 
-draws images into FOLDER (ten minutes for 100,000; existing ones are kept) and
-uses the first of them for each count. The images of each count are checked and
-decoded, and the notebook's model is trained on them, in a new process for each
-of `ROUNDS` rounds. The medians are printed as a table; the rows are appended to
-benchmarks/results/scale.jsonl.
+draws the images of each count into a subfolder of FOLDER; existing subfolders
+are kept. The images are checked and decoded, and the notebook's model is trained
+on them, in a new process for each of `ROUNDS` rounds. The medians are printed as
+a table; the rows are appended to benchmarks/results/scale.jsonl.
 """
 
 import argparse
@@ -23,8 +22,7 @@ import keras
 import utils
 from benchmarks.cost import compile_model, load
 from benchmarks.memory import process_memory
-from benchmarks.study import markdown_table, record, use_defaults
-from tools.make_captchas import make_captchas
+from benchmarks.study import draw_captchas, markdown_table, record, use_defaults
 from tools.notebook import code_version, load_build_model
 from training import PROJECT, parameters
 
@@ -39,26 +37,6 @@ FORMATS = {
     "peak memory in GB": "{:.2f}",
 }
 """The figures of a round, with their formats in the table."""
-
-
-def draw_images(folder, count):
-    """Draws the images that are missing from the folder `drawn`; returns the `Path` of that folder."""
-    drawn = folder / "drawn"
-    drawn.mkdir(parents=True, exist_ok=True)
-    missing = count - len(list(drawn.iterdir()))
-    if missing > 0:
-        make_captchas(missing, out=drawn, seed=missing)
-    return drawn
-
-
-def link_first(drawn, count):
-    """Makes a folder of links to the first images, and returns its `Path`."""
-    folder = drawn.parent / str(count)
-    if not folder.exists():
-        folder.mkdir()
-        for path in sorted(drawn.iterdir())[:count]:
-            (folder / path.name).symlink_to(path)
-    return folder
 
 
 class StepClock(keras.callbacks.Callback):
@@ -148,10 +126,11 @@ def main(arguments=None):
     if options.work:
         print(json.dumps(measure_here(options.work)))
         return 0
-    drawn = draw_images(options.folder.absolute(), max(options.counts))
     rows = []
     for count in options.counts:
-        folder = link_first(drawn, count)
+        folder = options.folder.absolute() / str(count)
+        if not folder.exists():
+            draw_captchas(folder, count)
         identity = {"images": count, "code": code_version()}
         rows.append(record("scale", identity, lambda folder=folder: {"rounds": measure(folder)}))
     print(table(rows))

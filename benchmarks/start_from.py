@@ -14,12 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.study import append_row, use_defaults
+import utils
+from benchmarks.study import CAPTCHA_ALPHABET, append_row, draw_captchas, use_defaults
 from snippet_ocr.reader import Reader
-from tools.make_captchas import ALPHABET, make_captchas
 from tools.notebook import run_notebook
 from training import runs
-from training.labels import label_from_name
 from training.metrics import score
 
 NEW_CHARACTERS = "ak"
@@ -38,13 +37,13 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name, count, alphabet, seed in [
-            ("all/old", 400, ALPHABET, 1),
-            ("all/new", 100, ALPHABET + NEW_CHARACTERS, 2),
-            ("test", 300, ALPHABET + NEW_CHARACTERS, 3),
+            ("all/old", 400, CAPTCHA_ALPHABET, 1),
+            ("all/new", 100, CAPTCHA_ALPHABET + NEW_CHARACTERS, 2),
+            ("test", 300, CAPTCHA_ALPHABET + NEW_CHARACTERS, 3),
         ]:
-            make_captchas(count, (5, 5), alphabet, out=folder / name, seed=seed)
-        test = sorted((folder / "test").iterdir())
-        labels = [label_from_name(path.name) for path in test]
+            draw_captchas(folder / name, count, alphabet=alphabet, seed=seed)
+        samples, _ = utils.find_images(folder / "test")
+        test, labels = [sample.path for sample in samples], [sample.label for sample in samples]
 
         first, _ = train("start_from_first", folder / "all" / "old")
         for way, reader in [("from the reader of the 400", first / "reader.keras"), ("from scratch", "")]:

@@ -24,7 +24,7 @@ from snippet_ocr.reader import Reader
 
 EPOCHS = 40
 PATIENCES = (3, 5, 8, 15)
-MIN_DELTAS = (0.0, 0.005, 0.02)  # nats; one wrong text of 67 validation images is 0.045
+MIN_GAINS = (0.0, 0.005, 0.02)  # nats; one wrong text of 67 validation images is 0.045
 
 
 class HeldOut(keras.callbacks.Callback):
@@ -79,38 +79,38 @@ def train(folder, seed, case="the recipe", changes=(), **settings):
         return measure("stopping", identity, name_images(name, given), settings, changes, finish)
 
 
-def stop(row, patience, min_delta):
+def stop(row, patience, min_gain):
     """Simulates `EarlyStopping` on a recorded training.
 
     Args:
         row: a row of `train`.
-        patience, min_delta: as of `keras.callbacks.EarlyStopping`.
+        patience: the number of epochs without a gain after which the training stops.
+        min_gain: the gain in the loss that counts, in nats; see `training.callbacks.EarlyStopping`.
 
     Returns:
         A tuple of the last epoch and the best epoch, counted from 1.
     """
-    best, best_epoch, wait, taken_off = float("inf"), 1, 0, False
-    for epoch, (loss, exact) in enumerate(
-        zip(row["val_clipped_loss"], row["val_exact_match"], strict=True), 1
-    ):
+    losses, reference, wait, taken_off = row["val_clipped_loss"], float("inf"), 0, False
+    epochs = zip(losses, row["val_exact_match"], strict=True)
+    for last, (loss, exact) in enumerate(epochs, 1):
         taken_off = taken_off or exact > 0
         wait = wait + 1 if taken_off else 0
-        if loss < best - min_delta:
-            best, best_epoch, wait = loss, epoch, 0
-        if wait >= patience:
-            return epoch, best_epoch
-    return len(row["right"]), best_epoch
+        if loss < reference - min_gain:
+            reference, wait = loss, 0
+        if wait >= patience or last == len(losses):
+            return last, losses.index(min(losses[:last])) + 1
+    raise ValueError("Expected a training of at least one epoch.")
 
 
 def compare(rows):
     """Returns a table of the rules: the last epoch, and the images right, of each recorded training."""
     lines = []
-    for patience, min_delta in itertools.product(PATIENCES, MIN_DELTAS):
+    for patience, min_gain in itertools.product(PATIENCES, MIN_GAINS):
         cells = []
         for row in rows:
-            last, best = stop(row, patience, min_delta)
+            last, best = stop(row, patience, min_gain)
             cells.append(f"{last}, {row['right'][best - 1]} of {row['held-out images']}")
-        lines.append([patience, min_delta, *cells])
+        lines.append([patience, min_gain, *cells])
     return markdown_table(
         ["patience", "least gain", *(f"{row['set']}, seed {row['seed']}" for row in rows)], lines
     )

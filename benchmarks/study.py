@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import functools
 import hashlib
 import itertools
 import json
@@ -11,10 +12,14 @@ from pathlib import Path
 
 from snippet_ocr import files
 from snippet_ocr.reader import Reader
+from tools.draw_text import Drawing, draw
+from tools.drawing.fonts import MATPLOTLIB, find_fonts
+from tools.drawing.texts import random_text
 from tools.notebook import code_version, run_notebook
 from training import PROJECT, metrics, runs
 
 SEED = 42
+CAPTCHA_ALPHABET = "2345678bcdefgmnpwxy"  # without letters and digits that are easily confused
 RESULTS = PROJECT / "benchmarks" / "results"
 MILESTONES = (0.5, 0.9, 0.95, 0.99)
 """Exact match on the validation images. The first epoch that reaches each one is recorded."""
@@ -41,6 +46,12 @@ def markdown_table(header, lines):
 def rows_table(columns, rows):
     """Formats recorded rows as a Markdown table; `columns` maps each header to a format string for a row."""
     return markdown_table(columns, [[form.format(**row) for form in columns.values()] for row in rows])
+
+
+def draw_captchas(folder, count, lengths=(5, 5), alphabet=CAPTCHA_ALPHABET, height=50, seed=0):
+    """Draws images of random texts in the style `captcha` into a new folder; see `tools.draw_text.draw`."""
+    source = functools.partial(random_text, alphabet, lengths)
+    draw(Path(folder), count, Drawing(find_fonts(MATPLOTLIB), source, ("captcha",), (height, height), seed))
 
 
 def name_images(folder_name, samples):

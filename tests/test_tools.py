@@ -6,7 +6,7 @@ import pytest
 
 from conftest import PROJECT
 
-TOOLS = ["calibrate", "crop", "crossval", "export", "make_captchas", "notebook", "page"]
+TOOLS = ["calibrate", "crop", "crossval", "draw_text", "export", "notebook", "page"]
 SHOW_HELP = """
 import contextlib, io, json, runpy, sys
 shown = {}

@@ -69,10 +69,10 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     """Early stopping as in Keras, but patience counts only epochs after take-off.
 
     A plateau may last many epochs, so they do not count. The best epoch has the lowest
-    `metrics.ClippedLoss` on the validation images, so that a few wrong labels do not end the training. A gain
-    of less than `MIN_LOSS_GAIN` does not count, because it changes no text: the model only becomes surer of
-    what it reads already. The best weights so far are kept from the first epoch on. A loss that is not
-    finite ends the training, because the weights cannot recover.
+    `metrics.ClippedLoss` on the validation images, so that a few wrong labels do not end the training. Its
+    weights are kept, from the first epoch on. Gains that add up to less than `MIN_LOSS_GAIN` do not prolong
+    the training: they change no text, the model only becomes surer of what it reads already. A loss that is
+    not finite ends the training, because the weights cannot recover.
 
     Args:
         patience: the number of epochs without improvement after which the training stops, at least 1.
@@ -81,24 +81,28 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         ValueError: if the loss of the first epoch is not finite.
     """
 
-    STATE = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off")  # saved in a checkpoint
+    STATE = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off", "reference")  # saved in a checkpoint
 
     def __init__(self, patience):
-        loss = {"monitor": "val_clipped_loss", "mode": "min", "min_delta": MIN_LOSS_GAIN}
-        super().__init__(**loss, patience=patience, restore_best_weights=True)
+        super().__init__("val_clipped_loss", mode="min", patience=patience, restore_best_weights=True)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.taken_off = False
+        self.taken_off, self.reference = False, math.inf
 
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs["loss"] + logs["val_loss"]):
             self._stop_diverged(epoch, logs)
             return
         self.taken_off = self.taken_off or logs["val_exact_match"] > 0
-        if not self.taken_off:
-            self.wait = -1  # Keras adds 1, so the count stays at 0
-        super().on_epoch_end(epoch, logs)
+        wait = self.wait + 1 if self.taken_off else 0
+        self.wait = wait - 1  # Keras adds 1
+        super().on_epoch_end(epoch, logs)  # keeps the best weights
+        if logs["val_clipped_loss"] < self.reference - MIN_LOSS_GAIN:
+            self.reference, wait = logs["val_clipped_loss"], 0
+        self.wait = wait  # Keras starts again from 0 after the smallest gain
+        if wait >= self.patience:
+            self.stopped_epoch, self.model.stop_training = epoch, True
 
     def _stop_diverged(self, epoch, logs):
         reason = (

@@ -1,0 +1,1 @@
+"""What `python -m tools.draw_text` draws with: fonts, texts and styles."""
