@@ -26,6 +26,19 @@ def test_labelled_grid_draws_images_as_they_are():
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), IMAGES[1])
 
 
+def test_grid_of_different_widths_shows_the_median_one_in_full_width():
+    widths = [24, 80, 80, 320]
+    figure = plots.labelled_grid([np.zeros((24, width), "uint8") for width in widths], LABELS[:1] * 4)
+    figure.draw_without_rendering()
+    drawn = [axis.images[0].get_window_extent() for axis in figure.axes]
+    assert drawn[0].height == pytest.approx(drawn[1].height, rel=0.25)  # of a similar scale
+    assert drawn[3].width == pytest.approx(drawn[1].width, rel=0.1)  # wider ones are smaller
+    assert all(
+        box.width / box.height == pytest.approx(w / 24, rel=0.01)
+        for box, w in zip(drawn, widths, strict=True)
+    )
+
+
 def test_overview_counts_lengths_sizes_and_characters():
     labels = ["ab", "b", "b" * 9]
     samples = [Sample(None, label, (80, 24), "") for label in labels]
