@@ -127,8 +127,8 @@ def test_images_are_reduced_as_far_as_strokes_and_characters_allow(tmp_path):
         (width,), height, _ = image_size.choose_size(samples)
         return width, height
 
-    assert chosen_size(40, "12345") == (128, 32)  # thick strokes, few characters
-    assert chosen_size(20, "12345678") == (192, 48)  # 24 pixels for each of eight characters
+    assert chosen_size(40, "1234") == (128, 32)  # thick strokes, few characters
+    assert chosen_size(20, "123456") == (192, 48)  # 32 pixels for each of six characters
     assert chosen_size(20, "1234567890") == (240, 60)
     assert chosen_size(1, "12345") == (240, 60)  # thin strokes would blur
     widths = [chosen_size(stripe, "12345")[0] for stripe in (2, 4, 6, 10)]
