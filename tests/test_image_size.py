@@ -127,11 +127,11 @@ def test_images_are_reduced_as_far_as_strokes_and_characters_allow(tmp_path):
         (width,), height, _ = image_size.choose_size(samples)
         return width, height
 
-    assert chosen_size(40, "1234") == (128, 32)  # thick strokes, few characters
-    assert chosen_size(20, "123456") == (192, 48)  # 32 pixels for each of six characters
-    assert chosen_size(20, "1234567890") == (240, 60)
-    assert chosen_size(1, "12345") == (240, 60)  # thin strokes would blur
-    widths = [chosen_size(stripe, "12345")[0] for stripe in (2, 4, 6, 10)]
+    assert chosen_size(40, "123") == (128, 32)  # thick strokes, few characters
+    assert chosen_size(20, "1234") == (160, 40)  # 40 pixels for each of four characters
+    assert chosen_size(20, "123456") == (240, 60)
+    assert chosen_size(1, "123") == (240, 60)  # thin strokes would blur
+    widths = [chosen_size(stripe, "123")[0] for stripe in (2, 4, 6, 10)]
     assert widths == sorted(widths, reverse=True)
 
 

@@ -23,7 +23,7 @@ MAX_SQUEEZED = 0.01  # share of the images that may be wider than the largest wi
 
 # Images are reduced as far as all of these allow (compared in `benchmarks/RESULTS.md`).
 MIN_REDUCED_HEIGHT = 32  # pixels
-MIN_CHARACTER_WIDTH = 32  # pixels for each character of the longest label
+MIN_CHARACTER_WIDTH = 40  # pixels for each character of the longest label
 MAX_DETAIL_LOSS = 0.2  # see `_detail_loss`
 EXAMPLES = 50  # images that are reduced to measure the loss of detail
 
