@@ -349,9 +349,8 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
     depend only on the seed and the epoch, so a training that resumes at `first_epoch` gets the same batches
     as an uninterrupted one.
 
-    With several hosts, each host gets an equal share of each batch. All devices need equal shares, so the
-    last batch of a width may be padded: in training with images of that batch's width, otherwise with rows
-    without a label, which `CTCLayer` and the metrics ignore.
+    Each host gets an equal share of each batch. The last batch of a width may be padded for that: in training
+    with images of the same width, otherwise with rows that have no label, which loss and metrics ignore.
 
     Args:
         samples: a list of `Sample`s.

@@ -156,3 +156,19 @@ def user_environment(measured=False, **variables):
     )
     kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("OCR_")}
     return kept | variables
+
+
+@pytest.fixture
+def samples(image_folder):
+    import utils
+
+    return utils.find_images(image_folder)[0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the empty images a.png, b.png and below/c.png."""
+    (tmp_path / "below").mkdir()
+    for name in ("a.png", "b.png", "below/c.png"):
+        (tmp_path / name).touch()
+    return tmp_path

@@ -1,8 +1,11 @@
-"""Small images of every format, and ways to damage a file."""
+"""Small images of every format, ways to damage a file, and the check that a reader is refused."""
 
 import io
 
+import pytest
 from PIL import Image, ImageDraw
+
+from snippet_ocr.reader import Reader
 
 LARGE_NUMBERS = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x00", b"\xff\xff\xff\x7f")
 
@@ -74,3 +77,10 @@ def damaged(content, rng):
             case 6 if content:
                 content[min(start, len(content) - 1)] ^= 1 << rng.randrange(8)
     return bytes(content)
+
+
+def assert_refused(path, reason=""):
+    """Checks that a file is refused before Keras or onnxruntime opens it."""
+    with pytest.raises(ValueError, match=f"(?s){path.name} is not one: .*{reason}") as refusal:
+        Reader.load(path)
+    assert "cannot load it" not in str(refusal.value)

@@ -1,45 +1,17 @@
-import datetime
 import json
 import re
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
+from label_files import find, labels_in, write
 
 from training.labels import (
     FILE_NAMES,
-    Labels,
-    check_labels,
-    file_key,
-    find_labels,
     label_from_name,
     main,
     steps_needed,
 )
-
-
-def find(folder):
-    return find_labels(folder, sorted(path for path in folder.rglob("*") if not path.is_dir()))
-
-
-def labels_in(folder):
-    found = find(folder)
-    assert found.problems == []
-    return {path.relative_to(folder).as_posix(): text for path, text in found.texts.items()}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with the empty images a.png, b.png and below/c.png."""
-    (tmp_path / "below").mkdir()
-    for name in ("a.png", "b.png", "below/c.png"):
-        (tmp_path / name).touch()
-    return tmp_path
-
-
-def write(folder, name, text, encoding="utf-8"):
-    (folder / name).write_text(text, encoding=encoding, newline="")
+from training.tables import file_key
 
 
 @pytest.mark.parametrize(
@@ -223,78 +195,6 @@ def test_tables_of_one_name_in_subfolders_are_combined(folder):
     assert labels_in(folder) == {"below/c.png": "1", "train/d.png": "2"}
 
 
-def workbook(folder, cells):
-    openpyxl = pytest.importorskip("openpyxl")
-    book = openpyxl.Workbook()
-    book.active.append(["File", "Text"])
-    for number, (value, number_format) in enumerate(cells, 2):
-        book.active.cell(number, 1, "ab"[number - 2] + ".png")
-        book.active.cell(number, 2, value).number_format = number_format
-    book.create_sheet("empty")
-    book.save(folder / "labels.xlsx")
-
-
-@pytest.mark.parametrize(
-    ("value", "number_format", "shown"),
-    [
-        (4187, "000000", "004187"),
-        (4187, "General", "4187"),
-        (4187.0, "General", "4187"),
-        ("04187", "@", "04187"),
-        ("1E5", "General", "1E5"),
-        (12.5, "0.00", "12.50"),
-        (0.125, "0.00", "0.13"),
-        (-5, "000", "-005"),
-    ],
-)
-def test_excel_cells_are_read_as_they_are_shown(folder, value, number_format, shown):
-    workbook(folder, [(value, number_format)])
-    assert labels_in(folder) == {"a.png": shown}
-    assert find(folder).source == "labels.xlsx (file, text)"
-
-
-@pytest.mark.parametrize(
-    ("value", "number_format"),
-    [
-        (0.5, "0%"),
-        (123456789012, "General"),
-        (4929123412341230, "0"),
-        (datetime.date(2024, 5, 1), "dd.mm.yy"),
-        (True, "General"),
-    ],
-)
-def test_excel_number_in_an_unknown_format_is_skipped(folder, value, number_format):
-    workbook(folder, [("1", "@"), (value, number_format)])
-    found = find(folder)
-    assert list(found.texts.values()) == ["1"]
-    ((_, problem),) = found.problems
-    assert re.match("row 3 has no text but .*; format the column as Text", problem)
-
-
-def test_excel_sheet_with_a_wrong_size_is_read(folder):
-    workbook(folder, [("04187", "@")])
-    with zipfile.ZipFile(folder / "labels.xlsx") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    sheet = "xl/worksheets/sheet1.xml"
-    for size in (b"A1", b"A1:XFD1048576"):
-        parts[sheet] = re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="' + size + b'"', parts[sheet])
-        with zipfile.ZipFile(folder / "labels.xlsx", "w") as archive:
-            for name, content in parts.items():
-                archive.writestr(name, content)
-        assert labels_in(folder) == {"a.png": "04187"}
-
-
-def test_damaged_excel_file_and_missing_reader_are_errors(folder, monkeypatch):
-    write(folder, "labels.xlsx", "no table")
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "openpyxl", None)
-        with pytest.raises(ValueError, match=r"pip install openpyxl.*CSV UTF-8 \(Comma delimited\)"):
-            find(folder)
-    pytest.importorskip("openpyxl")
-    with pytest.raises(ValueError, match=r"label file at .*labels\.xlsx\. File is not a zip"):
-        find(folder)
-
-
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
 def test_wrong_encoding_is_an_error_with_the_menu_item(folder, encoding):
     write(folder, "labels.csv", "file,text\na.png,1\nb.png,é\n", encoding)
@@ -428,65 +328,6 @@ def test_two_sources_are_an_error_with_examples_of_each(folder):
     unused = "is not used, because there is a labels.csv"
     tables = {folder / "gt.txt": unused, folder / "metadata.csv": unused, folder / "labels.csv": None}
     assert find(folder).tables == tables
-
-
-def check(names, texts=None, source=FILE_NAMES):
-    labels = Labels(source, "", {}, [], {})
-    texts = [label_from_name(name) for name in names] if texts is None else texts
-    paths = [Path("/data", f"{name}") for name in names]
-    check_labels(Path("/data"), labels, dict(zip(paths, texts, strict=True)))
-
-
-CAMERA = ["IMG_%04d.png", "DSC%05d.JPG", "DSCN%d.jpg", "PXL_20240517_1022%d.jpg", "Screenshot 2024-05-%d.png"]
-CAMERA += ["Screenshot_%d.png", "2024-05-17 10.22.%d.jpg", "20240517_1022%d.jpg", "IMG-20240517-WA00%d.jpg"]
-CAMERA += ["_DSC%04d.jpg", "IMG_E%04d.JPG", "17000126410%d.jpg"]
-CAMERA += ["%032x.png", "123e4567-e89b-12d3-a456-4266141740%d.png", "image (%d).png", "frame_%05d.png"]
-
-
-@pytest.mark.parametrize("pattern", CAMERA)
-def test_names_of_a_camera_are_refused_with_examples(pattern):
-    names = [pattern % number for number in range(11, 18)]
-    with pytest.raises(ValueError, match="a camera or a program gave.*learnt: .* → .*training.labels /data"):
-        check([*names, "04187.png", "04190.png"])
-    with pytest.raises(ValueError, match=f"a camera or a program gave.*learnt: {re.escape(names[0])} → "):
-        check([*(f"{number * 37:04}.png" for number in range(50)), *names])  # some photos are not renamed
-    check([*names, "04187.png"], [*map(str, range(8))], "metadata.csv (file_name, text)")
-
-
-def test_names_that_count_are_refused_and_readings_are_not():
-    with pytest.raises(ValueError, match="a camera or a program gave"):
-        check([f"{number:03}.png" for number in range(1, 21)])
-    with pytest.raises(ValueError, match="a camera or a program gave"):
-        check([f"plate{number}-a.png" for number in range(1, 31) if number % 4])
-    with pytest.raises(ValueError, match="a camera or a program gave"):
-        check([f"page-1_line {number * 37}.png" for number in range(1, 21)])
-    with pytest.raises(ValueError, match="a camera or a program gave"):
-        check([f"{folder}/{number:03}.png" for number in range(1, 21) for folder in "ab"])
-    check([f"{number * 37 % 10_000:04}.png" for number in range(1, 21)])
-    check([f"SN{number * 37 % 10_000:04}.png" for number in range(1, 21)])
-    check(["20240517.png", "2024-05-18.png", *(f"{number * 37:04}.png" for number in range(10))])
-    check(["AB-12.png", "IMG.png", "DSC.png", "20241399.png", "2b827.png"])
-
-
-def test_shipped_images_are_not_mistaken_for_a_camera(shipped):
-    check([path.name for path in shipped])
-
-
-def test_equal_labels_are_refused_from_every_source():
-    for source in (FILE_NAMES, "labels.csv (file, text)"):
-        with pytest.raises(ValueError, match=r"Found 1 in the 3 labels.*1\.png → 'x'.*other texts"):
-            check(["1.png", "2.png", "3.png"], ["x"] * 3, source)
-
-
-def test_few_different_labels_need_a_labels_file():
-    names = [f"{number * 37}.png" for number in range(150)]
-    texts = [str(number % 2) for number in range(150)]
-    with pytest.raises(ValueError, match=r"at least 2% different texts\. Found 2 in the 150 .*python -m"):
-        check(names, texts)
-    with pytest.raises(ValueError, match="save them as labels.csv"):
-        check(names, texts, "metadata.csv (file_name, text)")
-    check(names, texts, "labels.csv (file, text)")
-    check(names, [str(number % 3) for number in range(150)])
 
 
 def test_command_writes_a_table_from_file_names(folder, capsys):

@@ -9,7 +9,8 @@ from PIL import Image
 
 from snippet_ocr import files, images
 from snippet_ocr.terminal import escape, printable, progress
-from training.labels import LABELS_FILE, PERCENT, PIXELS, Index, read_rows
+from training.labels import LABELS_FILE
+from training.tables import PERCENT, PIXELS, Index, read_rows
 
 
 def crop(table, out):
@@ -18,7 +19,7 @@ def crop(table, out):
     The pixels are those of `images.load_image`: grey, upright, not compressed.
 
     Args:
-        table: the `Path` of a label file with the columns of `labels.PIXELS` or `labels.PERCENT`, or of an
+        table: the `Path` of a label file with the columns of `tables.PIXELS` or `tables.PERCENT`, or of an
             export of Label Studio; the photos are in its folder or below.
         out: the `Path` of the new folder.
 

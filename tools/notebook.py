@@ -14,7 +14,7 @@ from training.parameters import NOTEBOOK
 TRAINING_MODULES = (
     *("snippet_ocr/alphabet", "snippet_ocr/images", "training/augmentation", "training/callbacks"),
     *("training/devices", "training/image_size", "training/labels", "training/metrics", "training/pixels"),
-    *("CTCLayer", "SquareRootScheduler", "utils"),
+    *("training/tables", "CTCLayer", "SquareRootScheduler", "utils"),
 )  # which affect a training's outcome
 
 TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
