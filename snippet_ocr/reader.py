@@ -21,7 +21,7 @@ class Reading(NamedTuple):
     Attributes:
         text: the text in the image, as the model reads it.
         confidence: the model's probability of the text, from 0 to 1: the sum
-            over all its CTC alignments, at the reader's temperature.
+            over all its CTC alignments.
         alternatives: the next most probable texts, a tuple of `Reading`s, the
             most probable first; empty unless requested.
         character_confidences: a tuple of the probability of each character, given the other characters,
@@ -44,8 +44,6 @@ class Reader:
         widths: the widths that images are fitted to, in pixels: an ascending list. Each image gets the
             smallest width that it fits.
         provenance: how the reader was trained (images, parameters, scores), a dictionary of JSON values.
-        temperature: a number above 0 that divides the logits, to calibrate confidence (Guo et al., "On
-            Calibration of Modern Neural Networks", ICML 2017).
         threshold: readings of at least this confidence, from 0 to 1, need no
             review; None if the reader has no threshold.
 
@@ -61,9 +59,9 @@ class Reader:
         ('2b827', 0.998)
     """
 
-    def __init__(self, model, alphabet, widths, provenance=None, temperature=1.0, threshold=None):
-        self.model, self.alphabet, self.widths, self.provenance = model, alphabet, widths, provenance or {}
-        self.temperature, self.threshold = temperature, threshold
+    def __init__(self, model, alphabet, widths, provenance=None, threshold=None):
+        self.model, self.alphabet, self.widths = model, alphabet, widths
+        self.provenance, self.threshold = provenance or {}, threshold
         self.image_height = model.input_shape[1]
         # onnxruntime is fastest with one small batch per core: threads within a batch wait for each other.
         in_onnx = isinstance(model, model_file.OnnxModel)
@@ -94,12 +92,11 @@ class Reader:
         if found != expected:
             reason = f"its alphabet and the blank make {expected} classes, but its model has {found}"
             raise model_file.not_a_reader(path, reason)
-        temperature, threshold = metadata.get("temperature", 1.0), metadata.get("threshold")
         try:
-            check_calibration(temperature, threshold)
+            threshold = check_threshold(metadata.get("threshold"))
         except ValueError as error:
             raise model_file.not_a_reader(path, error) from error
-        return cls(model, alphabet, metadata["widths"], metadata.get("provenance"), temperature, threshold)
+        return cls(model, alphabet, metadata["widths"], metadata.get("provenance"), threshold)
 
     @functools.cached_property
     def time_steps(self):
@@ -114,7 +111,6 @@ class Reader:
             "logical_order": self.alphabet.logical,
             "widths": self.widths,
             "image_height": self.image_height,
-            "temperature": self.temperature,
             "threshold": self.threshold,
             "provenance": self.provenance,
         }
@@ -210,16 +206,15 @@ class Reader:
         except ValueError as error:
             return error
 
-    def log_probabilities(self, prepared, temperature=None):
+    def log_probabilities(self, prepared):
         """Returns the log-probability of each class at each time step of images that `prepare` returned.
 
-        The result is a list of float64 arrays of shape `(time_steps, classes)`. If `temperature`
-        is None, the reader's own is used.
+        The result is a list of float64 arrays of shape `(time_steps, classes)`.
         """
 
         def compute(batch):
             logits = self.model.predict_on_batch(batch)  # (batch, time_steps, classes)
-            return decoding.log_softmax(logits / (temperature or self.temperature))
+            return decoding.log_softmax(logits.astype("float64"))
 
         return self._map_batches(compute, prepared)
 
@@ -271,11 +266,8 @@ def _all_or_error(results):
     return found
 
 
-def check_calibration(temperature, threshold):
-    """Raises a `ValueError` if a temperature or a threshold (which may be None) is no number in its range."""
-    if not _is_number(temperature, 0.01, 100) or not (threshold is None or _is_number(threshold, 0, 1)):
-        raise ValueError(f"temperature {temperature!r} or threshold {threshold!r} is out of range")
-
-
-def _is_number(value, minimum, maximum):
-    return isinstance(value, int | float) and not isinstance(value, bool) and minimum <= value <= maximum
+def check_threshold(threshold):
+    """Returns a threshold; raises a `ValueError` if it is neither a number from 0 to 1 nor None."""
+    if threshold is None or (type(threshold) in (int, float) and 0 <= threshold <= 1):
+        return threshold
+    raise ValueError(f"the threshold {threshold!r:.80} is not a number from 0 to 1")

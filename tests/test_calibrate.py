@@ -10,10 +10,9 @@ TRAINED = {"images": "a set", "parameters": {"epochs": 40, "seed": 1, "fold": 0}
 FITTED = {
     "readings": 400,
     "right": 400,
-    "temperature": 1.5,
     "target_precision": 0.99,
     "threshold": 0.875,
-    "calibration_error": {"before": 0.1, "after": 0.0},
+    "calibration_error": 0.1,
 }
 
 
@@ -29,12 +28,12 @@ def run(path, summary):
     return calibrate.main([str(path), str(path.parent)])
 
 
-def test_calibration_changes_temperature_and_threshold_only(trained, shipped, capsys):
+def test_calibration_changes_only_the_threshold(trained, shipped, capsys):
     before = Reader.load(trained)
     of_a_fold = {"images": "a set", "parameters": {"epochs": 40, "seed": 2, "fold": 3}}
     assert run(trained, {"provenance": of_a_fold, "calibration": FITTED}) == 0
     after = Reader.load(trained)
-    assert (after.temperature, after.threshold) == (1.5, 0.875)
+    assert after.threshold == 0.875
     assert after.provenance == {**TRAINED, "calibration": {"by": "cross-validation", **FITTED}}
     assert [one.text for one in after.read(shipped[:5])] == [one.text for one in before.read(shipped[:5])]
     assert "threshold 87.50%" in capsys.readouterr().out
@@ -72,7 +71,7 @@ def test_missing_results_and_onnx_files_are_refused(trained, tmp_path, capsys):
         {"provenance": TRAINED, "calibration": None},
         {"provenance": "text", "calibration": FITTED},
         {"provenance": {**TRAINED, "parameters": "text"}, "calibration": FITTED},
-        {"provenance": TRAINED, "calibration": {**FITTED, "temperature": float("nan")}},
+        {"provenance": TRAINED, "calibration": {**FITTED, "threshold": float("nan")}},
         {"provenance": TRAINED, "calibration": {**FITTED, "threshold": 2}},
     ],
 )

@@ -27,28 +27,6 @@ def observations(confidence, right, readings=400):
     )
 
 
-@pytest.mark.parametrize("share", [1.0, 0.9, 0.75])
-def test_temperature_makes_confidence_match_the_share(share):
-    observed = observations(0.99, share * 4000, readings=4000)
-    temperature = calibration.fit_temperature(observed)
-    assert observed.confidences(temperature).mean() == pytest.approx(share, abs=0.01)
-
-
-def test_temperature_stays_within_its_bounds():
-    assert calibration.fit_temperature(observations(0.999999, 0)) == pytest.approx(5, abs=1e-3)
-    assert calibration.fit_temperature(observations(0.6, 400)) == pytest.approx(0.5, abs=1e-3)
-
-
-@pytest.mark.parametrize("confidence", [0.9, 0.99, 0.999999])
-def test_temperature_stays_moderate_after_few_readings(confidence):
-    assert 0.7 < calibration.fit_temperature(observations(confidence, 20, readings=20)) < 2
-
-
-def test_one_wrong_reading_does_not_double_the_temperature():
-    one, many = observations(0.999, 99, readings=100), observations(0.999, 900, readings=1000)
-    assert 1 < calibration.fit_temperature(one) < 2 < calibration.fit_temperature(many)
-
-
 def test_calibration_error_follows_its_definition():
     generator = np.random.default_rng(0)
     confidences = np.round(generator.beta(8, 1, 300), 2)
@@ -116,15 +94,15 @@ def test_guarantee_fails_in_at_most_five_percent(target, true):
 
 
 def test_observations_agree_with_the_reader(model, shipped):
-    plain, tempered = Reader(model, ALPHABET, [80]), Reader(model, ALPHABET, [80], temperature=3.0)
-    readings = plain.read(shipped[:70])
+    reader = Reader(model, ALPHABET, [80])
+    readings = reader.read(shipped[:70])
     samples = [
         Sample(path, reading.text if number % 2 else "?")
         for number, (path, reading) in enumerate(zip(shipped, readings, strict=False))
     ]
-    observed = calibration.observe(tempered, samples)
+    observed = calibration.observe(reader, samples)
     assert [ALPHABET.decode(text) for text in observed.texts] == [reading.text for reading in readings]
-    assert observed.confidences(1.0) == pytest.approx([reading.confidence for reading in readings], rel=1e-4)
+    assert observed.confidences() == pytest.approx([reading.confidence for reading in readings], rel=1e-4)
     assert list(observed.right) == [bool(number % 2) for number in range(70)]
     joined = calibration.join([observed, observed])
     assert len(joined.logits) == len(joined.texts) == len(joined.right) == 140
@@ -138,10 +116,7 @@ def test_observations_of_different_widths_agree_with_the_reader(model, shipped):
     observed = calibration.observe(reader, [Sample(source, "?") for source in sources])
     assert observed.logits.shape == (30, 30, ALPHABET.number_of_classes)
     assert [ALPHABET.decode(text) for text in observed.texts] == [reading.text for reading in readings]
-    assert observed.confidences(1.0) == pytest.approx([reading.confidence for reading in readings], rel=1e-4)
-    reader.temperature = 3.0
-    tempered = [reader.read([source])[0] for source in sources]
-    assert observed.confidences(3.0) == pytest.approx([one.confidence for one in tempered], rel=1e-4)
+    assert observed.confidences() == pytest.approx([reading.confidence for reading in readings], rel=1e-4)
 
 
 def test_log_odds_compare_the_reading_with_the_label():
@@ -149,17 +124,17 @@ def test_log_odds_compare_the_reading_with_the_label():
     assert odds == pytest.approx([0, np.log(0.8 / 0.2), np.log(0.8 / 1e-12)])
 
 
-def test_calibrate_sets_temperature_and_threshold(model, shipped):
+def test_calibrate_sets_the_threshold(model, shipped):
     reader = Reader(model, ALPHABET, [80])
     samples = [
         Sample(path, one.text) for path, one in zip(shipped[:30], reader.read(shipped[:30]), strict=True)
     ]
     fitted = calibration.calibrate(reader, samples, 0.9)
-    assert (reader.temperature, reader.threshold) == (fitted["temperature"], fitted["threshold"])
+    assert reader.threshold == fitted["threshold"] > 0
     assert fitted == json.loads(json.dumps(fitted))
     assert (fitted["right"], fitted["readings"], fitted["accepted"], fitted["precision"]) == (30, 30, 1, 1)
     text = calibration.describe(fitted)
-    assert f"temperature {reader.temperature:.2f} (from 30 readings), threshold" in text
+    assert f"threshold {reader.threshold:.2%} (from 30 readings)" in text
     assert "at least 90% are correct, with 95% statistical confidence." in text
     checked = calibration.describe_check(fitted)
     assert "100.0% of the readings reach the threshold, 100.0% of them correct" in checked
@@ -170,8 +145,8 @@ def test_too_few_readings_give_no_threshold_but_advice(model, shipped):
     fitted = calibration.calibrate(reader, [Sample(shipped[0], reader.read(shipped[:1])[0].text)], 0.99)
     assert reader.threshold is None
     assert calibration.describe(fitted) == (
-        f"temperature {reader.temperature:.2f} (from 1 readings). No 99% threshold: "
-        "it needs at least 299 readings, all correct; add images or run `make crossval`."
+        "no 99% threshold from 1 readings: it needs at least 299 readings, all correct; "
+        "add images or run `make crossval`"
     )
     assert "threshold" not in calibration.describe_check(fitted)
 
@@ -179,15 +154,15 @@ def test_too_few_readings_give_no_threshold_but_advice(model, shipped):
 def test_too_many_wrong_readings_are_named_as_the_reason():
     fitted = calibration.fit(observations(0.9, 380), 0.995)
     assert fitted["threshold"] is None
-    assert "No 99.5% threshold: it needs at least 598 readings" in calibration.describe(fitted)
-    fitted = calibration.fit(observations(0.9, 380), 0.99)
-    assert "No 99% threshold: too many of the most confident readings are wrong." in calibration.describe(
+    assert "no 99.5% threshold from 400 readings: it needs at least 598 readings" in calibration.describe(
         fitted
     )
+    fitted = calibration.fit(observations(0.9, 380), 0.99)
+    assert calibration.describe(fitted).endswith("too many of the most confident readings are wrong")
 
 
 def test_check_without_accepted_readings_has_no_precision():
-    checked = calibration.check(observations(0.9, 300), 1.0, 0.95)
+    checked = calibration.check(observations(0.9, 300), 0.95)
     assert (checked["accepted"], checked["precision"]) == (0, None)
     assert calibration.describe_check(checked).endswith("0.0% of the readings reach the threshold")
 
@@ -196,11 +171,11 @@ def test_observations_of_a_large_alphabet_stay_small():
     logits = np.random.default_rng(0).normal(0, 3, (500, 10, 2001)).astype("float32")
     observed = calibration.Observations(logits, greedy_decode(logits), np.ones(500, dtype=bool))
     tracemalloc.start()
-    confidences = observed.confidences(1.7)
+    confidences = observed.confidences()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.5 * logits.nbytes  # at once, in float64, it is six times as much
-    expected = text_log_probabilities(log_softmax(logits.astype("float64") / 1.7), observed.texts)
+    expected = text_log_probabilities(log_softmax(logits.astype("float64")), observed.texts)
     assert confidences == pytest.approx(np.exp(expected), rel=1e-12)
 
 

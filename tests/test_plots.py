@@ -156,7 +156,7 @@ def test_reliability_draws_bins_precision_and_threshold():
     rows = np.tile(np.log([1e-9, confidence, 1 - confidence]), (readings, 1, 1))
     right = np.arange(readings) < 30
     observations = calibration.Observations(rows, [[1]] * readings, right)
-    figure = plots.reliability(observations, 1.0, threshold=0.5)
+    figure = plots.reliability(observations, threshold=0.5)
     bins, shares = figure.axes
     (x,), (y,) = bins.lines[1].get_data()
     assert (x, y) == pytest.approx((confidence, 0.75))
@@ -164,7 +164,7 @@ def test_reliability_draws_bins_precision_and_threshold():
     assert shares.lines[0].get_ydata() == pytest.approx(np.cumsum(right) / np.arange(1, readings + 1))
     assert shares.lines[1].get_xdata()[0] == 1
     assert "100% accepted" in shares.get_legend().get_texts()[1].get_text()
-    assert len(plots.reliability(observations, 1.0, None).axes[1].lines) == 1
+    assert len(plots.reliability(observations, None).axes[1].lines) == 1
 
 
 class FixedReader:

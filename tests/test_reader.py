@@ -133,24 +133,26 @@ def test_unreadable_image_is_named_and_the_others_are_read(saved, shipped, tmp_p
             read([shipped[0], b"nothing"])
 
 
-def test_temperature_is_saved_and_divides_the_logits(model, shipped, tmp_path):
+def test_threshold_is_saved(model, tmp_path):
     path = tmp_path / "reader.keras"
-    Reader(model, ALPHABET, [80], temperature=2.0, threshold=0.75).save(path)
-    tempered, plain = Reader.load(path), Reader(model, ALPHABET, [80])
-    assert (tempered.temperature, tempered.threshold) == (2.0, 0.75)
-    prepared = plain.prepare(shipped[:5])
-    logits = model.predict_on_batch(np.stack(prepared)).astype("float64")
-    halved = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(np.exp(tempered.log_probabilities(prepared)), halved, rtol=1e-4)
-    assert texts(tempered.read(shipped[:5])) == texts(plain.read(shipped[:5]))
+    Reader(model, ALPHABET, [80], threshold=0.75).save(path)
+    assert Reader.load(path).threshold == 0.75
+
+
+def test_readers_of_temperature_one_are_read_and_others_refused(model, tmp_path):
+    path, metadata = tmp_path / "reader.keras", Reader(model, ALPHABET, [80]).metadata()
+    model_file.save(model, {**metadata, "temperature": 1.0}, path)
+    assert Reader.load(path).alphabet == ALPHABET
+    model_file.save(model, {**metadata, "temperature": 1.2}, path)
+    with pytest.raises(ValueError, match=r"its temperature is 1\.2; .*Train again"):
+        Reader.load(path)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"temperature": 0}, "temperature 0"),
-        ({"temperature": "2"}, "temperature '2'"),
         ({"threshold": 1.5}, "threshold 1.5"),
+        ({"threshold": "1"}, "threshold '1'"),
         ({"alphabet": "aa"}, "no valid alphabet"),
         ({"alphabet": "abcdé x"}, "8 classes.*has 7"),
     ],
@@ -167,7 +169,7 @@ def test_metadata_is_a_member_of_the_saved_file(saved):
         assert DESCRIPTION in archive.namelist()
     found = Reader.load(saved).metadata()
     assert (found["alphabet"], found["widths"], found["image_height"]) == ("abcdé ", [80], 24)
-    assert (found["temperature"], found["threshold"], found["provenance"]) == (1.0, None, {"seed": 3})
+    assert (found["threshold"], found["provenance"]) == (None, {"seed": 3})
 
 
 def test_characters_have_confidences_if_requested(saved, shipped):

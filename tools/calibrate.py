@@ -1,4 +1,4 @@
-"""Copies the temperature and the threshold of a cross-validation into a reader's file.
+"""Copies the threshold of a cross-validation into a reader's file.
 
 The reader must have been trained on the same images with the same settings. Export the reader afterwards.
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from snippet_ocr import Reader
-from snippet_ocr.reader import check_calibration
+from snippet_ocr.reader import check_threshold
 from tools.crossval import SUMMARY
 
 MAY_DIFFER = (
@@ -36,7 +36,7 @@ def calibrate(path, folder):
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         found, expected = _recipe(reader.provenance), _recipe(summary["provenance"])
         different, fitted = sorted(expected.items() - found.items()), dict(summary["calibration"])
-        check_calibration(fitted["temperature"], fitted["threshold"])
+        threshold = check_threshold(fitted["threshold"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"Expected {path} to be a reader that the notebook trained, and {folder / SUMMARY} to be the "
@@ -48,7 +48,7 @@ def calibrate(path, folder):
             f"Expected a reader trained on the same images with the same settings as in {folder}. "
             f"{path} has {listed}."
         )
-    reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
+    reader.threshold = threshold
     reader.provenance = {**reader.provenance, "calibration": {"by": "cross-validation", **fitted}}
     reader.save(path)
     return fitted

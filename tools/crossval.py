@@ -59,8 +59,8 @@ def cross_validate(data_dir, folds=5, seed=None):
     assert sorted(row["file"] for row in readings) == sorted(by_name)  # every image exactly once
     observations = calibration.join([observed for _, observed in by_fold])
     fitted = calibration.fit(observations, settings["target_precision"])
-    for row, confidence in zip(readings, observations.confidences(fitted["temperature"]), strict=True):
-        row["confidence"] = float(confidence)  # with one temperature for all folds
+    for row, confidence in zip(readings, observations.confidences(), strict=True):
+        row["confidence"] = float(confidence)
     summary = {
         "images folder": data_dir.name,
         "seed": settings["seed"],
@@ -210,11 +210,10 @@ def save(results, suspects, data_dir):
     files.write_csv(folder / "suspect_labels.csv", suspects, list(readings[0]))
     draw(summary["wrong"], data_dir, folder / "wrong_readings")
     confusions = Counter({(label, text): count for label, text, count in summary["confusions"]})
-    fitted = summary["calibration"]
     plots.save_all(
         folder,
         confusions=plots.confusion_matrix(confusions),
-        reliability=plots.reliability(observations, fitted["temperature"], fitted["threshold"]),
+        reliability=plots.reliability(observations, summary["calibration"]["threshold"]),
     )
 
 

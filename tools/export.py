@@ -263,7 +263,7 @@ def export(reader, path, prepared):
     with files.atomic_write(path) as unfinished:
         unfinished.write_bytes(build_onnx(reader.model, reader.metadata()).SerializeToString())
         exported = Reader(OnnxModel(unfinished), reader.alphabet, reader.widths)
-        rows = [one.log_probabilities(prepared, 1.0) for one in (reader, exported)]  # (steps, classes) each
+        rows = [one.log_probabilities(prepared) for one in (reader, exported)]  # (steps, classes) each
         difference = float(max(np.abs(expected - found).max() for expected, found in zip(*rows, strict=True)))
         texts = [greedy_decode(pair) for pair in zip(*rows, strict=True)]
         different = sum(not np.array_equal(*pair) for pair in texts)

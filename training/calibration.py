@@ -1,18 +1,14 @@
-"""Calibrates confidence: temperature scaling, and a threshold that guarantees a precision."""
+"""Measures how reliable confidence is, and finds a threshold that guarantees a precision."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.stats import nbinom
 
 from snippet_ocr.alphabet import BLANK
 from snippet_ocr.decoding import greedy_decode, log_softmax, text_log_probabilities
 from snippet_ocr.terminal import progress
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 5.0
-PRIOR_STD = 0.25  # standard deviation of the normal prior of log(temperature), around 0
 CONFIDENCE_LEVEL = 0.95  # of the guarantee that a threshold gives
 BINS = 10  # of a reliability diagram
 BATCH = 64  # images whose probabilities are computed at once
@@ -21,19 +17,19 @@ BATCH = 64  # images whose probabilities are computed at once
 class Observations(NamedTuple):
     """The readings of labelled images by a model that was not trained on them."""
 
-    logits: np.ndarray  # (images, steps, classes), or log-probabilities at temperature 1
+    logits: np.ndarray  # (images, steps, classes), or log-probabilities
     texts: list  # of arrays of class numbers, the texts that were read
     right: np.ndarray  # (images,), whether each text equals its label
 
-    def confidences(self, temperature):
-        """Returns the confidence of each reading, from 0 to 1, at a temperature; shape `(images,)`."""
-        return np.minimum(np.exp(self.log_probabilities(self.texts, temperature)), 1.0)
+    def confidences(self):
+        """Returns the confidence of each reading, from 0 to 1; shape `(images,)`."""
+        return np.minimum(np.exp(self.log_probabilities(self.texts)), 1.0)
 
-    def log_probabilities(self, texts, temperature=1.0):
+    def log_probabilities(self, texts):
         """Returns the log-probability of a text for each image, in nats; shape `(images,)`."""
         # In batches: in float64, all images of a large alphabet would not fit in memory.
         parts = (slice(start, start + BATCH) for start in range(0, len(self.logits), BATCH))
-        rows = ((self.logits[part].astype("float64") / temperature, texts[part]) for part in parts)
+        rows = ((self.logits[part].astype("float64"), texts[part]) for part in parts)
         scores = [text_log_probabilities(log_softmax(logits), texts) for logits, texts in rows]
         return np.concatenate(scores)
 
@@ -48,7 +44,7 @@ def observe(reader, samples):
     logits[:, :, BLANK] = 0.0
     for start in progress(starts, len(starts), f"batches of {size} images read"):
         prepared = reader.prepare([sample.path for sample in samples[start : start + size]])
-        for row, found in zip(logits[start:], reader.log_probabilities(prepared, 1.0), strict=False):
+        for row, found in zip(logits[start:], reader.log_probabilities(prepared), strict=False):
             row[: len(found)] = found
     texts = greedy_decode(logits)
     pairs = zip(texts, samples, strict=True)
@@ -70,28 +66,6 @@ def join(observations):
     """Concatenates several `Observations` of the same alphabet and number of time steps."""
     logits, texts, right = zip(*observations, strict=True)
     return Observations(np.concatenate(logits), sum(texts, []), np.concatenate(right))
-
-
-def fit_temperature(observations):
-    """Returns the temperature at which confidence best predicts whether readings are correct.
-
-    Logits are divided by the temperature before the softmax. A temperature above 1 lowers confidence; the
-    best path stays the same (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). The log
-    loss of "this reading is correct" is minimised. To avoid overfitting to few readings, the targets are
-    smoothed (Platt, "Probabilistic Outputs for Support Vector Machines", 1999), and the temperature's
-    logarithm has a normal prior. The temperature is from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`.
-    """
-    right = int(observations.right.sum())
-    wrong = len(observations.right) - right
-    targets = np.where(observations.right, (right + 1) / (right + 2), 1 / (wrong + 2))  # (images,)
-
-    def loss(log_temperature):
-        confidences = np.clip(observations.confidences(math.exp(log_temperature)), 1e-12, 1 - 1e-12)
-        log_losses = -targets * np.log(confidences) - (1 - targets) * np.log1p(-confidences)  # (images,)
-        return log_losses.sum() + (log_temperature / PRIOR_STD) ** 2 / 2
-
-    bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
-    return float(math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def reliability_bins(confidences, right):
@@ -171,59 +145,52 @@ def find_threshold(confidences, right, target):
 
 
 def fit(observations, target):
-    """Finds the temperature, and the threshold that guarantees a target precision, from `Observations`.
+    """Finds the threshold that guarantees a target precision, from `Observations`.
 
     Returns:
-        A dictionary of JSON values: `readings` and `right` (counts), `temperature`, `target_precision`,
+        A dictionary of JSON values: `readings` and `right` (counts), `target_precision`,
         `threshold` (None if there is none), and the results of `check` on the same readings.
     """
-    temperature = fit_temperature(observations)
-    threshold = find_threshold(observations.confidences(temperature), observations.right, target)
+    threshold = find_threshold(observations.confidences(), observations.right, target)
     return {
         "readings": len(observations.right),
         "right": int(observations.right.sum()),
-        "temperature": temperature,
         "target_precision": target,
         "threshold": threshold,
-        **check(observations, temperature, threshold),
+        **check(observations, threshold),
     }
 
 
 def calibrate(reader, samples, target):
-    """Sets a reader's temperature and threshold from `samples`; returns the result of `fit`."""
+    """Sets a reader's threshold from `samples`; returns the result of `fit`."""
     fitted = fit(observe(reader, samples), target)
-    reader.temperature, reader.threshold = fitted["temperature"], fitted["threshold"]
+    reader.threshold = fitted["threshold"]
     return fitted
 
 
-def check(observations, temperature, threshold):
-    """Measures a temperature and a threshold (or None) on `Observations` of at least one reading.
+def check(observations, threshold):
+    """Measures the confidence and a threshold (or None) on `Observations` of at least one reading.
 
     Returns:
-        A dictionary with the expected `calibration_error`, `before` and `after`
-        temperature scaling. With a threshold, also `accepted`, the share of
-        readings that reach it, and their `precision` (None if there are none).
+        A dictionary with the expected `calibration_error`. With a threshold, also `accepted`, the
+        share of readings that reach it, and their `precision` (None if there are none).
     """
-    right, before, after = (
-        observations.right,
-        observations.confidences(1.0),
-        observations.confidences(temperature),
-    )
-    errors = {"before": calibration_error(before, right), "after": calibration_error(after, right)}
+    confidences, right = observations.confidences(), observations.right
+    error = calibration_error(confidences, right)
     if threshold is None:
-        return {"calibration_error": errors}
-    accepted = after >= threshold
+        return {"calibration_error": error}
+    accepted = confidences >= threshold
     precision = float(right[accepted].mean()) if accepted.any() else None
-    return {"calibration_error": errors, "accepted": float(accepted.mean()), "precision": precision}
+    return {"calibration_error": error, "accepted": float(accepted.mean()), "precision": precision}
 
 
 def describe(fitted):
     """Returns the result of `fit` as text for the user."""
     target = f"{100 * fitted['target_precision']:g}%"
-    temperature = f"temperature {fitted['temperature']:.2f} (from {fitted['readings']} readings)"
+    source = f"from {fitted['readings']} readings"
     if fitted["threshold"] is not None:
         return (
-            f"{temperature}, threshold {fitted['threshold']:.2%}\nOf the readings that reach the threshold, "
+            f"threshold {fitted['threshold']:.2%} ({source})\nOf the readings that reach the threshold, "
             f"at least {target} are correct, with {CONFIDENCE_LEVEL:.0%} statistical confidence."
         )
     needed = readings_needed(fitted["target_precision"])
@@ -231,16 +198,12 @@ def describe(fitted):
         reason = f"it needs at least {needed} readings, all correct; add images or run `make crossval`"
     else:
         reason = "too many of the most confident readings are wrong"
-    return f"{temperature}. No {target} threshold: {reason}."
+    return f"no {target} threshold {source}: {reason}"
 
 
 def describe_check(checked):
     """Returns the result of `check` as text for the user."""
-    errors = checked["calibration_error"]
-    text = (
-        f"expected calibration error {errors['before']:.2%} before temperature scaling, "
-        f"{errors['after']:.2%} after"
-    )
+    text = f"expected calibration error {checked['calibration_error']:.2%}"
     if "accepted" not in checked:
         return text
     precision = "" if checked["precision"] is None else f", {checked['precision']:.1%} of them correct"

@@ -217,15 +217,16 @@ def confusion_matrix(confusions):
     return figure
 
 
-def reliability(observations, temperature, threshold):
+def reliability(observations, threshold):
     """Draws a reliability diagram, and the precision over the share of readings that are accepted.
 
     The arguments are those of `calibration.check`.
     """
     figure = _figure(10, 3.6)
     bin_axis, precision_axis = figure.subplots(1, 2)
-    _draw_bins(bin_axis, observations, temperature)
-    _draw_precision(precision_axis, observations.confidences(temperature), observations.right, threshold)
+    confidences = observations.confidences()  # (images,)
+    _draw_bins(bin_axis, calibration.reliability_bins(confidences, observations.right))
+    _draw_precision(precision_axis, confidences, observations.right, threshold)
     for axis in (bin_axis, precision_axis):
         axis.xaxis.set_major_formatter(PercentFormatter(1.0))
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -233,15 +234,10 @@ def reliability(observations, temperature, threshold):
     return figure
 
 
-def _draw_bins(axis, observations, temperature):
+def _draw_bins(axis, bins):
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect calibration")
-    for scale, label, colour, style in (
-        (1.0, "before temperature scaling", BLUE, "x--"),
-        (temperature, f"after (temperature {temperature:.2f})", ORANGE, "o-"),
-    ):
-        bins = calibration.reliability_bins(observations.confidences(scale), observations.right)
-        points = [row["confidence"] for row in bins], [row["right"] for row in bins]
-        axis.plot(*points, style, color=colour, label=label)
+    points = [row["confidence"] for row in bins], [row["right"] for row in bins]
+    axis.plot(*points, "o-", color=BLUE, label="readings of similar confidence")
     for row in bins:
         point, text = (row["confidence"], row["right"]), f"{row['images']} "
         axis.annotate(text, point, xytext=(-6, 0), textcoords="offset points", ha="right", va="center")

@@ -40,7 +40,7 @@ def copy_weights(reader, model, alphabet):
     new_characters = f"{len(added)} new: {' '.join(added)}" if added else "0 new"
     return (
         f"base reader: {len(kept)} characters keep their weights, {new_characters}\n"
-        "Score, temperature and threshold are too optimistic if the base reader was trained on images that "
+        "Score and threshold are too optimistic if the base reader was trained on images that "
         "are now validation or test images."
     )
 
