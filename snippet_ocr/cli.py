@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import hashlib
-import json
 import os
 import re
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from snippet_ocr import images, output
 from snippet_ocr.constraints import combine
 from snippet_ocr.reader import Reader
-from snippet_ocr.terminal import escape, printable, progress
+from snippet_ocr.terminal import escape, printable, progress, to_json
 
 MAX_TOP = 1000  # texts per image: searching more takes minutes
 
@@ -62,6 +61,9 @@ def parse(arguments):
     text = "Prints what a reader reads and how it was trained, as JSON."
     info = commands.add_parser("info", help="describe a reader", description=text)
     info.add_argument("model", **model)
+    text = "Open MODEL without checks: it is your own, and you trust it (default: check it)."
+    trust = {"action": "store_true", "help": text}
+    info.add_argument("--trust", **trust)
     text = "Reads images. Prints a line for each: file, text and confidence, separated by tabs."
     read = commands.add_parser("read", help="read images", description=text)
     add = read.add_argument
@@ -95,6 +97,7 @@ def parse(arguments):
     add("--pattern", help=text)
     text = "Allow only the words in this UTF-8 text file, one per line (default: any text)."
     add("--words", metavar="FILE", help=text)
+    add("--trust", **trust)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] != ["read"]:
         return parser.parse_args(arguments)
@@ -128,9 +131,9 @@ def _run(options):
         return 1
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # .keras readers import TensorFlow
     try:
-        reader = Reader.load(options.model)
+        reader = Reader.load(options.model, options.trust)
         if options.command == "info":
-            description = json.dumps(reader.metadata(), indent=2, ensure_ascii=False)
+            description = to_json(reader.metadata(), indent=2)
             return _write(lambda: print(description))
         limits = options.length, options.pattern, options.words
         constraint = combine(reader.alphabet, reader.time_steps, *limits)
@@ -200,4 +203,5 @@ def _write(write, file=None):
 def _report(line):
     """Prints to standard error, so that standard output contains only readings."""
     if sys.stderr:  # otherwise, it would be printed to standard output
+        line = "\n".join(map(escape, str(line).split("\n")))
         print(line, file=sys.stderr, flush=True)

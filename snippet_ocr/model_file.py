@@ -1,11 +1,15 @@
 """A reader as a file: a Keras archive or an ONNX model that also contains the reader's metadata."""
 
+import functools
 import json
+import os
 import zipfile
 from pathlib import Path
 
 from snippet_ocr import files, safety
 from snippet_ocr.safety import DESCRIPTION
+
+MEMORY_PER_CORE = 1_000_000_000  # bytes that an untrusted ONNX model may use
 
 
 class OnnxModel:
@@ -13,18 +17,30 @@ class OnnxModel:
 
     Its shapes are `("batch", image_height, "width")` and `("batch", "steps", classes)`.
 
+    Args:
+        path: the file.
+        trusted: whether to open it without checks, and without a limit of the memory that it uses.
+
     Raises:
         ValueError: if the file has anything that a reader does not need.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, trusted=False):
         import onnxruntime
 
-        content, self.description = safety.check_onnx(path)
+        content, self.description = safety.read_onnx(path, trusted)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # `Reader` runs one batch per core instead
+        options.log_severity_level = 4  # errors become exceptions
+        skipped = []
+        if not trusted:
+            _limit_memory()
+            options.add_session_config_entry("session.use_env_allocators", "1")
+            skipped = ["ConstantFolding"]  # it would allocate outside of the limit
         try:
-            self._session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                content, options, ["CPUExecutionProvider"], disabled_optimizers=skipped
+            )
         except Exception as error:  # onnxruntime raises exceptions of many types
             raise ValueError(f"onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
         (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
@@ -32,7 +48,21 @@ class OnnxModel:
 
     def predict_on_batch(self, prepared):
         """Returns the log-probabilities of prepared images, of shape `(batch, time_steps, classes)`."""
-        return self._session.run(None, {self._name: prepared})[0]
+        try:
+            return self._session.run(None, {self._name: prepared})[0]
+        except Exception as error:  # onnxruntime raises exceptions of many types
+            raise ValueError(f"cannot be read by the model: {error}") from error
+
+
+@functools.cache
+def _limit_memory():
+    """Limits the memory of all sessions with untrusted models in this process: about 1 GB per core."""
+    import onnxruntime
+
+    kinds = onnxruntime.OrtAllocatorType, onnxruntime.OrtMemType
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kinds[0].ORT_ARENA_ALLOCATOR, 0, kinds[1].DEFAULT)
+    limit = MEMORY_PER_CORE * (1 + (os.cpu_count() or 1))  # a batch per core, and the weights
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg({"max_mem": limit}))
 
 
 def save(model, description, path):
@@ -46,10 +76,36 @@ def save(model, description, path):
             archive.writestr(DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
 
 
-def load(path):
-    """Returns the model in a file, after `safety` has checked it, and its metadata, as parsed from JSON.
+def description(path):
+    """Returns the metadata in a `.keras` or `.onnx` file, as parsed from JSON. The model is not opened."""
+    try:
+        if path.suffix == ".onnx":
+            return safety.read_onnx(path, trusted=True)[1]
+        return safety.read_keras(path, trusted=True)
+    except ValueError as error:
+        raise not_a_reader(path, error) from error
 
-    Argument and errors are those of `Reader.load`.
+
+def set_description(path, description):
+    """Replaces the metadata in a `.keras` or `.onnx` file, atomically."""
+    content = json.dumps(description, indent=1, ensure_ascii=False)
+    with files.atomic_write(path) as unfinished:
+        if path.suffix == ".onnx":
+            import onnx
+
+            model = onnx.load(path)
+            onnx.helper.set_model_props(model, {DESCRIPTION: content})
+            onnx.save(model, unfinished)
+        else:
+            with zipfile.ZipFile(path) as old, zipfile.ZipFile(unfinished, "w") as new:
+                for name in old.namelist():
+                    new.writestr(name, content if name == DESCRIPTION else old.read(name))
+
+
+def load(path, trusted=False):
+    """Returns the model in a file and its metadata, as parsed from JSON.
+
+    Arguments and errors are those of `Reader.load`.
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -59,7 +115,7 @@ def load(path):
         raise not_a_reader(path, f"its name does not end in {' or '.join(LOADERS)}")
     load_model, packages, remedy = LOADERS[path.suffix]
     try:
-        return load_model(path)
+        return load_model(path, trusted)
     except ImportError as error:
         raise ValueError(f"Expected {packages}, to read {path}. {error}. Use {remedy}.") from error
     except (ValueError, OSError) as error:
@@ -74,18 +130,18 @@ def not_a_reader(path, reason):
     )
 
 
-def _load_keras(path):
-    description = safety.check_keras(path)
+def _load_keras(path, trusted):
+    description = safety.read_keras(path, trusted)
     import keras  # not at the top: ONNX files are read without Keras
 
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True), description
+        return keras.saving.load_model(path, compile=False, safe_mode=not trusted), description
     except Exception as error:
         raise ValueError(f"Keras {keras.__version__} cannot load it: {error}") from error
 
 
-def _load_onnx(path):
-    model = OnnxModel(path)
+def _load_onnx(path, trusted):
+    model = OnnxModel(path, trusted)
     return model, model.description
 
 

@@ -10,7 +10,7 @@ import sys
 from typing import NamedTuple
 
 from snippet_ocr import files
-from snippet_ocr.terminal import escape, printable
+from snippet_ocr.terminal import escape, printable, to_json
 
 NEEDS_REVIEW = "needs review"
 ROW_END = "\r\n"  # of a CSV row: unlike a single newline, it is unlikely in a file name
@@ -36,7 +36,7 @@ class Layout(NamedTuple):
         """Returns a reading as a dictionary from column names. Columns of missing candidates are left out."""
         row = {"file": printable(path), "text": reading.text, "confidence": round(reading.confidence, 4)}
         if self.min_confidence is not None:
-            row["review"] = NEEDS_REVIEW if reading.confidence < self.min_confidence else ""
+            row["review"] = "" if reading.confidence >= self.min_confidence else NEEDS_REVIEW
         if self.characters:
             row["characters"] = " ".join(f"{confidence:.4f}" for confidence in reading.character_confidences)
         for rank, other in enumerate(reading.alternatives, start=2):
@@ -55,14 +55,16 @@ def write_csv(readings, layout, out, header=True):
     writer = csv.DictWriter(out, layout.columns, restval="", lineterminator=ROW_END)
     if header:
         writer.writeheader()
-    writer.writerows(layout.row(path, reading) for path, reading in readings)
+    for path, reading in readings:
+        row = layout.row(path, reading)
+        writer.writerow({name: escape(str(row[name])) for name in row} if out.isatty() else row)
 
 
 def write_json(readings, layout, out):
     """Writes readings, as in `write_lines`, as a JSON array with one object per line."""
     out.write("[")
     for number, (path, reading) in enumerate(readings):
-        out.write(("," if number else "") + "\n" + json.dumps(layout.row(path, reading), ensure_ascii=False))
+        out.write(("," if number else "") + "\n" + to_json(layout.row(path, reading)))
     out.write("\n]\n")
 
 

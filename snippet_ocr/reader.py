@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 import os
+import unicodedata
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -13,6 +14,9 @@ import numpy as np
 from snippet_ocr import decoding, images, model_file, safety, terminal
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.constraints import Constraint
+
+MAX_BATCH_PIXELS = 2**20  # of all images of a batch
+NOT_A_NUMBER = ValueError("cannot be read: the model returns NaN, which is not a number")
 
 
 class Reading(NamedTuple):
@@ -49,7 +53,7 @@ class Reader:
 
     Attributes:
         image_height: the height that images are fitted to, in pixels.
-        batch_size: the number of images per batch.
+        batch_size: the number of images per batch, fewer if they are large.
         threads: the number of batches read in parallel.
 
     Examples:
@@ -65,22 +69,26 @@ class Reader:
         self.image_height = model.input_shape[1]
         # onnxruntime is fastest with one small batch per core: threads within a batch wait for each other.
         in_onnx = isinstance(model, model_file.OnnxModel)
-        self.batch_size, self.threads = (16, os.cpu_count() or 1) if in_onnx else (64, 1)
+        size, self.threads = (16, os.cpu_count() or 1) if in_onnx else (64, 1)
+        self.batch_size = max(1, min(size, MAX_BATCH_PIXELS // (self.widths[-1] * self.image_height)))
 
     @classmethod
-    def load(cls, path):
-        """Loads a reader from a file. The file is checked first, so untrusted files are safe to load.
+    def load(cls, path, trusted=False):
+        """Loads a reader from a file. The file is checked first, so that files from strangers can be loaded.
 
         Args:
-            path: an `.onnx` file that `tools.export` wrote, or a `.keras` file
-                that `save` wrote, which needs Keras and TensorFlow.
+            path: a `reader.onnx`, or a `reader.keras`, which needs Keras and TensorFlow.
+            trusted: whether to open the file without checks, because it is your own. Models with unusual
+                layers need it. A `.keras` file can then run code.
 
         Raises:
-            ValueError: if the file does not exist or is not a reader.
+            ValueError: if the file does not exist, is not a reader, or is refused.
         """
-        model, metadata = model_file.load(path)
+        model, metadata = model_file.load(path, trusted)
         try:
             alphabet = Alphabet(metadata["alphabet"], metadata.get("logical_order", False) is True)
+            if any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in alphabet.characters):
+                raise ValueError("control characters")
         except (KeyError, TypeError, ValueError) as error:
             raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} has no valid alphabet") from error
         shapes = model.input_shape, model.output_shape
@@ -168,16 +176,26 @@ class Reader:
         """Reads a list of sources; returns the list of tuples that `read_each` iterates over."""
         results = [self._prepare(source) for source in sources]
         readable = [number for number, result in enumerate(results) if isinstance(result, np.ndarray)]
-        readings = self.read_prepared([results[number] for number in readable], constraint, top, characters)
+        prepared = [results[number] for number in readable]
+        readings = self._read_batches(prepared, constraint, top, characters)
         for number, reading in zip(readable, readings, strict=True):
             results[number] = reading
         return list(zip(sources, results, strict=True))
 
     def read_prepared(self, prepared, constraint=None, top=1, characters=False):
-        """Reads images that `prepare` returned. Other arguments and the result are as in `read`."""
+        """Reads images that `prepare` returned. Other arguments, result and errors are as in `read`."""
+        return _all_or_error(enumerate(self._read_batches(prepared, constraint, top, characters)))
+
+    def _read_batches(self, prepared, constraint, top, characters):
+        """Returns a list with a `Reading`, or a `ValueError` with the reason, for each prepared image."""
 
         def read_batch(batch):
-            rows = self.log_probabilities(batch)  # each (time_steps, classes)
+            try:
+                rows = self.log_probabilities(batch)  # each (time_steps, classes)
+            except ValueError as error:
+                return [error] * len(batch)
+            failed = [np.isnan(row).any() for row in rows]
+            rows = np.nan_to_num(rows, nan=0.0, neginf=-np.inf)  # (batch, time_steps, classes)
             if constraint is None and top == 1:
                 texts = decoding.greedy_decode(rows)
                 scores = decoding.text_log_probabilities(rows, texts)  # (batch,)
@@ -185,7 +203,8 @@ class Reader:
             else:
                 allowed = constraint or Constraint.length(self.alphabet)
                 found = [decoding.search(row, allowed, top) or [((), -np.inf)] for row in rows]
-            return [self._reading(texts, row, characters) for texts, row in zip(found, rows, strict=True)]
+            readings = [self._reading(*pair, characters) for pair in zip(found, rows, strict=True)]
+            return [NOT_A_NUMBER if bad else one for one, bad in zip(readings, failed, strict=True)]
 
         return self._map_batches(read_batch, prepared)
 

@@ -1,56 +1,55 @@
-"""Checks a reader's file before it is loaded, so that an untrusted file cannot run code.
+"""Checks a reader's file before it is loaded, so that an untrusted file cannot run code or fill the memory.
 
-A Keras file may contain a chain of layers of a few types, with exactly the weights that they declare. An
-ONNX file may contain a few operations, with all weights in the file. Everything else (code, other classes,
-links to other files, very large inputs) is refused before the model is built.
+A Keras file may name only standard classes of Keras, and contains all the weights that they declare. An ONNX
+file may contain only operations on tensors, without loops and branches, and contains all its weights.
 """
 
-import functools
 import io
 import json
 import math
 import re
-import struct
 import zipfile
-import zlib
 from pathlib import Path
+
+from snippet_ocr.onnx_format import message_class
 
 FORMAT = 2  # of readers; a change that earlier versions cannot read increases it
 DESCRIPTION = "reader.json"  # the metadata: a member of the Keras archive, or an entry in the ONNX model's
-MAX_ONNX_BYTES = 500_000_000
+MAX_BYTES = 500_000_000  # of a file
+MAX_PIXELS = 2**22  # of an image of the largest width, times the number of widths
 MAX_VALUES = 2**28  # in the output of a layer for one image: 1 GB as float32
-MAX_DIMENSION = 2**16  # of a filter count, a unit count, a kernel size or an axis
+MAX_DIMENSION = 2**16  # of a width or a height, in pixels
 
-MEMBERS = {
-    "metadata.json": 100_000,
-    "config.json": 2_000_000,
-    DESCRIPTION: 2_000_000,
-    "model.weights.h5": 500_000_000,
-}
-"""The members of a reader's Keras archive, and their maximum sizes in bytes, uncompressed."""
-
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError)
-"""The exceptions that zipfile raises for damaged archives."""
+MEMBERS = ("metadata.json", "config.json", "model.weights.h5", DESCRIPTION)
+"""The members of a reader's Keras archive."""
 
 
-def check_keras(path):
+def read_keras(path, trusted=False):
     """Checks a Keras archive before Keras opens it; returns the reader's metadata, as parsed from JSON.
 
+    Args:
+        path: the file.
+        trusted: whether to read only the metadata, and check nothing else.
+
     Raises:
-        ValueError: if the archive contains anything that a reader does not need, or if its weights do not
-            match its layers. The message is the reason, without the path.
+        ValueError: if the archive has anything that a reader does not need, or declares more weights than it
+            contains. The message is the reason, without the path.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_members([(member.filename, member.file_size) for member in archive.infolist()])
+            if not trusted:
+                _check_size(path)
+                _check_members(archive.infolist())
             description, width = _parse_description(archive.read(DESCRIPTION))
-            config, stored = archive.read("config.json"), _stored_shapes(archive.read("model.weights.h5"))
-    except ZIP_ERRORS as error:
-        raise ValueError(f"it is not a complete archive: {error}") from error
-    declared = declared_shapes(config, width)
-    if sorted(declared) != sorted(stored):
-        different = sorted(set(declared) ^ set(stored))[:4] or "their number"
-        raise ValueError(f"its weights do not match its layers; the shapes that differ: {different}")
+            if not trusted:
+                config, weights = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
+                _check_classes(config)
+                _check_weights(weights)
+                _check_sizes(config, width, len(weights))
+    except (ValueError, ImportError):
+        raise
+    except Exception as error:  # zipfile, json and Keras raise exceptions of many types for damaged files
+        raise ValueError(f"it is damaged: {type(error).__name__} {error}") from error
     return description
 
 
@@ -66,90 +65,10 @@ def _parse_description(content):
         raise ValueError(f"it has format {found!r:.20}, but this version reads format {FORMAT}. {remedy}")
     if (temperature := description.get("temperature", 1)) != 1:
         remedy = "Train again, or read it with the version that wrote it"
-        raise ValueError(
-            f"its temperature is {temperature!r:.20}; this version has no temperatures. {remedy}"
-        )
+        raise ValueError(f"its temperature is {temperature!r:.20}; this version uses none. {remedy}")
     if not isinstance(widths, list) or not widths or list(map(_number, widths)) != sorted(set(widths)):
         raise ValueError(f"its widths are not an ascending list of whole numbers: {widths!r:.80}")
     return description, len(widths) * widths[-1]  # a reader prepares a batch of each width at once
-
-
-def _check_members(members):
-    """Checks the names and uncompressed sizes of an archive's members, before any is read."""
-    if sorted(name for name, _ in members) != sorted(MEMBERS):
-        found = ", ".join(repr(name[:50]) for name, _ in members[:8])
-        raise ValueError(f"expected the members {', '.join(MEMBERS)}; found {found}")
-    for name, size in members:
-        if size > MEMBERS[name]:
-            raise ValueError(f"{name} has {size:,} bytes; at most {MEMBERS[name]:,} are allowed")
-
-
-def declared_shapes(config, width):
-    """Returns the shapes of the weights that a Keras `config.json` (bytes) declares, as a list of tuples.
-
-    Raises:
-        ValueError: if it is not a chain of layers that a reader may have, within bounds at the given width.
-    """
-    try:
-        model = json.loads(config)
-        _check_classes(model)
-        layers = model["config"]["layers"]
-        (first, *others) = layers
-        batch, *shape = first["config"]["batch_shape"]
-        found = first["class_name"], batch, shape[1:], first["config"]["dtype"]
-        if found != ("InputLayer", None, [None], "uint8"):
-            raise ValueError("expected an InputLayer of uint8 images of any width first")
-        shape = _number(shape[0]), width  # of one image: shapes below have no batch axis
-        weights = []
-        for previous, layer in zip(layers, others, strict=False):
-            _check_input(layer, previous["name"], shape)
-            layer_weights, shape = LAYERS[layer["class_name"]](layer["config"], shape)
-            weights += layer_weights
-            if min(shape) < 1 or math.prod(shape) > MAX_VALUES:
-                raise ValueError(f"layer {layer['name']!r:.50} has an output shape out of bounds: {shape}")
-        if len(shape) != 2:
-            raise ValueError(f"expected logits of shape (steps, classes); found {shape}")
-        return weights
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"config.json does not describe a reader: {type(error).__name__} {error}") from error
-
-
-def _check_classes(node):
-    """Checks that a configuration names only classes and activations that a reader needs."""
-    if isinstance(node, dict):
-        for name in (node.get("activation"), node.get("recurrent_activation")):
-            if name not in ACTIVATIONS:
-                raise ValueError(f"the activation {name!r:.80} is not accepted")
-        if "class_name" in node:
-            name, module, registered = (node.get(key) for key in ("class_name", "module", "registered_name"))
-            if name not in CLASSES.get(module, ()) or registered not in (None, name):
-                allowed = ", ".join(LAYERS)
-                raise ValueError(f"{name!r:.80} of {module!r:.80} is not accepted; layers may be {allowed}")
-        node = list(node.values())
-    if isinstance(node, list):
-        for inner in node:
-            _check_classes(inner)
-
-
-def _check_input(layer, previous, shape):
-    """Checks that the input of a layer is the output of the previous layer, by name and shape."""
-    (node,) = layer["inbound_nodes"]
-    (tensor,) = node["args"]
-    if tensor["config"]["keras_history"] != [previous, 0, 0]:
-        raise ValueError(f"expected a chain of layers; {layer['name']!r:.50} breaks it")
-    _check_build(layer, shape)
-
-
-def _check_build(node, shape):
-    """Checks the shape for which Keras would build a layer and the layers inside it; None is a free axis."""
-    if isinstance(node, dict):
-        expected = [None, *shape]
-        built = (node.get("build_config") or {"input_shape": expected})["input_shape"]
-        same = [size in (None, own) for size, own in zip(built, expected, strict=False)]
-        if len(built) != len(expected) or not all(same):
-            raise ValueError(f"the build_config of {node.get('name')!r:.50} has another shape than {shape}")
-        for inner in node.values():
-            _check_build(inner, shape)
 
 
 def _number(value):
@@ -158,248 +77,162 @@ def _number(value):
     return value
 
 
-# One function per type of layer. Each takes the layer's configuration and input shape, and returns a tuple:
-# the shapes of its weights (a list) and its output shape.
+def _check_image(shape, is_bytes, width):
+    """Checks the shape of the input, `(None, height, None)`, and its data type."""
+    if len(shape) != 3 or shape[0] or shape[2] or not is_bytes or _number(shape[1]) * width > MAX_PIXELS:
+        raise ValueError(f"its images are not uint8 of any width, or have a shape out of bounds: {shape}")
 
 
-def _same_shape(config, shape):
-    return [], shape
+def _check_size(path):
+    if (size := Path(path).stat().st_size) > MAX_BYTES:
+        raise ValueError(f"it has {size:,} bytes; at most {MAX_BYTES:,} are allowed")
 
 
-def _convolution(config, shape):
-    if config["groups"] != 1 or config["dilation_rate"] != [1, 1]:
-        raise ValueError("expected a convolution without groups and dilation")
-    kernel, filters = tuple(map(_number, config["kernel_size"])), _number(config["filters"])
-    biases = [(filters,)] if config["use_bias"] else []
-    return [(*kernel, shape[-1], filters), *biases], (*_window_output_size(config, shape, kernel), filters)
+def _check_members(members):
+    """Checks the names and compression of an archive's members, before any is read."""
+    if sorted(member.filename for member in members) != sorted(MEMBERS):
+        found = ", ".join(repr(member.filename[:50]) for member in members[:8])
+        raise ValueError(f"expected the members {', '.join(MEMBERS)}; found {found}")
+    if any(member.compress_type for member in members):
+        raise ValueError("expected members that are stored without compression, as Keras does")
 
 
-def _pooling(config, shape):
-    window = tuple(map(_number, config["pool_size"]))
-    return [], (*_window_output_size(config, shape, window), shape[-1])
+def _check_classes(node):
+    """Checks that a configuration names only classes of `CLASSES`, and has no `OPTIONS`."""
+    if isinstance(node, dict):
+        for option, value in node.items():
+            if (option in OPTIONS and value) or value == "glu":  # glu halves the number of classes
+                raise ValueError(f"the option {option} = {value!r:.80} is not accepted")
+        if "class_name" in node:
+            name, module, registered = (node.get(key) for key in ("class_name", "module", "registered_name"))
+            accepted = CLASSES.get(module, "") if isinstance(module, str | None) else ""
+            if not re.fullmatch(accepted, str(name)) or registered not in (None, name):
+                raise ValueError(f"{name!r:.80} of {module!r:.80} is not accepted{TRUST}")
+        node = list(node.values())
+    if isinstance(node, list):
+        for inner in node:
+            _check_classes(inner)
 
 
-def _window_output_size(config, shape, window):
-    """Returns the spatial output size of a convolution or pooling."""
-    if config["padding"] not in ("same", "valid") or config["data_format"] != "channels_last":
-        raise ValueError("expected the padding same or valid, and channels last")
-    width, height, _ = shape
-    strides = map(_number, config["strides"])
-    return tuple(
-        -(-size // stride) if config["padding"] == "same" else (size - extent) // stride + 1
-        for size, extent, stride in zip((width, height), window, strides, strict=True)
-    )
-
-
-def _rescaling(config, shape):
-    if {type(config["scale"]), type(config["offset"])} - {int, float}:
-        raise ValueError("expected a rescaling by numbers")
-    return [], shape
-
-
-def _permute(config, shape):
-    if config["dims"] != [2, 1] or len(shape) != 2:
-        raise ValueError("expected a permutation of the two axes of an image")
-    return [], shape[::-1]
-
-
-def _layer_normalisation(config, shape):
-    if config["axis"] == [1, 2] and not (config["center"] or config["scale"]):
-        return [], shape  # of a whole image
-    if config["axis"] not in (-1, [-1], len(shape), [len(shape)]):
-        raise ValueError("expected a normalisation over the last axis")
-    return [shape[-1:]] * (bool(config["center"]) + bool(config["scale"])), shape
-
-
-def _batch_normalisation(config, shape):
-    weights, shape = _layer_normalisation(config, shape)
-    return [*weights, shape[-1:], shape[-1:]], shape  # moving mean and variance
-
-
-def _reshape(config, shape):
-    free, *target = config["target_shape"]
-    size = math.prod(map(_number, target))
-    if free != -1 or math.prod(shape) % size:
-        raise ValueError(f"expected a reshape to (-1, …) that fits; found {shape} to {(free, *target)}")
-    return [], (math.prod(shape) // size, *target)
-
-
-def _dense(config, shape):
-    units = _number(config["units"])
-    return [(shape[-1], units)] + [(units,)] * bool(config["use_bias"]), (*shape[:-1], units)
-
-
-def _bidirectional(config, shape):
-    weights, features = [], 0
-    for direction in (config["layer"], config["backward_layer"]):
-        inner, units = direction["config"], _number(direction["config"]["units"])
-        gates = {"GRU": 3, "LSTM": 4}[direction["class_name"]]
-        weights += [(shape[-1], gates * units), (units, gates * units)]
-        if inner["use_bias"]:
-            weights.append((2, gates * units) if inner.get("reset_after") else (gates * units,))
-        if not inner["return_sequences"] or inner["return_state"] or inner["stateful"] or inner["unroll"]:
-            raise ValueError("expected a recurrent layer that returns only its sequence and keeps no state")
-        features += units
-    if config["merge_mode"] != "concat":
-        raise ValueError("expected a Bidirectional layer that concatenates")
-    return weights, (*shape[:-1], features)
-
-
-LAYERS = {
-    "InputLayer": _same_shape,
-    "Rescaling": _rescaling,
-    "Permute": _permute,
-    "Conv2D": _convolution,
-    "MaxPooling2D": _pooling,
-    "AveragePooling2D": _pooling,
-    "BatchNormalization": _batch_normalisation,
-    "LayerNormalization": _layer_normalisation,
-    "Activation": _same_shape,
-    "Reshape": _reshape,
-    "Dense": _dense,
-    "Dropout": _same_shape,
-    "Bidirectional": _bidirectional,
-}
-"""The layers that a reader may have."""
-
-ACTIVATIONS = (None, "linear", "relu", "elu", "gelu", "silu", "sigmoid", "tanh", "softmax", "log_softmax")
-"""The activations that a reader may have. They keep the shape of their input."""
+TRUST = ". If the file is your own, use trusted=True or --trust"
+OPTIONS = {"lora_rank", "quantization_config"}  # of layers: they create more weights than the layer needs
 
 CLASSES = {
-    "keras.layers": (*LAYERS, "GRU", "LSTM"),
-    "keras.initializers": (
-        *("Constant", "Ones", "Zeros", "Orthogonal"),
-        *("GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform"),
-    ),
-    "keras": ("DTypePolicy",),
-    "keras.src.models.functional": ("Functional",),
-    None: ("__keras_tensor__",),
+    "keras.layers": r"InputLayer|Rescaling|Permute|Reshape|Flatten|Identity|Activation|ReLU|LeakyReLU|PReLU|"
+    r"ELU|Softmax|Dense|(Separable|Depthwise)?Conv[12]D|(Max|Average|GlobalAverage)Pooling[12]D|"
+    r"(ZeroPadding|Cropping|UpSampling)[12]D|(Batch|Layer|Group|Unit)Normalization|SpatialDropout[12]D|"
+    r"(Gaussian)?Dropout|GaussianNoise|Bidirectional|TimeDistributed|GRU|LSTM|SimpleRNN|MultiHeadAttention|"
+    r"Add|Subtract|Multiply|Average|Maximum|Minimum|Concatenate",
+    "keras.initializers": r"Constant|Ones|Zeros|Identity|Orthogonal|VarianceScaling|TruncatedNormal|"
+    r"(Random|Glorot|He|Lecun)(Normal|Uniform)",
+    "keras.regularizers": "L1|L2|L1L2|OrthogonalRegularizer",
+    "keras.constraints": "MaxNorm|MinMaxNorm|NonNeg|UnitNorm",
+    "keras": "DTypePolicy",
+    "keras.src.models.functional": "Functional",
+    "keras.src.ops.numpy": "Add|Subtract|Multiply",  # x + y
+    None: "__keras_tensor__|__tuple__",
 }
-"""The classes that a configuration may name, by module."""
+"""The classes that a configuration may name, by module: they run no code and open no files."""
 
 
-def _stored_shapes(content):
-    """Returns the shapes of the weights in a `model.weights.h5` (bytes) without links, a list of tuples."""
+def _check_weights(content):
+    """Checks that an HDF5 file (bytes) stores each array as it is: no filters, links or other files."""
     import h5py  # not at the top: it comes with Keras, and ONNX files are read without it
 
-    shapes, refused = [], []
+    def find_other(name, link):
+        item = file[name] if isinstance(link, h5py.HardLink) else None  # other links lead to other files
+        plain = isinstance(item, h5py.Group) or (
+            isinstance(item, h5py.Dataset)
+            and item.chunks is None  # chunks may have filters that expand a few bytes to gigabytes
+            and not item.external
+            and not item.is_virtual
+            and item.shape is not None
+            and item.dtype.kind in "fiu"
+            and item.nbytes <= len(content)
+        )
+        return None if plain else name
 
-    def check_item(name, item):
-        if isinstance(item, h5py.Dataset):
-            shapes.append(item.shape)
-            if item.external or item.is_virtual or item.dtype != "float32":
-                refused.append(name)
+    with h5py.File(io.BytesIO(content), "r") as file:
+        if name := file.visititems_links(find_other):
+            raise ValueError(f"expected {name!r:.80} to be a plain array of numbers in model.weights.h5")
 
-    def check_link(name, link):
-        if not isinstance(link, h5py.HardLink):
-            refused.append(name)
 
+def _check_sizes(config, width, stored):
+    """Checks the sizes of weights and outputs of a model, without creating its weights.
+
+    Args:
+        config: the model's configuration, a dictionary.
+        width: the width of the images, in pixels.
+        stored: the size of the stored weights, in bytes.
+    """
+    import keras
+
+    image = config["config"]["layers"][0]["config"]
+    shape = image["batch_shape"]
+    _check_image(shape, image["dtype"] == "uint8", width)
+    shape[2] = width
     try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            file.visititems_links(check_link)
-            file.visititems(check_item)
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(f"model.weights.h5 is damaged: {error}") from error
-    if refused:
-        raise ValueError(f"expected {refused[0]!r:.80} to be stored in model.weights.h5 itself, as float32")
-    if 4 * sum(map(math.prod, shapes)) > len(content):
-        raise ValueError("model.weights.h5 declares more weights than it contains")
-    return shapes
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        declared = 4 * sum(math.prod(weight.shape) for weight in model.weights)  # bytes, as float32
+        for layer in model.layers:
+            for output in keras.tree.flatten(layer.output):
+                if not all(output.shape[1:]) or math.prod(output.shape[1:]) > MAX_VALUES:
+                    raise ValueError(f"layer {layer.name!r:.50} has an output out of bounds: {output.shape}")
+    finally:
+        keras.utils.clear_session()  # otherwise, Keras creates the weights later
+    if declared > stored:
+        raise ValueError(f"it declares {declared:,} bytes of weights, but contains {stored:,}")
 
 
-OPERATIONS = {
-    *("Add", "AveragePool", "Cast", "Conv", "Div", "GRU", "LayerNormalization", "LogSoftmax", "MatMul"),
-    *("MaxPool", "Mul", "ReduceMean", "Relu", "Reshape", "Sqrt", "Squeeze", "Sub", "Transpose"),
-}
-ATTRIBUTES = {
-    *("auto_pad", "axis", "dilations", "direction", "epsilon"),
-    *("hidden_size", "kernel_shape", "linear_before_reset", "perm", "strides", "to"),
-}
-"""The operations of an ONNX reader, and their attributes: those that `tools.export` writes."""
+OPERATIONS = (
+    "Abs|Add|And|AveragePool|BatchNormalization|Cast|Clip|Concat|Conv|Div|Elu|Equal|Erf|Exp|Expand|Flatten|"
+    "GRU|Gather|Gemm|GlobalAveragePool|Greater|Identity|LSTM|LayerNormalization|LeakyRelu|Less|Log|LogSoftmax|"
+    "MatMul|Max|MaxPool|Min|Mul|Neg|Not|PRelu|Pad|Pow|RNN|Reciprocal|Reduce(Max|Mean|Min|Prod|Sum)|Relu|"
+    "Reshape|ReverseSequence|Shape|Sigmoid|Slice|Softmax|Softplus|Split|Sqrt|Squeeze|Sub|Sum|Tanh|Tile|"
+    "Transpose|Unsqueeze|Where"
+)
+"""The operations that an ONNX reader may have. None has a subgraph: there are no loops."""
 
-UINT8, BYTES_PER_VALUE = 2, {1: 4, 7: 8}  # ONNX data types: 1 is float32, 2 is uint8, 7 is int64
+UINT8 = 2  # an ONNX data type
+BYTES_PER_VALUE = {1: 4, 6: 4, 7: 8, 9: 1, 11: 8}  # of float32, int32, int64, bool and float64
 
 
-def check_onnx(path):
+def read_onnx(path, trusted=False):
     """Checks an ONNX model before onnxruntime opens it; returns its bytes and the reader's metadata.
 
-    Raises:
-        ValueError: if the model has anything that a reader does not need; the message is only the reason.
+    Arguments and errors are those of `read_keras`.
     """
-    if (size := Path(path).stat().st_size) > MAX_ONNX_BYTES:
-        raise ValueError(f"it has {size:,} bytes; at most {MAX_ONNX_BYTES:,} are allowed")
+    if not trusted:
+        _check_size(path)
     content = Path(path).read_bytes()
-    model = _onnx_message("Model")()
+    model = message_class("Model")()
     try:
         model.ParseFromString(content)
     except Exception as error:  # protobuf's exception class is not public
         raise ValueError(f"it is not an ONNX model: {error}") from error
     entries = {entry.key: entry.value for entry in model.metadata_props}
     description, width = _parse_description(entries.get(DESCRIPTION.encode(), b""))
+    if not trusted:
+        _check_graph(model, width)
+    return content, description
+
+
+def _check_graph(model, width):
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ValueError("it has functions, training information or sparse weights")
     for node in model.graph.node:
-        _check_node(node)
+        if not re.fullmatch(OPERATIONS, node.op_type) or node.domain not in ("", "ai.onnx"):
+            operation = f"{node.op_type!r:.80} of {node.domain!r:.80}"
+            raise ValueError(f"the operation {operation} is not accepted{TRUST}")
+        for attribute in node.attribute:
+            if attribute.t or attribute.g or attribute.tensors or attribute.graphs or attribute.sparse:
+                raise ValueError(f"the attribute {attribute.name!r:.80} of {node.op_type} is not accepted")
     for tensor in model.graph.initializer:
         size = math.prod(tensor.dims) * BYTES_PER_VALUE.get(tensor.data_type, -1)
         if tensor.external_data or tensor.data_location or size != len(tensor.raw_data):
             raise ValueError(f"the weights {tensor.name!r:.80} are not in the file, or not as declared")
     for value in model.graph.input:
         tensor = value.type.tensor_type
-        sizes = [dimension.dim_value for dimension in tensor.shape.dim]  # 0: a free axis
-        out_of_bounds = len(sizes) != 3 or sizes[0] or sizes[2] or _number(sizes[1]) * width > MAX_VALUES
-        if out_of_bounds or tensor.elem_type != UINT8:
-            raise ValueError(f"its images are not uint8, or have a shape out of bounds: {sizes}")
-    return content, description
-
-
-def _check_node(node):
-    if node.op_type not in OPERATIONS or node.domain not in ("", "ai.onnx"):
-        operation, allowed = f"{node.op_type!r:.80} of {node.domain!r:.80}", ", ".join(sorted(OPERATIONS))
-        raise ValueError(f"the operation {operation} is not accepted; operations may be {allowed}")
-    for attribute in node.attribute:
-        if attribute.name not in ATTRIBUTES or attribute.t or attribute.g:
-            raise ValueError(f"the attribute {attribute.name!r:.80} of {node.op_type} is not accepted")
-
-
-# The part of ONNX's format (https://onnx.ai/onnx/repo-docs/IR.html) that is checked. It is repeated here so
-# that reading does not need the package onnx; protobuf is installed with onnxruntime. Messages that a reader
-# must not contain are declared as bytes, because only their presence matters.
-ONNX_MESSAGES = """
-message Model { optional Graph graph = 7; repeated bytes training_info = 20; repeated bytes functions = 25;
-                repeated Entry metadata_props = 14; }
-message Entry { optional bytes key = 1; optional bytes value = 2; }
-message Graph { repeated Node node = 1; repeated Tensor initializer = 5; repeated Value input = 11;
-                repeated bytes sparse_initializer = 15; }
-message Node { optional string op_type = 4; optional string domain = 7; repeated Attribute attribute = 5; }
-message Attribute { optional string name = 1; repeated bytes t = 5; repeated bytes g = 6; }
-message Tensor { optional string name = 8; repeated int64 dims = 1; optional int32 data_type = 2;
-                 optional bytes raw_data = 9; repeated bytes external_data = 13;
-                 optional int32 data_location = 14; }
-message Value { optional Type type = 2; }
-message Type { optional TensorType tensor_type = 1; }
-message TensorType { optional int32 elem_type = 1; optional Shape shape = 2; }
-message Shape { repeated Dimension dim = 1; }
-message Dimension { optional int64 dim_value = 1; }
-"""
-
-
-@functools.cache
-def _onnx_message(name):
-    """Returns the protobuf class of a message in `ONNX_MESSAGES`."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="reader.proto", package="reader", syntax="proto2")
-    for message, fields in re.findall(r"message (\w+) {(.*?)}", ONNX_MESSAGES, re.DOTALL):
-        descriptor = file.message_type.add(name=message)
-        for label, kind, field, number in re.findall(r"(\w+) (\w+) (\w+) = (\d+);", fields):
-            added = descriptor.field.add(name=field, number=int(number))
-            added.label = kinds.Label.Value(f"LABEL_{label.upper()}")
-            if kind[0].isupper():
-                added.type, added.type_name = kinds.TYPE_MESSAGE, f".reader.{kind}"
-            else:
-                added.type = kinds.Type.Value(f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"reader.{name}"))
+        shape = [dimension.dim_value for dimension in tensor.shape.dim]  # 0: a free axis
+        _check_image(shape, tensor.elem_type == UINT8, width)

@@ -1,6 +1,7 @@
 """Lines and progress that appear at once, in a notebook cell and on the terminal that started its kernel."""
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -48,6 +49,12 @@ def progress(items, total, description, report=report):
 def escape(text):
     """Returns a text in which control characters are escaped: it stays on one line, whatever it contains."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
+
+
+def to_json(value, indent=None):
+    """Returns a value as JSON that can be printed: control characters are escaped, other ones are not."""
+    content = json.dumps(value, ensure_ascii=False, indent=indent)
+    return re.sub(r"[\x7f-\x9f\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", content)
 
 
 def printable(path):

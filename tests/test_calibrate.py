@@ -1,10 +1,13 @@
 import json
 
+import onnx
 import pytest
 
 from examples import ALPHABET
+from snippet_ocr import model_file
 from snippet_ocr.reader import Reader
 from tools import calibrate
+from training import onnx_graph
 
 TRAINED = {"images": "a set", "parameters": {"epochs": 40, "seed": 1, "fold": 0}}
 FITTED = {
@@ -23,20 +26,42 @@ def trained(model, tmp_path):
     return path
 
 
-def run(path, summary):
-    (path.parent / "crossval.json").write_text(json.dumps(summary))
-    return calibrate.main([str(path), str(path.parent)])
+def run(path, summary, folder=None):
+    folder = folder or path.parent
+    (folder / "crossval.json").write_text(json.dumps(summary))
+    return calibrate.main([str(path), str(folder)])
 
 
-def test_calibration_changes_only_the_threshold(trained, shipped, capsys):
+@pytest.mark.parametrize("name", ["", "reader.keras", "reader.onnx"])
+def test_calibration_changes_only_the_threshold_of_both_files(name, trained, model, shipped, capsys):
+    exported = trained.with_suffix(".onnx")
+    onnx.save(onnx_graph.write(model, model_file.description(trained)), exported)
     before = Reader.load(trained)
     of_a_fold = {"images": "a set", "parameters": {"epochs": 40, "seed": 2, "fold": 3}}
-    assert run(trained, {"provenance": of_a_fold, "calibration": FITTED}) == 0
-    after = Reader.load(trained)
-    assert after.threshold == 0.875
-    assert after.provenance == {**TRAINED, "calibration": {"by": "cross-validation", **FITTED}}
-    assert [one.text for one in after.read(shipped[:5])] == [one.text for one in before.read(shipped[:5])]
-    assert "threshold 87.50%" in capsys.readouterr().out
+    assert run(trained.parent / name, {"provenance": of_a_fold, "calibration": FITTED}, trained.parent) == 0
+    for path in (trained, exported):
+        after = Reader.load(path)
+        assert after.threshold == 0.875
+        assert after.provenance == {**TRAINED, "calibration": {"by": "cross-validation", **FITTED}}
+        assert after.metadata() | {"threshold": None, "provenance": TRAINED} == before.metadata()
+        assert [one.text for one in after.read(shipped[:5])] == [one.text for one in before.read(shipped[:5])]
+    assert capsys.readouterr().out == (
+        "threshold 87.50% (from 400 readings)\nOf the readings that reach the threshold, at least 99% are "
+        f"correct, with 95% statistical confidence.\ncalibrated: {exported}, {trained}\n"
+    )
+    assert sorted(path.name for path in trained.parent.iterdir()) == [
+        *("crossval.json", "reader.keras", "reader.onnx")
+    ]
+
+
+def test_neither_file_is_changed_if_one_was_trained_differently(trained, model, capsys):
+    exported = trained.with_suffix(".onnx")
+    other = model_file.description(trained) | {"provenance": {**TRAINED, "images": "others"}}
+    onnx.save(onnx_graph.write(model, other), exported)
+    before = trained.read_bytes(), exported.read_bytes()
+    assert run(trained, {"provenance": TRAINED, "calibration": FITTED}) == 1
+    assert f"{exported} has images 'others', not 'a set'" in capsys.readouterr().err
+    assert (trained.read_bytes(), exported.read_bytes()) == before
 
 
 @pytest.mark.parametrize(
@@ -55,11 +80,12 @@ def test_reader_trained_differently_is_refused_and_unchanged(trained, capsys, pr
     assert trained.read_bytes() == before
 
 
-def test_missing_results_and_onnx_files_are_refused(trained, tmp_path, capsys):
+def test_missing_results_and_missing_readers_are_refused(trained, tmp_path, capsys):
     assert calibrate.main([str(trained), str(tmp_path / "nothing")]) == 1
     assert "nothing/crossval.json" in capsys.readouterr().err
-    assert calibrate.main([str(tmp_path / "reader.onnx"), str(tmp_path)]) == 1
-    assert "Expected a .keras file" in capsys.readouterr().err
+    for missing in (tmp_path / "other.onnx", tmp_path / "reader.txt", tmp_path / "nothing"):
+        assert calibrate.main([str(missing), str(tmp_path)]) == 1
+        assert f"Found none at {missing}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ import time
 from typing import NamedTuple
 
 import pytest
+from onnx import helper, load
 
 from conftest import PROJECT, full_disk
 from examples import ALPHABET
 from snippet_ocr import cli
 from snippet_ocr.reader import Reader
-from tools import export
+from training import export
 
 COMMAND = [sys.executable, "-m", "snippet_ocr", "read"]
 
@@ -337,11 +338,26 @@ def test_closed_output_and_interrupt_end_without_traceback(onnx, shipped, tmp_pa
     assert subprocess.run(f"{command} --out '{out}' >&- 2>&-", shell=True, cwd=PROJECT).returncode == 0
     assert len(read_rows(out)) == 1
 
-    def interrupt(path):
+    def interrupt(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Reader, "load", interrupt)
     assert run("read", onnx, shipped[0]) == (130, "", "interrupted\n")
+
+
+def test_model_with_other_operations_needs_trust(onnx, shipped, run, tmp_path):
+    model = load(onnx)
+    (last,) = [node for node in model.graph.node if "log_probabilities" in node.output]
+    last.output[0] = "before"
+    model.graph.node.append(helper.make_node("Selu", ["before"], ["log_probabilities"]))
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(model.SerializeToString())
+    for command in (["read", path, shipped[0]], ["info", path]):
+        refused = run(*command)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "'Selu'" in refused.stderr
+        assert "use trusted=True or --trust" in refused.stderr
+        assert run(*command, "--trust").returncode == 0
 
 
 def test_over_long_name_does_not_stop_the_others(onnx, shipped, run):

@@ -1,6 +1,8 @@
 import csv
 import io
+import json
 import os
+import re
 
 import pytest
 
@@ -102,3 +104,22 @@ def test_folder_and_pipe_are_refused_as_output(tmp_path):
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(ValueError, match=f"{path} is a folder, a pipe or a device"):
             output.open_csv(path, True, output.Layout(), {})
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("write", [output.write_csv, output.write_json, output.write_lines])
+def test_control_characters_of_names_never_reach_a_terminal(write):
+    out = Terminal(newline="")
+    write([("a\x1b[31m\x9b31m.png", READING)], output.Layout(), out)
+    assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]", out.getvalue().replace("\t", ""))
+    assert r"a\x1b[31m\x9b31m.png" in out.getvalue() or r"a\u001b[31m\u009b31m.png" in out.getvalue()
+
+
+def test_json_with_control_characters_is_parsed_to_the_same_names():
+    out, name = io.StringIO(), "a\x1b\x9b\u2028ü.png"
+    output.write_json([(name, READING)], output.Layout(), out)
+    assert json.loads(out.getvalue())[0]["file"] == name

@@ -240,6 +240,33 @@ def test_reader_without_a_free_width_and_a_height_is_refused(shape, monkeypatch)
         input_shape, output_shape = shape, ("n", "steps", ALPHABET.number_of_classes)
 
     metadata = {"alphabet": ALPHABET.characters, "widths": [80]}
-    monkeypatch.setattr("snippet_ocr.model_file.load", lambda path: (Model, metadata))
+    monkeypatch.setattr("snippet_ocr.model_file.load", lambda path, trusted: (Model, metadata))
     with pytest.raises(ValueError, match="reader.onnx is not one: its model maps"):
         Reader.load("reader.onnx")
+
+
+class Broken:
+    """A model whose output is not a number for images with a white pixel in the corner."""
+
+    input_shape, output_shape = (None, 24, None), (None, None, ALPHABET.number_of_classes)
+
+    def predict_on_batch(self, batch):
+        logits = np.zeros((len(batch), 20, ALPHABET.number_of_classes), "float32")
+        logits[batch[:, 0, 0] == 255, 3] = np.nan
+        return logits
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_reading_that_is_not_a_number_is_a_failed_image(top):
+    reader = Reader(Broken(), ALPHABET, [80])
+    black = np.zeros((24, 80), "uint8")
+    results = [result for _, result in reader.read_each([black, black + 255, black], top=top)]
+    assert [type(result) for result in results] == [Reading, ValueError, Reading]
+    assert "NaN" in str(results[1])
+    with pytest.raises(ValueError, match="image 1 cannot be read: the model returns NaN"):
+        reader.read([black, black + 255], top=top)
+
+
+@pytest.mark.parametrize(("width", "size"), [(80, 64), (2**12, 10), (2**16, 1)])
+def test_batches_of_large_images_are_small(width, size):
+    assert Reader(Broken(), ALPHABET, [width]).batch_size == size

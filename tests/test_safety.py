@@ -17,7 +17,7 @@ from examples import ALPHABET
 from snippet_ocr import safety
 from snippet_ocr.model_file import DESCRIPTION
 from snippet_ocr.reader import Reader
-from tools.export import build_onnx
+from training import onnx_graph
 
 
 def members_of(path):
@@ -47,57 +47,12 @@ def config(saved):
 
 
 def layer(config, kind):
-    """Returns the configuration of the first layer of a type."""
-    return next(one for one in config["config"]["layers"] if one["class_name"] == kind)
+    """Returns the configuration of the first layer of a type, or of the layer of a name."""
+    return next(one for one in config["config"]["layers"] if kind in (one["class_name"], one["name"]))
 
 
 def test_unchanged_copy_of_a_reader_is_accepted(crafted):
     assert Reader.load(crafted()).alphabet == ALPHABET
-
-
-def build(*hidden):
-    """Builds a model of images with columns of 8 pixels."""
-    image = keras.Input((8, None), dtype="uint8")
-    x = layers.Permute((2, 1))(layers.Rescaling(1 / 255)(image))
-    x = layers.Reshape((-1, 8, 1), name="columns_of_pixels")(x)  # `hidden` may have a "reshape"
-    for layer in (*hidden, layers.Dense(4, name="last")):
-        x = layer(x)
-    return keras.Model(image, x)
-
-
-def bidirectional(recurrent, **options):
-    return layers.Bidirectional(recurrent(5, return_sequences=True, **options))
-
-
-@pytest.mark.parametrize(
-    "hidden",
-    [
-        [layers.Conv2D(3, (3, 2), strides=(2, 3)), layers.Reshape((-1, 9))],
-        [layers.Conv2D(3, 5, padding="same", strides=3, use_bias=False), layers.Reshape((-1, 9))],
-        [layers.AveragePooling2D((3, 2), padding="same"), layers.Reshape((-1, 4))],
-        [layers.MaxPooling2D((3, 2), strides=2), layers.Reshape((-1, 4)), layers.Dense(3, use_bias=False)],
-        [
-            layers.Reshape((-1, 8)),
-            layers.BatchNormalization(),
-            layers.LayerNormalization(),
-            layers.Dropout(0.1),
-        ],
-        [
-            layers.Reshape((-1, 8)),
-            layers.BatchNormalization(center=False),
-            layers.LayerNormalization(scale=False),
-        ],
-        [layers.Reshape((-1, 8)), layers.LayerNormalization(axis=(1, 2), center=False, scale=False)],
-        [layers.Reshape((-1, 8)), bidirectional(layers.GRU)],
-        [layers.Reshape((-1, 8)), bidirectional(layers.GRU, reset_after=False)],
-        [layers.Reshape((-1, 8)), bidirectional(layers.LSTM, use_bias=False)],
-    ],
-)
-def test_declared_shapes_are_those_of_keras_weights(hidden):
-    model = build(*hidden)
-    config = json.dumps(keras.saving.serialize_keras_object(model)).encode()
-    found = safety.declared_shapes(config, 16)
-    assert sorted(found) == sorted(tuple(weight.shape) for weight in model.weights)
 
 
 @keras.saving.register_keras_serializable(package="test")
@@ -108,11 +63,11 @@ class Foreign(layers.Layer):
 
 @pytest.mark.parametrize(
     ("foreign", "name"),
-    [(layers.Lambda(lambda x: x), "Lambda"), (Foreign(), "Foreign"), (layers.Add(), "Add")],
+    [(layers.Lambda(lambda x: x), "Lambda"), (Foreign(), "Foreign"), (layers.Hashing(9), "Hashing")],
 )
 def test_other_type_of_layer_is_refused_by_name(foreign, name, crafted):
     image = keras.Input((24, None), dtype="uint8")
-    x = layers.Permute((2, 1))(foreign([image, image] if name == "Add" else image))
+    x = layers.Permute((2, 1))(foreign(image))
     model = keras.Model(image, layers.Dense(ALPHABET.number_of_classes)(layers.Rescaling(1.0)(x)))
     assert_refused(
         crafted(config__json=json.dumps(keras.saving.serialize_keras_object(model))),
@@ -129,6 +84,8 @@ def test_other_type_of_layer_is_refused_by_name(foreign, name, crafted):
         {"module": "keras.layers", "class_name": "Dense", "config": {}, "registered_name": "test>Foreign"},
         {"module": "keras.layers", "class_name": ["Dense"], "config": {}},
         {"module": ["keras.layers"], "class_name": "Dense", "config": {}},
+        {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/tmp"}},
+        {"module": "keras.initializers", "class_name": "get", "config": {}},
     ],
 )
 def test_foreign_class_inside_a_layer_is_refused(foreign, config, crafted):
@@ -139,33 +96,26 @@ def test_foreign_class_inside_a_layer_is_refused(foreign, config, crafted):
 @pytest.mark.parametrize(
     ("kind", "change", "reason"),
     [
-        ("Dense", {"units": 50_000}, "another shape"),
-        ("Dense", {"units": 10**12}, "whole number from 1"),
-        ("Dense", {"units": -1}, "whole number from 1"),
-        ("Dense", {"units": True}, "whole number from 1"),
-        ("Conv2D", {"filters": 60_000}, "out of bounds|another shape"),
-        ("Conv2D", {"groups": 2}, "without groups"),
-        ("MaxPooling2D", {"strides": [0, 1]}, "whole number from 1"),
-        ("MaxPooling2D", {"pool_size": [60_000, 1]}, "out of bounds"),
-        ("InputLayer", {"batch_shape": [None, 24, 80]}, "InputLayer of uint8 images of any width"),
-        ("InputLayer", {"batch_shape": [10**9, 24, None]}, "InputLayer of uint8 images"),
-        ("InputLayer", {"batch_shape": [None, 24, None, 1]}, "InputLayer of uint8 images"),
+        ("logits", {"units": 50_000}, "declares .* bytes of weights"),
+        ("Dense", {"units": 10**12}, ""),
+        ("Dense", {"units": -1}, ""),
+        ("Dense", {"lora_rank": 1_500_000}, "the option lora_rank"),
+        ("Dense", {"quantization_config": {"class_name": "Int8QuantizationConfig"}}, "quantization_config"),
+        ("Dense", {"activation": "glu"}, "activation = 'glu' is not accepted"),
+        ("Conv2D", {"filters": 10**7}, ""),
+        ("Conv2D", {"kernel_size": [60_000, 60_000]}, "declares .* bytes of weights"),
+        ("MaxPooling2D", {"pool_size": [60_000, 1]}, ""),
+        ("InputLayer", {"batch_shape": [None, 24, 80]}, "not uint8 of any width"),
+        ("InputLayer", {"batch_shape": [10**9, 24, None]}, "not uint8 of any width"),
+        ("InputLayer", {"batch_shape": [None, 24, None, 1]}, "not uint8 of any width"),
         ("InputLayer", {"batch_shape": [None, 10**9, None]}, "whole number from 1"),
-        ("InputLayer", {"batch_shape": [None]}, "InputLayer of uint8 images"),
-        ("Rescaling", {"scale": [[1.0] * 80] * 24}, "rescaling by numbers"),
-        ("Rescaling", {"offset": None}, "rescaling by numbers"),
-        ("Permute", {"dims": [1, 2]}, "permutation of the two axes"),
-        ("Reshape", {"target_shape": [20, 60_000]}, "reshape to"),
-        ("Reshape", {"target_shape": [-1, 23, 1]}, "that fits"),
-        ("Reshape", {"target_shape": [-1, 10**12]}, "whole number from 1"),
-        ("LayerNormalization", {"axis": [0, 1]}, "last axis"),
-        ("LayerNormalization", {"scale": True}, "last axis"),
-        ("BatchNormalization", {"axis": 1}, "last axis"),
-        ("Bidirectional", {"merge_mode": None}, "concatenates"),
-        ("InputLayer", {"dtype": "string"}, "InputLayer of uint8 images"),
+        ("InputLayer", {"batch_shape": [None, 2**16, None]}, "out of bounds"),
+        ("InputLayer", {"batch_shape": [None]}, "not uint8 of any width"),
+        ("InputLayer", {"dtype": "string"}, "not uint8 of any width"),
+        ("Reshape", {"target_shape": [-1, 10**12]}, ""),
     ],
 )
-def test_shape_out_of_bounds_is_refused_before_keras_builds(
+def test_size_out_of_bounds_is_refused_before_keras_allocates(
     kind, change, reason, config, crafted, monkeypatch
 ):
     monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras opened the file"))
@@ -173,21 +123,25 @@ def test_shape_out_of_bounds_is_refused_before_keras_builds(
     assert_refused(crafted(config__json=json.dumps(config)), reason)
 
 
-@pytest.mark.parametrize("kind", ["Dense", "Activation", "Conv2D", "GRU"])
-def test_activation_that_changes_the_shape_is_refused(kind, config, crafted):
-    inner = layer(config, "Bidirectional")["config"]["layer"] if kind == "GRU" else layer(config, kind)
-    inner["config"]["activation"] = "glu"  # halves the last axis
-    assert_refused(crafted(config__json=json.dumps(config)), "the activation 'glu' is not accepted")
+def test_size_of_a_larger_output_is_refused(config, crafted):
+    pooling = layer(config, "MaxPooling2D")
+    pooling |= {"class_name": "UpSampling2D", "registered_name": None, "build_config": None}
+    options = ("name", "trainable", "dtype")
+    pooling["config"] = {name: pooling["config"][name] for name in options} | {"size": [3000, 1]}
+    assert_refused(crafted(config__json=json.dumps(config)), "output out of bounds")
 
 
 def test_build_config_for_another_shape_is_refused(config, crafted):
     layer(config, "Dense")["build_config"]["input_shape"] = [None, 20, 10**9]
-    assert_refused(crafted(config__json=json.dumps(config)), "build_config.*another shape")
+    assert_refused(crafted(config__json=json.dumps(config)))
 
 
-def test_layers_that_are_not_a_chain_are_refused(config, crafted):
-    layer(config, "Dense")["inbound_nodes"][0]["args"][0]["config"]["keras_history"] = ["image", 0, 0]
-    assert_refused(crafted(config__json=json.dumps(config)), "chain of layers")
+def test_weights_of_a_refused_reader_are_not_created_later(config, crafted, saved):
+    layer(config, "Dense")["config"]["units"] = 10**10
+    assert_refused(crafted(config__json=json.dumps(config)))
+    with keras.StatelessScope():
+        pass  # at its end, Keras creates all weights that are still to be created
+    assert Reader.load(saved).alphabet == ALPHABET
 
 
 @pytest.mark.parametrize(
@@ -212,7 +166,7 @@ def test_invalid_configuration_is_refused(content, crafted):
 )
 def test_widths_that_are_not_an_ascending_list_are_refused(widths, model, crafted, tmp_path):
     description = Reader(model, ALPHABET, [80]).metadata() | {"widths": widths}
-    onnx.save(build_onnx(model, description), tmp_path / "crafted.onnx")
+    onnx.save(onnx_graph.write(model, description), tmp_path / "crafted.onnx")
     for path in (crafted(reader__json=json.dumps(description)), tmp_path / "crafted.onnx"):
         assert_refused(path, "widths|whole number from 1")
 
@@ -222,7 +176,7 @@ def test_outputs_are_bounded_for_an_image_of_each_width(model, crafted, monkeypa
     path = crafted(reader__json=json.dumps(description))
     assert Reader.load(path).widths == [80, 20_000]
     monkeypatch.setattr(safety, "MAX_VALUES", 2 * 20_000 * 24 * 32 - 1)  # of the first convolution
-    assert_refused(path, "output shape out of bounds: \\(40000, 24, 32\\)")
+    assert_refused(path, "output out of bounds: \\(None, 40000, 24, 32\\)")
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"[1]", b'"text"', b"\xff", b'{"alphabet": 7}'])
@@ -259,11 +213,11 @@ def test_duplicate_member_is_refused(saved, tmp_path):
     assert_refused(path, "expected the members")
 
 
-@pytest.mark.parametrize("member", ["config__json", "reader__json", "metadata__json"])
-def test_zip_bomb_is_refused_without_unpacking(member, crafted):
-    bomb = crafted(zipfile.ZIP_DEFLATED, **{member: b" " * 50_000_000})
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_archive_is_refused_without_unpacking(compression, crafted):
+    bomb = crafted(compression, metadata__json=b" " * 50_000_000)
     assert bomb.stat().st_size < 3_000_000
-    assert_refused(bomb, "at most")
+    assert_refused(bomb, "without compression")
 
 
 def test_truncated_archive_is_refused(saved, tmp_path):
@@ -302,16 +256,32 @@ def replaced_bias(saved, **how):
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ({"link": h5py.ExternalLink("/etc/passwd", "/")}, "stored in model"),
-        ({"link": h5py.SoftLink("/layers")}, "stored in model"),
-        ({"shape": (8,), "dtype": "f4", "external": [("/etc/passwd", 0, 32)]}, "stored in model"),
-        ({"shape": (8,), "dtype": "i8"}, "as float32"),
-        ({"shape": (9,), "dtype": "f4"}, "do not match its layers"),
-        ({"shape": (10**12,), "dtype": "f4", "chunks": (1000,)}, "more weights than it contains"),
+        ({"link": h5py.ExternalLink("/etc/passwd", "/")}, "plain array"),
+        ({"link": h5py.SoftLink("/layers")}, "plain array"),
+        ({"shape": (8,), "dtype": "f4", "external": [("/etc/passwd", 0, 32)]}, "plain array"),
+        ({"shape": (8,), "dtype": h5py.string_dtype()}, "plain array"),
+        ({"shape": (8,), "dtype": "f4", "compression": "gzip"}, "plain array"),  # a filter
+        ({"shape": (10**12,), "dtype": "f4"}, "plain array"),
+        ({"data": h5py.Empty("f4")}, ""),
     ],
 )
-def test_linked_or_undeclared_weights_are_refused(how, reason, saved, crafted):
+def test_linked_compressed_or_undeclared_weights_are_refused(how, reason, saved, crafted):
     assert_refused(crafted(model__weights__h5=replaced_bias(saved, **how)), reason)
+
+
+def test_virtual_weights_are_refused(saved, crafted):
+    layout = h5py.VirtualLayout((8,), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (8,))
+    content = weights(
+        lambda h5: h5.create_virtual_dataset("layers/x", layout), members_of(saved)["model.weights.h5"]
+    )
+    assert_refused(crafted(model__weights__h5=content), "plain array")
+
+
+def test_weights_of_another_shape_are_refused(saved, crafted):
+    content = replaced_bias(saved, shape=(9,), dtype="f4")
+    with pytest.raises(ValueError, match=r"crafted\.keras is not one: Keras .* cannot load it"):
+        Reader.load(crafted(model__weights__h5=content))
 
 
 def test_damaged_weights_are_refused(saved, crafted):
@@ -325,28 +295,28 @@ def readers(model, saved, tmp_path_factory):
     """The path of a folder with a reader in both formats."""
     folder = tmp_path_factory.mktemp("readers")
     (folder / "whole.keras").write_bytes(saved.read_bytes())
-    onnx.save(build_onnx(model, Reader(model, ALPHABET, [80]).metadata()), folder / "whole.onnx")
+    onnx.save(onnx_graph.write(model, Reader(model, ALPHABET, [80]).metadata()), folder / "whole.onnx")
     return folder
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(form=st.sampled_from([".keras", ".onnx"]), rng=st.randoms(use_true_random=False))
 def test_damaged_reader_raises_no_other_error(readers, form, rng):
     path = readers / f"damaged{form}"
     path.write_bytes(damaged((readers / f"whole{form}").read_bytes(), rng))
     with contextlib.suppress(ValueError):
-        {".keras": safety.check_keras, ".onnx": safety.check_onnx}[form](path)
+        {".keras": safety.read_keras, ".onnx": safety.read_onnx}[form](path)
 
 
 def test_check_returns_the_metadata_of_the_archive(saved):
-    assert safety.check_keras(saved)["alphabet"] == ALPHABET.characters
+    assert safety.read_keras(saved)["alphabet"] == ALPHABET.characters
     assert DESCRIPTION in safety.MEMBERS
 
 
 @pytest.mark.parametrize("changes", [{"format": 1}, {"format": 3}, {"format": None}, {"format": [2]}])
 def test_reader_of_another_format_is_refused_with_the_version(changes, model, crafted, tmp_path):
     description = Reader(model, ALPHABET, [80]).metadata() | changes
-    onnx.save(build_onnx(model, description), tmp_path / "crafted.onnx")
+    onnx.save(onnx_graph.write(model, description), tmp_path / "crafted.onnx")
     for path in (crafted(reader__json=json.dumps(description)), tmp_path / "crafted.onnx"):
         assert_refused(path, r"this version reads format 2\. Version 1\.0 wrote format 1: .*train again")
 
@@ -355,3 +325,18 @@ def test_format_is_checked_before_the_layers(config, crafted):
     layer(config, "InputLayer")["config"] |= {"batch_shape": [None, 80, 24, 1], "dtype": "float32"}
     old = crafted(config__json=json.dumps(config), reader__json='{"format": 1}')
     assert_refused(old, "it has format 1, but this version reads format 2")
+
+
+def test_trusted_archive_is_opened_without_checks(saved, tmp_path):
+    path = tmp_path / "mine.keras"
+    model = Reader.load(saved).model
+    doubled = layers.Lambda(lambda x: x * 2)(model.output)
+    Reader(keras.Model(model.inputs, doubled), ALPHABET, [80]).save(path)
+    assert_refused(path, "'Lambda'.*trusted=True or --trust")
+    assert Reader.load(path, trusted=True).alphabet == ALPHABET
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\n", "\x9b", "\ud800", "\u2028"])
+def test_alphabet_with_control_characters_is_refused(character, model, crafted):
+    description = Reader(model, ALPHABET, [80]).metadata() | {"alphabet": "abcde" + character}
+    assert_refused(crafted(reader__json=json.dumps(description)), "no valid alphabet")

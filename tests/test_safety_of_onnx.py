@@ -1,18 +1,21 @@
+import os
+
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from damage import assert_refused
 from examples import ALPHABET
-from snippet_ocr import safety
+from snippet_ocr import model_file, safety
 from snippet_ocr.reader import Reader
-from tools.export import build_onnx
+from training import onnx_graph
 
 
 @pytest.fixture
 def exported(model):
     """A reader as an ONNX model, to be changed by the test."""
-    return build_onnx(model, Reader(model, ALPHABET, [80]).metadata())
+    return onnx_graph.write(model, Reader(model, ALPHABET, [80]).metadata())
 
 
 def node(kind, **attributes):
@@ -30,7 +33,7 @@ GRAPH = helper.make_graph([], "inner", [], [])
         (node("ReadFile", domain="com.microsoft.extensions"), "'ReadFile'.*not accepted"),
         (node("Relu", domain="ai.onnx.contrib"), "'Relu' of 'ai.onnx.contrib'"),
         (node("Relu", body=GRAPH), "attribute 'body' of Relu"),
-        (node("Conv", pads=[10**9] * 4), "attribute 'pads' of Conv"),
+        (node("Transpose", perms=[helper.make_tensor("x", 1, [], [0.0])]), "attribute 'perms' of Transpose"),
         (node("Reshape", axis=GRAPH), "attribute 'axis' of Reshape"),
     ],
 )
@@ -99,7 +102,7 @@ def test_truncated_or_invalid_onnx_is_refused(exported, tmp_path):
 
 
 def test_onnx_file_above_the_maximum_size_is_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(safety, "MAX_ONNX_BYTES", 1000)
+    monkeypatch.setattr(safety, "MAX_BYTES", 1000)
     (tmp_path / "crafted.onnx").write_bytes(exported.SerializeToString())
     assert_refused(tmp_path / "crafted.onnx", "at most 1,000 are allowed")
 
@@ -108,3 +111,67 @@ def test_onnx_without_metadata_is_refused(exported, tmp_path):
     del exported.metadata_props[:]
     onnx.save(exported, tmp_path / "crafted.onnx")
     assert_refused(tmp_path / "crafted.onnx", "reader.json is missing")
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """Limits the memory of untrusted models to less than a large constant."""
+    monkeypatch.setattr(model_file, "MEMORY_PER_CORE", 50_000_000)
+    model_file._limit_memory.cache_clear()
+    yield
+    model_file._limit_memory.cache_clear()
+
+
+def resident():
+    """The memory of this process, in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def crafted(exported, path, *nodes, **constants):
+    """Saves a reader whose output is multiplied by the maximum of `large`, which the nodes compute."""
+    exported.graph.node[-1].output[0] = "probabilities"
+    exported.graph.node.extend([*nodes, helper.make_node("ReduceMax", ["large"], ["factor"], keepdims=0)])
+    exported.graph.node.append(helper.make_node("Mul", ["probabilities", "factor"], ["log_probabilities"]))
+    for name, array in constants.items():
+        exported.graph.initializer.append(numpy_helper.from_array(array, name))
+    onnx.save(exported, path)
+    return path
+
+
+OUTER_SUM = helper.make_node("Add", ["row", "column"], ["large"])
+EXPANSION = helper.make_node("Expand", ["one", "shape"], ["large"])
+ROW, COLUMN = np.zeros((1, 15_000), "float32"), np.zeros((15_000, 1), "float32")
+SHAPE = np.array([15_000, 15_000])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([OUTER_SUM], {"row": ROW, "column": COLUMN}),
+        ([EXPANSION], {"one": np.zeros(1, "float32"), "shape": SHAPE}),
+    ],
+)
+def test_onnx_constants_that_grow_to_gigabytes_are_not_computed(
+    nodes, constants, exported, shipped, tmp_path, limited
+):
+    before = resident()
+    reader = Reader.load(crafted(exported, tmp_path / "crafted.onnx", *nodes, **constants))
+    assert resident() - before < 300_000_000  # the constants have 900 MB
+    ((_, reading),) = reader.read_each(shipped[:1])
+    assert isinstance(reading, ValueError)
+    assert "Available memory" in str(reading)
+
+
+def test_onnx_within_the_limit_of_memory_is_read(exported, shipped, tmp_path):
+    small = {"row": ROW[:, :9] + 1, "column": COLUMN[:9]}
+    reader = Reader.load(crafted(exported, tmp_path / "crafted.onnx", OUTER_SUM, **small))
+    assert len(reader.read(shipped[:2])) == 2
+
+
+def test_trusted_onnx_may_have_other_operations(exported, shipped, tmp_path):
+    path = crafted(
+        exported, tmp_path / "crafted.onnx", helper.make_node("Cos", ["zero"], ["large"]), zero=ROW
+    )
+    assert_refused(path, "'Cos'.*trusted=True or --trust")
+    assert len(Reader.load(path, trusted=True).read(shipped[:2])) == 2

@@ -1,6 +1,6 @@
-"""Copies the threshold of a cross-validation into a reader's file.
+"""Copies the threshold of a cross-validation into a reader: into both reader.onnx and reader.keras of a run.
 
-The reader must have been trained on the same images with the same settings. Export the reader afterwards.
+The reader must have been trained on the same images with the same settings.
 """
 
 import argparse
@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from snippet_ocr import Reader
+from snippet_ocr import model_file
 from snippet_ocr.reader import check_threshold
 from tools.crossval import SUMMARY
 
@@ -19,39 +19,60 @@ MAY_DIFFER = (
 """The settings that may differ between reader and cross-validation; images are compared by content."""
 
 
+def files_of(path):
+    """Returns the files of a reader: `path` and its counterpart in the other format, or those in a folder."""
+    path = path / "reader.onnx" if path.is_dir() else path
+    found = [file for file in (path.with_suffix(".onnx"), path.with_suffix(".keras")) if file.is_file()]
+    if path.suffix not in (".onnx", ".keras") or not found:
+        raise ValueError(f"Expected a run's folder, or a reader.onnx or reader.keras. Found none at {path}.")
+    return found
+
+
 def calibrate(path, folder):
-    """Calibrates the reader at `path` with the results in the folder of a cross-validation.
+    """Calibrates a reader with the results in the folder of a cross-validation.
+
+    Args:
+        path: the `Path` of the reader, as in `files_of`.
+        folder: the `Path` of the folder.
 
     Returns:
-        The calibration that was copied, a dictionary from `training.calibration.fit`.
+        A tuple of the calibration that was copied, a dictionary from `training.calibration.fit`, and the
+        files that were changed.
 
     Raises:
         ValueError: if the reader or the results cannot be used, or if the reader was trained differently.
-        OSError: if the reader cannot be written.
+        OSError: if a file cannot be written.
     """
-    if path.suffix != ".keras":
-        raise ValueError(f"Expected a .keras file. Calibrate it, then export it. Received: {path}")
-    reader = Reader.load(path)
+    found = {file: model_file.description(file) for file in files_of(path)}
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        found, expected = _recipe(reader.provenance), _recipe(summary["provenance"])
-        different, fitted = sorted(expected.items() - found.items()), dict(summary["calibration"])
-        threshold = check_threshold(fitted["threshold"])
+        fitted = dict(summary["calibration"])
+        check_threshold(fitted["threshold"])
+        different = {file: _differences(one["provenance"], summary) for file, one in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"Expected {path} to be a reader that the notebook trained, and {folder / SUMMARY} to be the "
             f"results of a cross-validation. {type(error).__name__}: {error}"
         ) from error
-    if different:
-        listed = "; ".join(f"{name} {found.get(name)!r}, not {value!r}" for name, value in different)
-        raise ValueError(
-            f"Expected a reader trained on the same images with the same settings as in {folder}. "
-            f"{path} has {listed}."
-        )
-    reader.threshold = threshold
-    reader.provenance = {**reader.provenance, "calibration": {"by": "cross-validation", **fitted}}
-    reader.save(path)
-    return fitted
+    for file, differences in different.items():
+        if differences:
+            raise ValueError(
+                f"Expected a reader trained on the same images with the same settings as in {folder}. "
+                f"{file} has {differences}."
+            )
+    for file, description in found.items():
+        calibration = {"by": "cross-validation", **fitted}
+        provenance = {**description["provenance"], "calibration": calibration}
+        changes = {"threshold": fitted["threshold"], "provenance": provenance}
+        model_file.set_description(file, description | changes)
+    return fitted, list(found)
+
+
+def _differences(provenance, summary):
+    """Returns what differs between the recipes of a reader and of a cross-validation, as text."""
+    found, expected = _recipe(provenance), _recipe(summary["provenance"])
+    different = sorted(expected.items() - found.items())
+    return "; ".join(f"{name} {found.get(name)!r}, not {value!r}" for name, value in different)
 
 
 def _recipe(provenance):
@@ -62,20 +83,21 @@ def _recipe(provenance):
 
 def main(arguments=None):
     """Runs the command line and returns the exit code."""
-    example = "Example: python -m tools.calibrate reader.keras runs/crossval-meters-1a2b3c4d"
+    example = "Example: python -m tools.calibrate runs/meters-1 runs/crossval-meters-1a2b3c4d"
     parser = argparse.ArgumentParser("python -m tools.calibrate", description=__doc__, epilog=example)
-    parser.add_argument("reader", metavar="READER.keras", type=Path, help="the reader; its file is rewritten")
+    reader_help = "the run's folder, or a file in it; its reader.onnx and reader.keras are rewritten"
+    parser.add_argument("reader", metavar="READER", type=Path, help=reader_help)
     parser.add_argument("folder", metavar="CROSSVALIDATION", type=Path, help="the folder runs/crossval-…")
     options = parser.parse_args(arguments)
     from training import calibration
 
     try:
-        fitted = calibrate(options.reader, options.folder)
+        fitted, changed = calibrate(options.reader, options.folder)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(calibration.describe(fitted))
-    print(f"calibrated: {options.reader}")
+    print(f"calibrated: {', '.join(map(str, changed))}")
     return 0
 
 

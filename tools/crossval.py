@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from snippet_ocr import Reader, Reading, files
+from snippet_ocr import Reader, Reading, files, model_file
 from snippet_ocr.images import load_fitted
 from snippet_ocr.terminal import printable
 from tools.notebook import code_version, run_notebook
@@ -66,7 +66,7 @@ def cross_validate(data_dir, folds=5, seed=None):
         "seed": settings["seed"],
         **_summary(readings, run_dirs),
         "calibration": fitted,
-        "provenance": Reader.load(run_dirs[0] / "reader.keras").provenance,
+        "provenance": model_file.description(run_dirs[0] / "reader.keras")["provenance"],
     }
     folder.mkdir(exist_ok=True)
     return CrossValidation(folder, readings, summary, observations)
@@ -126,7 +126,7 @@ def _read_fold(fold, run_dir, by_name):
 
     with (run_dir / "test_readings.csv").open(encoding="utf-8", newline="") as file:
         rows = [{"fold": fold, **row, "right": int(row["right"])} for row in csv.DictReader(file)]
-    reader = Reader.load(run_dir / "reader.keras")
+    reader = Reader.load(run_dir / "reader.keras", trusted=True)
     observations = calibration.observe(reader, [by_name[row["file"]] for row in rows])
     labels = [reader.alphabet.encode(row["label"]) for row in rows]
     for row, odds in zip(rows, calibration.log_odds(observations, labels), strict=True):
@@ -260,7 +260,7 @@ def main(arguments=None):
             f"  {row['file']}: label {row['label']!r}, read as {row['text']!r}, {odds:.1e} times as probable"
         )
     print(f"results: {results.folder}")
-    print(f"Calibrate a reader: python -m tools.calibrate READER.keras {results.folder}")
+    print(f"Calibrate a reader: python -m tools.calibrate RUN {results.folder}")
     return 0
 
 

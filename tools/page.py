@@ -82,10 +82,11 @@ def build(reader, name):
 
 def main(arguments=None):
     """Runs the command line and returns the exit code."""
-    example = "Example: python -m tools.page runs/meters-1/reader.keras"
+    example = "Example: python -m tools.page runs/meters-1/reader.onnx"
     parser = argparse.ArgumentParser("python -m tools.page", description=__doc__, epilog=example)
     parser.add_argument("reader", metavar="READER", type=Path, help="the reader, a .keras or .onnx file")
     parser.add_argument("--port", type=int, help="port of the page (default: the first free one from 7860)")
+    parser.add_argument("--trust", action="store_true", help="open the reader without checks: it is your own")
     options = parser.parse_args(arguments)
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     try:
@@ -95,7 +96,7 @@ def main(arguments=None):
         print(f"Expected gradio to be installed: {install}", file=sys.stderr)
         return 2
     try:
-        page = build(Reader.load(options.reader), options.reader.name)
+        page = build(Reader.load(options.reader, options.trust), options.reader.name)
         _, address, _ = page.launch(
             server_name="127.0.0.1",
             server_port=options.port,

@@ -8,9 +8,8 @@ from PIL import Image
 import utils
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.reader import Reader
-from tools import export
 from tools.notebook import load_build_model
-from training import image_size, metrics
+from training import export, image_size, metrics
 from training.fast_gru import speed_up
 
 LABELS = "a", "b", "ab", "ba", "aa"

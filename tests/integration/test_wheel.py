@@ -9,7 +9,7 @@ import pytest
 
 from conftest import PROJECT
 from snippet_ocr.reader import Reader
-from tools import export
+from training import export
 
 
 @pytest.fixture(scope="module")
