@@ -114,12 +114,12 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("write", [output.write_csv, output.write_json, output.write_lines])
 def test_control_characters_of_names_never_reach_a_terminal(write):
     out = Terminal(newline="")
-    write([("a\x1b[31m\x9b31m.png", READING)], output.Layout(), out)
+    write([("a\x1b[31m\x9b31m.png", READING)], output.Layout(2), out)
     assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]", out.getvalue().replace("\t", ""))
     assert r"a\x1b[31m\x9b31m.png" in out.getvalue() or r"a\u001b[31m\u009b31m.png" in out.getvalue()
 
 
 def test_json_with_control_characters_is_parsed_to_the_same_names():
     out, name = io.StringIO(), "a\x1b\x9b\u2028ü.png"
-    output.write_json([(name, READING)], output.Layout(), out)
+    output.write_json([(name, READING)], output.Layout(2), out)
     assert json.loads(out.getvalue())[0]["file"] == name
