@@ -146,7 +146,7 @@ def _load_onnx(path, trusted):
 
 
 LOADERS = {
-    ".keras": (_load_keras, "Keras and TensorFlow", "pip install '.[keras]', or python -m tools.export"),
+    ".keras": (_load_keras, "Keras and TensorFlow", "the reader.onnx next to it, or pip install '.[keras]'"),
     ".onnx": (_load_onnx, "onnxruntime", "pip install onnxruntime"),
 }
 """For each suffix: the function that returns the model and its metadata, the packages it needs, a remedy."""

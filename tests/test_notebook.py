@@ -55,7 +55,8 @@ def check_results(run_dir, image_folder):
         rows = list(csv.DictReader(file))
     assert sum(int(row["right"]) for row in rows) == metrics["scores"]["test"]["right"]
     assert all((image_folder / row["file"]).exists() and row["label"] in row["file"] for row in rows)
-    reader = Reader.load(run_dir / "reader.keras")
+    assert (run_dir / "reader.keras").is_file()
+    reader = Reader.load(run_dir / "reader.onnx")
     assert (reader.widths, reader.image_height) == ([80], 20)
     assert len(reader.read(sorted(image_folder.iterdir()))) == 30
 
