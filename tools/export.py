@@ -11,7 +11,8 @@ from pathlib import Path
 
 from snippet_ocr import Reader, images
 from training import PROJECT, parameters
-from training.export import MAX_IMAGES, export
+
+MAX_IMAGES = 200  # to compare
 
 
 def prepare(paths, reader):
@@ -47,6 +48,8 @@ def main(arguments=None):
     option("--images", metavar="FOLDER", type=Path, help=images_help)
     option("--trust", action="store_true", help="open the reader without checks: it is your own")
     options = parser.parse_args(arguments)
+    from training.export import export  # --help does not wait for Keras
+
     try:
         reader = Reader.load(options.reader, options.trust)
         out = (options.out or options.reader.with_suffix(".onnx")).absolute()

@@ -64,7 +64,7 @@ def test_crossval_reads_each_image_once_and_keeps_finished_folds(project, image_
     assert {row["file"] for row in rows_of(folder / "suspect_labels.csv")} == suspect
     assert summary["calibration"]["readings"] == 30
     assert summary["calibration"]["threshold"] is None
-    assert f"tools.calibrate READER.keras {folder}" in first.stdout
+    assert f"tools.calibrate RUN {folder}" in first.stdout
 
     # After a kill in the second fold, the first one is kept.
     shutil.rmtree(folds[1])
