@@ -30,7 +30,7 @@ def export(reader, path, prepared):
             raise
         except Exception as error:  # Keras, tf2onnx and onnx raise exceptions of many types
             reasons.append(" ".join(f"{type(error).__name__}: {error}".split())[:300])
-    reason = "; with Keras's own exporter: ".join(reasons)
+    reason = "; with Keras's own exporter: ".join(dict.fromkeys(reasons))
     raise ValueError(f"Expected a model that can be exported to ONNX. This one cannot: {reason}")
 
 
