@@ -2,9 +2,9 @@
 
     python -m benchmarks.learning_curve FOLDER [FOLDER …] [--counts 20 50 100 200 400] [--seeds 1 2 3]
 
-trains the notebook on some of a folder's images and scores the reader on others. If FOLDER has the subfolders
-`train` and `test`, the images of `test` are the others; otherwise, a fifth of the images. The rows are appended
-to benchmarks/results/learning_curve.jsonl, the figure is saved as docs/learning_curve.png.
+trains the notebook on some of a folder's images and scores the reader on others. If FOLDER has the
+subfolders `train` and `test`, the images of `test` are the others; otherwise, a fifth of the images. The rows
+are appended to benchmarks/results/learning_curve.jsonl, the figure is saved as docs/learning_curve.png.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 import utils
-from benchmarks.study import SEED, markdown_table, measure_held_out, recorded_rows
+from benchmarks.study import SEED, markdown_table, measure_held_out
 from training import PROJECT, parameters, plots
 
 COUNTS = (20, 50, 100, 200, 400)
@@ -42,11 +42,14 @@ def measure_folder(folder, counts, seeds, bases):
         for seed in seeds:
             chosen = [given[number] for number in np.random.default_rng(seed).permutation(len(given))[:count]]
             for base in bases:
-                identity = {"set": name, "held-out images": len(held_out), "images given": count, "base": base}
+                identity = {
+                    "set": name,
+                    "held-out images": len(held_out),
+                    "images given": count,
+                    "base": base,
+                }
                 settings = {"seed": seed, "base_reader": base}
-                rows.append(
-                    measure_held_out("learning_curve", identity, chosen, held_out, name, **settings)
-                )
+                rows.append(measure_held_out("learning_curve", identity, chosen, held_out, name, **settings))
     return rows
 
 
@@ -83,7 +86,9 @@ def draw(rows):
             counts, found = list(matches), list(matches.values())
             style = {"color": COLORS[base], "marker": "o", "markersize": 4}
             axis.plot(counts, list(map(statistics.median, found)), label=label, **style)
-            axis.fill_between(counts, list(map(min, found)), list(map(max, found)), color=COLORS[base], alpha=0.2)
+            axis.fill_between(
+                counts, list(map(min, found)), list(map(max, found)), color=COLORS[base], alpha=0.2
+            )
         axis.set(title=name.replace("_", " "), xscale="log", ylim=(-0.02, 1.02))
         axis.set_xticks(sorted({row["images given"] for row in rows if row["set"] == name}))
         axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -98,9 +103,13 @@ def draw(rows):
 
 def main(arguments=None):
     """Runs the study and returns the exit code."""
-    parser = argparse.ArgumentParser("python -m benchmarks.learning_curve", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.learning_curve", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("folders", metavar="FOLDER", nargs="+", help="a folder of labelled images")
-    parser.add_argument("--counts", metavar="N", nargs="+", type=int, default=COUNTS, help="images to train on")
+    parser.add_argument(
+        "--counts", metavar="N", nargs="+", type=int, default=COUNTS, help="images to train on"
+    )
     parser.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--bases", nargs="+", choices=list(BASES), default=list(BASES), help="default: both")
     options = parser.parse_args(arguments)
