@@ -7,7 +7,7 @@
 # make base       draws 300,000 images and trains the base reader on them (2 hours); resumes after a kill
 # make notebook   runs the notebook on captcha_images/ and stores its outputs in it
 # make docs       builds the documentation site into site/
-# make torture    twenty kills of one training, two killed hosts, 100,000 damaged images (15 minutes)
+# make torture    twenty kills of one training, 100,000 damaged images (15 minutes)
 # make mutants    changes the code in small ways and counts the changes that no test notices
 # Each target creates .venv and installs what it needs. PYTHON=python3.12 chooses another Python.
 

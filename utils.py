@@ -350,8 +350,8 @@ def get_data(samples, encode, batch_size, seed=None, first_step=0, augmentation=
     the seed and the step, so a training that resumes at `first_step` gets the same batches as an
     uninterrupted one.
 
-    Each host gets an equal share of each batch. The last batch of a width may be padded for that: in training
-    with images of the same width, otherwise with rows that have no label, which loss and metrics ignore.
+    If several devices share each batch, the last batch of a width may be padded for that: in training with
+    images of the same width, otherwise with rows that have no label, which loss and metrics ignore.
 
     Args:
         samples: a list of `Sample`s.
@@ -377,8 +377,7 @@ def get_data(samples, encode, batch_size, seed=None, first_step=0, augmentation=
             done = 0
 
     def look_up(indices):
-        """Returns NumPy arrays of this host's share of the images and the labels."""
-        indices = np.split(indices, devices.host_count())[devices.host_index()]
+        """Returns NumPy arrays of the images and the labels."""
         # Index -1 - i stands for a padding row. It has the pixels of image i and an empty label.
         shown = np.maximum(indices, -1 - indices)  # (batch,)
         label = np.where(indices[:, None] < 0, BLANK, labels[shown])  # (batch, max_label_length)
@@ -390,9 +389,8 @@ def get_data(samples, encode, batch_size, seed=None, first_step=0, augmentation=
         image.set_shape((None, stored[0].shape[0], None))  # `numpy_function` loses the shapes
         label.set_shape((None, labels.shape[1]))
         if augmentation:
-            share = number * devices.host_count() + devices.host_index()  # unique within the pass
-            share_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), pass_]), share)  # (2,)
-            image = augment(image, share_seed, augmentation)
+            batch_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), pass_]), number)  # (2,)
+            image = augment(image, batch_seed, augmentation)
         return {"image": image, "label": label}, label
 
     signature = tuple(tf.TensorSpec(shape, tf.int64) for shape in ((), (), (None,)))
