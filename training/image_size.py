@@ -33,7 +33,7 @@ def max_time_steps(image_width=0):
     return (image_width or MAX_WIDTH) // STEP_WIDTH
 
 
-def choose_size(samples, image_width=0, image_height=0, base_reader=None):
+def choose_size(samples, image_width=0, image_height=0):
     """Chooses the sizes that images are fitted to: each image to the smallest size that it fits.
 
     If most images have the same size, that size is used for all. Otherwise, the height is the median height.
@@ -47,24 +47,12 @@ def choose_size(samples, image_width=0, image_height=0, base_reader=None):
     Args:
         samples: a list of `utils.Sample`s.
         image_width, image_height: the size that the user has set, in pixels; 0 for automatic.
-        base_reader: the `Reader` that training starts from, or None. Its height is kept.
 
     Returns:
         A tuple of an ascending list of widths, the height, both in pixels, and the reason, a string.
-
-    Raises:
-        ValueError: if the user has set another height than that of `base_reader`.
     """
-    if base_reader is not None:
-        if image_height not in (0, base_reader.image_height):
-            raise ValueError(
-                f"Expected the image height of the base reader, {base_reader.image_height}, or 0 to use it. "
-                f"Received: image_height {image_height}."
-            )
-        image_height = base_reader.image_height
     if image_width and image_height:
-        other = "image_height" if base_reader is None else "the base reader"
-        return [image_width], image_height, f"set by image_width and {other}"
+        return [image_width], image_height, "set by image_width and image_height"
     width, height, share = _typical_size([sample.size for sample in samples])
     if image_width or image_height:
         scale = image_width / width if image_width else image_height / height

@@ -19,13 +19,14 @@ ALPHABET = Alphabet("abcdé")
 CONVOLUTION = 'x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)\n'
 SECOND = CONVOLUTION.removeprefix("x = ").rstrip()
 GRU = "layers.Bidirectional(layers.GRU(units, return_sequences=True))"
+DENSE = 'x = layers.Dense(128, use_bias=False, name="column_features")(x)\n'
 RELU = 'layers.Activation("relu")(normalised(x))'
 STANDARDISED = "center=False, scale=False, epsilon=1.0)(x)\n"
 
 EDITS = {
     "Add": (CONVOLUTION, f"{CONVOLUTION}        x = layers.Add()([x, normalised({SECOND})])\n"),
-    "Add, as a sum": (CONVOLUTION, f"{CONVOLUTION}        x = x + normalised({SECOND})\n"),
-    "Concatenate": (CONVOLUTION, f"{CONVOLUTION}        x = layers.Concatenate()([x, {SECOND}])\n"),
+    "Add, as a sum": ("layers.Add()([x, normalised(y)])", "x + normalised(y)"),
+    "Concatenate": ("layers.Add()", "layers.Concatenate()"),
     "SeparableConv2D": ("layers.Conv2D", "layers.SeparableConv2D"),
     "ReLU": (RELU, "layers.ReLU(max_value=6)(normalised(x))"),
     "LeakyReLU": (RELU, "layers.LeakyReLU()(normalised(x))"),
@@ -42,7 +43,7 @@ EDITS = {
     "RandomNormal": ("use_bias=False)", "use_bias=False, kernel_initializer=RandomNormal(stddev=0.3))"),
     "AveragePooling2D": ("layers.MaxPooling2D", "layers.AveragePooling2D"),
     "attention": ("    mostly_blank =", "    x = layers.MultiHeadAttention(2, 8)(x, x)\n    mostly_blank ="),
-    "no dense layer": ("x = layers.Dense(64, use_bias=False)(x)\n", "\n"),
+    "no dense layer": (DENSE, "\n"),
 }
 NEEDS_TRUST = {
     "SimpleRNN": ("layers.GRU(units", "layers.SimpleRNN(units"),
