@@ -71,7 +71,7 @@ def test_file_key_ignores_unicode_form_and_detours():
 def test_folder_without_a_label_file_uses_file_names(folder):
     write(folder, "README.txt", "About images such as a.png")
     write(folder, "images.tar.gz", "the archive of the images")
-    assert find(folder) == (FILE_NAMES, "", {}, [], {})
+    assert find(folder) == (FILE_NAMES, "", {}, [], {}, {})
 
 
 TASK = {"id": 1, "data": {"ocr": "/data/upload/1/1a2b3c4d-a.png"}}

@@ -1,12 +1,15 @@
 import math
 import random
+from pathlib import Path
 
 import jellyfish
 import keras
 import numpy as np
 import pytest
 
+import utils
 from CTCLayer import CTCLayer
+from snippet_ocr import Reading
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.decoding import log_softmax, text_log_probabilities
 from training import metrics
@@ -128,6 +131,42 @@ def test_score_is_written_as_a_line_and_as_a_table():
     header, row = metrics.table({"test": score}).splitlines()
     assert " ".join(header.split()) == "split images correct exact match 95% interval character error rate"
     assert row.split() == ["test", "4", "3", "75.00%", "30.06%", "–", "95.44%", "12.50%"]
+
+
+def test_score_counts_texts_that_are_in_no_training_label():
+    labels, texts = ["ab", "ab", "cd", "ef", "gh"], ["ab", "ax", "cd", "ef", "g"]
+    score = metrics.score(labels, texts, {"ab", "xy"})
+    assert score["unseen"] == {"images": 3, "right": 2}
+    assert metrics.describe(score).endswith("character error rate 20.00%, unseen texts 66.7% (of 3)")
+    assert metrics.describe(metrics.score(labels, texts, {*labels})).endswith(", unseen texts none")
+
+
+def test_unseen_texts_are_not_mentioned_if_no_text_is_repeated():
+    score = metrics.score(["ab", "cd"], ["ab", "cd"], {"xy"})
+    assert score["unseen"] == {"images": 2, "right": 2}
+    assert "unseen" not in metrics.describe(score)
+    assert "unseen" not in metrics.table({"training": metrics.score(["ab"], ["ab"]), "test": score})
+
+
+def test_table_has_a_column_for_unseen_texts_if_a_text_is_repeated():
+    labels, texts = ["ab", "ab", "cd", "ef"], ["ab", "ax", "cd", "ef"]
+    rows = {
+        "training": metrics.score(labels, texts),
+        "validation": metrics.score(labels, texts, {"xy"}),
+        "test": metrics.score(labels, texts, {"ab"}),
+    }
+    header, *lines = [line.split("  ")[-1].strip() for line in metrics.table(rows).splitlines()]
+    assert (header, lines) == ("unseen texts", ["12.50%", "all", "100.0% (of 2)"])
+
+
+def test_reader_is_scored_on_labelled_images():
+    class Fake:
+        def read(self, paths, progress):
+            return [Reading(path.stem, 1.0) for path in paths]
+
+    samples = [utils.Sample(Path(f"{name}.png"), label, (9, 9), "") for name, label in ("aa", "bc", "dd")]
+    assert metrics.read_and_score(Fake(), samples, {"a"})["unseen"] == {"images": 2, "right": 1}
+    assert metrics.read_and_score(Fake(), samples)["right"] == 2
 
 
 @pytest.mark.parametrize("measure", [metrics.character_error_rate, metrics.confusions, metrics.score])

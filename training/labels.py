@@ -42,6 +42,7 @@ class Labels(NamedTuple):
     texts: dict  # path of an image → label; empty for file names
     problems: list  # tuples of the path of a label file and the reason why a line of it is not used
     tables: dict  # path of a label file → None, or the reason why the file is not used
+    cells: dict = {}  # path of an image → the cells of its row, by the lower-case names of their columns
 
 
 def label_from_name(name, drop_copy_number=True):
@@ -176,7 +177,7 @@ def _source_name(path):
 
 def _combine(name, tables, index):
     """Returns the `Labels` of label files of one kind."""
-    texts, problems, columns = {}, [], set()
+    texts, cells, problems, columns = {}, {}, [], set()
     for table in tables:
         used, rows = read_rows(table, index)
         columns.add(f" ({used})")
@@ -195,8 +196,9 @@ def _combine(name, tables, index):
             if problem:
                 problems.append((table, f"{row.place} {problem}"))
             else:
-                texts[row.path] = row.text
-    return Labels(name + "".join(sorted(columns)), name, texts, problems, dict.fromkeys(tables))
+                texts[row.path], cells[row.path] = row.text, row.cells
+    source = name + "".join(sorted(columns))
+    return Labels(source, name, texts, problems, dict.fromkeys(tables), cells)
 
 
 def main(arguments=None):

@@ -130,21 +130,45 @@ def confusions(labels, texts):
     return counts
 
 
-def score(labels, texts):
+def score(labels, texts, trained=None):
     """Scores the readings of a split: the labels, at least one, and a text for each.
+
+    Args:
+        labels, texts: lists of strings.
+        trained: the set of the labels of the training images; None to score the training images themselves.
 
     Returns:
         A dictionary: the counts `images` and `right` (correct texts), and the fractions `exact_match`, its
-        95% Wilson `interval` (a list of two) and `character_error_rate`.
+        95% Wilson `interval` (a list of two) and `character_error_rate`. With `trained`, also the counts
+        `images` and `right` of the `unseen` texts, which are the label of no training image.
     """
-    correct = sum(label == text for label, text in zip(labels, texts, strict=True))
-    return {
+    right = [label == text for label, text in zip(labels, texts, strict=True)]
+    row = {
         "images": len(labels),
-        "right": correct,
-        "exact_match": correct / len(labels),
-        "interval": list(wilson_interval(correct, len(labels))),
+        "right": sum(right),
+        "exact_match": sum(right) / len(labels),
+        "interval": list(wilson_interval(sum(right), len(labels))),
         "character_error_rate": character_error_rate(labels, texts),
     }
+    if trained is not None:
+        unseen = [correct for label, correct in zip(labels, right, strict=True) if label not in trained]
+        row["unseen"] = {"images": len(unseen), "right": sum(unseen)}
+    return row
+
+
+def read_and_score(reader, samples, trained=None):
+    """Reads `utils.Sample`s, at least one, with a `Reader`; returns the score of the readings."""
+    readings = reader.read([sample.path for sample in samples], progress=True)
+    return score([sample.label for sample in samples], [reading.text for reading in readings], trained)
+
+
+def _unseen(row):
+    """Returns the part of a score for unseen texts, as text; empty if all texts are unseen."""
+    unseen = row.get("unseen", row)
+    if not unseen["images"]:
+        return "none"
+    share = f"{unseen['right'] / unseen['images']:.1%} (of {unseen['images']})"
+    return "" if unseen["images"] == row["images"] else share
 
 
 def describe(row):
@@ -153,16 +177,21 @@ def describe(row):
     return (
         f"{row['right']} of {row['images']} texts correct, exact match {row['exact_match']:.1%} "
         f"(95% interval {low:.1%} to {high:.1%}), character error rate {row['character_error_rate']:.2%}"
+        + (f", unseen texts {_unseen(row)}" if _unseen(row) else "")
     )
 
 
 def table(scores):
     """Writes a dictionary from split names to scores, as `score` returns them, as a text table."""
     lines = ["split       images  correct   exact match   95% interval      character error rate"]
+    repeated = any(map(_unseen, scores.values()))
+    lines[0] += "   unseen texts" if repeated else ""
     for split, row in scores.items():
         low, high = row["interval"]
         lines.append(
             f"{split:<11} {row['images']:>6}  {row['right']:>7} {row['exact_match']:>12.2%}   "
             f"{low:>6.2%} – {high:<7.2%} {row['character_error_rate']:>16.2%}"
         )
+        if repeated:
+            lines[-1] += f"       {_unseen(row) or ('all' if 'unseen' in row else '')}".rstrip()
     return "\n".join(lines)
