@@ -161,6 +161,9 @@ def test_calibrate_sets_temperature_and_threshold(model, shipped):
     text = calibration.describe(fitted)
     assert f"temperature {reader.temperature:.2f} (from 30 readings), threshold" in text
     assert "at least 90% are correct, with 95% statistical confidence." in text
+    text = calibration.describe(fitted, chose_epoch=True)
+    assert "about 90% or more are correct. This is no guarantee" in text
+    assert "statistical confidence" not in text
     checked = calibration.describe_check(fitted)
     assert "100.0% of the readings reach the threshold, 100.0% of them correct" in checked
 
