@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from CTCLayer import NO_IMAGE
 from snippet_ocr import images
-from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import printable
 from training import devices, groups, pixels
 from training.augmentation import augment
@@ -47,7 +47,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def find_images(data_dir, time_steps=None, drop_copy_number=True, group_by=""):
+def find_images(data_dir, time_steps=None, drop_copy_number=True, group_by="", allow_empty=False):
     """Finds the labelled images of a folder and checks each of them.
 
     The labels are read from the folder's label files or, if there is none, from the file names.
@@ -57,6 +57,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True, group_by=""):
         time_steps: the model's time steps; a label that needs more is rejected.
         drop_copy_number: whether `2b827_1.png` has the label `2b827`; see `labels.label_from_name`.
         group_by: what the images of a group share; see `groups.set_groups`.
+        allow_empty: whether an empty text in a label file means that the image shows no text.
 
     Returns:
         A tuple of two lists: the usable images as `Sample`s; all other files and
@@ -73,7 +74,7 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True, group_by=""):
             f"Expected a folder of images at {data_dir}. There is no such folder. "
             "In the notebook, set data_dir or OCR_DATA_DIR; its relative paths start at the project's folder."
         )
-    labels, rejected, found = _label_files(data_dir, time_steps, drop_copy_number)
+    labels, rejected, found = _label_files(data_dir, time_steps, drop_copy_number, allow_empty)
     samples, thumbnails = [], {}
     for path, result in zip(labels, pixels.inspect_images(list(labels)), strict=True):
         if isinstance(result, str):
@@ -94,10 +95,10 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True, group_by=""):
     return groups.set_groups(samples, group_by, data_dir, found.cells), rejected
 
 
-def _label_files(data_dir, time_steps, drop_copy_number):
+def _label_files(data_dir, time_steps, drop_copy_number, allow_empty):
     """Returns a dictionary from paths to labels, a list of `Rejected`, and the `Labels`."""
     paths = list(_files_below(data_dir))
-    found = find_labels(data_dir, paths, drop_copy_number)
+    found = find_labels(data_dir, paths, drop_copy_number, allow_empty)
     labels, rejected = {}, [Rejected(*problem) for problem in found.problems]
     for path in paths:
         if path in found.tables:
@@ -135,7 +136,7 @@ def _reason_to_reject(path, label, time_steps, label_file):
         return f"is not one of {', '.join(images.SUFFIXES)}"
     if label is None:
         return f"is not listed in {label_file}"
-    if not label:
+    if not label and not label_file:
         return "has an empty label: its name contains no text"
     if not label_file and (found := COPY.search(label)):
         return f"has a name that a program gives to a copy ({found[0].strip()}); rename it to TEXT_1"
@@ -284,9 +285,9 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
     def look_up(indices):
         """Returns NumPy arrays of this host's share of the images and the labels."""
         indices = np.split(indices, devices.host_count())[devices.host_index()]
-        # Index -1 - i stands for a padding row. It has the pixels of image i and an empty label.
+        # Index -1 - i stands for a padding row. It has the pixels of image i and no label.
         shown = np.maximum(indices, -1 - indices)  # (batch,)
-        label = np.where(indices[:, None] < 0, BLANK, labels[shown])  # (batch, max_label_length)
+        label = np.where(indices[:, None] < 0, NO_IMAGE, labels[shown])  # (batch, max_label_length)
         return np.stack([stored[number] for number in shown]), label
 
     def load_batch(epoch, step, indices):

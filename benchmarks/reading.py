@@ -75,7 +75,7 @@ def splits_of(reader):
     settings = reader.provenance["parameters"]
     data_dir = parameters.resolve(settings["data_dir"])
     max_time_steps = image_size.max_time_steps(settings["image_width"])
-    names = "drop_copy_number", "group_by"
+    names = "drop_copy_number", "group_by", "allow_empty"
     samples, _ = utils.find_images(data_dir, max_time_steps, **{name: settings[name] for name in names})
     if runs.fingerprint(samples) != reader.provenance["images"]:
         raise ValueError(

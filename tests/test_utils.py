@@ -125,7 +125,7 @@ def test_problems_in_the_labels_file_are_listed_by_line(tmp_path):
     assert [line.strip() for line in summary.describe(samples, rejected).splitlines()[-5:]] == [
         "labels.csv line 3 names missing.png, which is not in the folder",
         "labels.csv line 4 names a.png again; line 2 is used",
-        "labels.csv line 5 has no text for b.png",
+        "labels.csv line 5 has no text for b.png; if the image shows none, set allow_empty",
         "labels.csv line 6 names no file",
         "b.png is not listed in labels.csv",
     ]

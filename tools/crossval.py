@@ -83,7 +83,7 @@ def _prepare(data_dir, folds, seed):
             f"Unset the variable. Received: {settings['base_reader']}"
         )
     max_time_steps = image_size.max_time_steps(settings["image_width"])
-    names = "drop_copy_number", "group_by"
+    names = "drop_copy_number", "group_by", "allow_empty"
     samples, _ = utils.find_images(data_dir, max_time_steps, **{name: settings[name] for name in names})
     if not 2 <= folds <= len(samples):
         raise ValueError(f"Expected from 2 to {len(samples)} folds, the number of images. Received: {folds}")

@@ -53,11 +53,15 @@ def set_groups(samples, group_by, data_dir, cells):
 
 
 def mark_near_duplicates(samples, thumbnails):
-    """Sets `copy_of` of the samples. `thumbnails` is a dictionary from their digests."""
+    """Sets `copy_of` of the samples. `thumbnails` is a dictionary from their digests.
+
+    Images without text often look alike without being copies, so theirs are only the byte-identical ones.
+    """
     digests = sorted({sample.digest for sample in samples})
     firsts = pixels.find_near_duplicates([thumbnails[digest] for digest in digests])
     originals = {digest: digests[first] for digest, first in zip(digests, firsts, strict=True)}
-    return [sample._replace(copy_of=originals[sample.digest]) for sample in samples]
+    copies_of = [originals[sample.digest] if sample.label else sample.digest for sample in samples]
+    return [sample._replace(copy_of=digest) for sample, digest in zip(samples, copies_of, strict=True)]
 
 
 def find_copies(samples, *keys):

@@ -85,7 +85,7 @@ def labelled_grid(images, labels):
     for axis in axes[len(images) :]:
         axis.set_visible(False)
     for axis, image, label in zip(axes[: len(images)], images, labels, strict=True):
-        _draw_image(axis, image, label)
+        _draw_image(axis, image, label or EMPTY)
     return figure
 
 
@@ -101,7 +101,7 @@ def data_overview(samples, images, labels):
     for number, axis in enumerate(above.subplots(2, 5).ravel()):
         axis.set_visible(number < len(images))
         if number < len(images):
-            _draw_image(axis, images[number], textwrap.shorten(labels[number], 16, placeholder="…"))
+            _draw_image(axis, images[number], textwrap.shorten(labels[number] or EMPTY, 16, placeholder="…"))
     axes = below.subplot_mosaic([["lengths", "sizes"], ["characters", "characters"]])
     length_axis, size_axis = axes["lengths"], axes["sizes"]
     lengths = Counter(len(sample.label) for sample in samples)
@@ -144,7 +144,7 @@ def result_grid(images, labels, readings):
     figure = labelled_grid(images, map(_caption, readings))
     for axis, label, reading in zip(figure.axes[: len(images)], labels, readings, strict=True):
         if reading.text != label:
-            axis.title.set(text=f"{_caption(reading)}\n✗ label {label}", color=ORANGE)
+            axis.title.set(text=f"{_caption(reading)}\n✗ label {label or EMPTY}", color=ORANGE)
             for spine in axis.spines.values():
                 spine.set(edgecolor=ORANGE, linewidth=3)
     return figure

@@ -49,6 +49,8 @@ def describe(samples, rejected):
         ("image sizes", _counts(sizes.most_common(5), len(sizes))),
         ("characters", f"{len(characters)} different: {_counts(sorted(characters.items()))}"),
     ]
+    if empty := sum(not sample.label for sample in samples):
+        rows.append(("no text", f"{empty} images, because their text in the label file is empty"))
     if rare:
         rows.append(
             ("collect more of", f"{_counts(sorted(rare.items()))}, at least {MIN_CHARACTER_COUNT} each")

@@ -109,8 +109,10 @@ class Index:
         raise ValueError(f"names {inside}, which is not in the folder")
 
 
-def read_rows(path, index):
+def read_rows(path, index, allow_empty=False):
     """Returns the two columns of a label file, such as "file, text", and a list of `Row`s.
+
+    An empty text is a problem, unless `allow_empty`; a missing one, as in a line without a comma, always is.
 
     Raises:
         ValueError: if the file cannot be read or is not understood.
@@ -130,9 +132,10 @@ def read_rows(path, index):
             file, text = (unicodedata.normalize("NFC", _cell_text(row.cells.get(name))) for name in columns)
             if re.match(r'\[?\{"|\["', text):
                 raise ValueError(f"has a list of texts or boxes, not one text: {text[:40]!r}")
-            if not file or not text:
+            missing = row.cells.get(columns[1]) is None and path.suffix.lower() != ".xlsx"
+            if not file or not text and (missing or not allow_empty):
                 raise ValueError(f"has no text for {file}" if file else "names no file")
-            shown = text[0] == "#" or path.suffix.lower() in (".csv", ".tsv")
+            shown = text.startswith("#") or path.suffix.lower() in (".csv", ".tsv")
             if shown and SPREADSHEET.fullmatch(text):
                 raise ValueError(
                     f"has {text!r}, which a spreadsheet writes instead of a text; format the column as Text "
