@@ -17,6 +17,7 @@ from training import devices, groups, pixels
 from training.augmentation import augment
 from training.labels import (
     FILE_NAMES,
+    MAX_ROWS,
     check_labels,
     find_labels,
     label_from_name,
@@ -140,7 +141,10 @@ def _reason_to_reject(path, label, time_steps, label_file):
         return "has an empty label: its name contains no text"
     if not label_file and (found := COPY.search(label)):
         return f"has a name that a program gives to a copy ({found[0].strip()}); rename it to TEXT_1"
-    if any(unicodedata.category(character) == "Cc" for character in label):
+    rows = label.split("\n") if label_file else [label]
+    if len(rows) > MAX_ROWS:
+        return f"has a label of {len(rows)} lines; crop the image to at most {MAX_ROWS} rows of text"
+    if any(unicodedata.category(character) == "Cc" for character in "".join(rows)):
         return f"has a label with a control character: {label!r}"
     if found := INVISIBLE.search(label):
         return f"has a label with an invisible character, {found[0]!a}: {label!a}; remove it"

@@ -251,7 +251,6 @@ SECOND = {"result": [{"type": "textarea", "value": {"text": ["2"]}}]}
             "item 1 has 1 images, 2 annotations, 0 boxes and 2 texts, not one .*",
         ),
         ("project.json", json.dumps([{**TASK, "annotations": []}]), "item 1 has no text for /data/upload.*"),
-        ("a.gt.txt", "1\n2\n", "line 1 belongs to a text of several lines; crop .*"),
     ],
 )
 def test_line_that_cannot_be_used_is_skipped_with_a_reason(folder, name, text, problem):

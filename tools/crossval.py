@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from snippet_ocr import Reader, Reading, files
 from snippet_ocr.images import load_fitted
-from snippet_ocr.terminal import printable
+from snippet_ocr.terminal import escape, printable
 from tools.notebook import code_version, run_notebook
 from training import PROJECT, image_size, parameters
 
@@ -187,8 +187,8 @@ def describe(summary):
     rows = {f"fold {row['fold']}": row for row in summary["folds"]}
     rows |= {f"length {length}": row for length, row in summary["lengths"].items()}
     worst = sorted(summary["characters"].items(), key=lambda item: -item[1]["misread"] / item[1]["seen"])
-    misread = [f"{c} {n['misread']} of {n['seen']}" for c, n in worst if n["misread"]]
-    pairs = [f"{label or plots.EMPTY}→{text or plots.EMPTY} {n}" for label, text, n in summary["confusions"]]
+    misread = [f"{escape(c)} {n['misread']} of {n['seen']}" for c, n in worst if n["misread"]]
+    pairs = [f"{plots.show_text(a)}→{plots.show_text(b)} {n}" for a, b, n in summary["confusions"]]
     return "\n".join(
         [
             f"{len(summary['folds'])}-fold cross-validation on {summary['images folder']}: "

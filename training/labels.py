@@ -18,6 +18,7 @@ from training.tables import PERCENT, PIXELS, Index, file_key, is_table, read_row
 LABELS_FILE = "labels.csv"  # in any case; in the folder itself, it overrides every other source
 FILE_NAMES = "file names"
 CORNERS = {"x1", "xmin", "x_min", "bbox"}  # columns of boxes that are not read
+MAX_ROWS = 4  # of text in an image, and lines of a label
 MIN_CHARACTER_COUNT = 10  # a character that occurs fewer times is reported as rare
 MIN_DISTINCT_SHARE = 0.02  # fewer different labels than this are refused…
 MIN_IMAGES_FOR_SHARE = 50  # …from this number of images
@@ -58,8 +59,13 @@ def label_from_name(name, drop_copy_number=True):
 
 
 def steps_needed(label):
-    """Returns the time steps that CTC needs: one per character, and a blank between repeated characters."""
-    return len(label) + sum(left == right for left, right in zip(label, label[1:], strict=False))
+    """Returns the time steps that CTC needs for the longest row of a label.
+
+    These are one per character, one for a blank between repeated characters, and one for a line break.
+    """
+    rows = label.split("\n")
+    repeats = [sum(left == right for left, right in zip(row, row[1:], strict=False)) for row in rows]
+    return max(len(row) + count for row, count in zip(rows, repeats, strict=True)) + (len(rows) > 1)
 
 
 def find_labels(data_dir, paths, drop_copy_number=True, allow_empty=False):

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 
-from snippet_ocr.terminal import printable
+from snippet_ocr.terminal import escape, printable
 from training.groups import find_copies
 from training.labels import FILE_NAMES, MIN_CHARACTER_COUNT, label_from_name
 
@@ -68,7 +68,7 @@ def describe(samples, rejected):
 
 def _counts(pairs, total=0):
     more = f" and {total - len(pairs)} more" if total > len(pairs) else ""
-    return ", ".join(f"{value} ({count})" for value, count in pairs) + more
+    return ", ".join(f"{escape(str(value))} ({count})" for value, count in pairs) + more
 
 
 def listed(rejected, root):

@@ -130,6 +130,7 @@ def read_rows(path, index, allow_empty=False):
             if any(getattr(cell, "value", cell) for cell in line[len(names) :]):
                 raise ValueError(f"has {len(line)} cells, the header {len(names)}; put such texts in quotes")
             file, text = (unicodedata.normalize("NFC", _cell_text(row.cells.get(name))) for name in columns)
+            text = re.sub(r"\s*[\r\n]+\s*", "\n", text)  # rows of text have no spaces at their ends either
             if re.match(r'\[?\{"|\["', text):
                 raise ValueError(f"has a list of texts or boxes, not one text: {text[:40]!r}")
             missing = row.cells.get(columns[1]) is None and path.suffix.lower() != ".xlsx"
@@ -184,8 +185,7 @@ def _read_table(path):
         raise ValueError(f"Line {line} is not UTF-8. Save the table as UTF-8. {AS_CSV}.")
     if name.endswith(".gt.txt"):
         text = text.strip("\r\n")
-        several = ValueError("belongs to a text of several lines; crop the image to one line")
-        return [("", ["file", "text"]), ("line 1", [path.name[:-7], several if "\n" in text else text])]
+        return [("", ["file", "text"]), ("line 1", [path.name[:-7], text])]
     if name.endswith(".txt"):
         return _read_list(text)
     return _read_json(text, name) if name.endswith((".json", ".jsonl")) else _read_csv(text)
