@@ -193,9 +193,9 @@ def _rescaling(config, shape):
 
 
 def _permute(config, shape):
-    if config["dims"] != [2, 1] or len(shape) != 2:
-        raise ValueError("expected a permutation of the two axes of an image")
-    return [], shape[::-1]
+    if sorted(config["dims"]) != list(range(1, len(shape) + 1)):
+        raise ValueError(f"expected a permutation of {len(shape)} axes; found {config['dims']}")
+    return [], tuple(shape[axis - 1] for axis in config["dims"])
 
 
 def _layer_normalisation(config, shape):

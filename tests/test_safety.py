@@ -154,7 +154,7 @@ def test_foreign_class_inside_a_layer_is_refused(foreign, config, crafted):
         ("InputLayer", {"batch_shape": [None]}, "InputLayer of uint8 images"),
         ("Rescaling", {"scale": [[1.0] * 80] * 24}, "rescaling by numbers"),
         ("Rescaling", {"offset": None}, "rescaling by numbers"),
-        ("Permute", {"dims": [1, 2]}, "permutation of the two axes"),
+        ("Permute", {"dims": [1, 1]}, "permutation of 2 axes"),
         ("Reshape", {"target_shape": [20, 60_000]}, "reshape to"),
         ("Reshape", {"target_shape": [-1, 23, 1]}, "that fits"),
         ("Reshape", {"target_shape": [-1, 10**12]}, "whole number from 1"),

@@ -107,7 +107,13 @@ def _activation(graph, layer):
 
 def _reshape(graph, layer):
     _, width, height, *features = layer.input.shape  # the width is None
-    if not features and layer.output.shape[1:] == (width, height, 1):
+    if len(layer.output.shape) == 4 and features:  # rows of text
+        graph.add("Transpose", perm=[0, 2, 3, 1])  # (batch, width, height, features)
+        graph.add("Reshape", np.array([0, 0, *layer.output.shape[2:]]))
+    elif features and height is None:  # the rows follow each other
+        graph.add("Reshape", np.array([0, -1, *features]))
+        graph.add("Transpose", perm=[1, 0, 2])  # time first, as GRU expects
+    elif not features and layer.output.shape[1:] == (width, height, 1):
         graph.add("Reshape", np.array([0, 1, -1, height]))  # ONNX has channels second; 0 keeps an axis
     elif features and layer.output.shape[1:] == (width, height * features[0]):
         graph.columns = height, *features  # the next dense layer adds the nodes
