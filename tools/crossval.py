@@ -91,9 +91,10 @@ def _prepare(data_dir, folds, seed):
     settings |= {"data_dir": str(data_dir), "folds": folds, "fold": 1}
     settings["seed"] = settings["seed"] if seed is None else seed
     settings["validation_share"] = max(0.01, validation_images / len(samples))
+    settings = parameters.validate(settings)
     names = "seed", "validation_share", "folds"
     utils.split_data(samples, fold=folds, **{name: settings[name] for name in names})  # enough groups?
-    return samples, parameters.validate(settings)
+    return samples, settings
 
 
 def _key(samples, settings):

@@ -114,6 +114,12 @@ def test_impossible_setting_is_an_error_before_any_training(image_folder, capsys
     assert "seed: expected a whole number from 0" in capsys.readouterr().err
 
 
+def test_too_few_groups_are_an_error_before_any_training(image_folder, monkeypatch, capsys):
+    monkeypatch.setenv("OCR_GROUP_BY", "folder")
+    assert crossval.main([str(image_folder)]) == 1
+    assert "Expected at least 5 groups of images" in capsys.readouterr().err
+
+
 def test_crossval_refuses_a_base_reader(image_folder, monkeypatch, capsys):
     monkeypatch.setenv("OCR_BASE_READER", "reader.keras")
     assert crossval.main([str(image_folder)]) == 1
