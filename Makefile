@@ -4,9 +4,10 @@
 # make crossval DATA=FOLDER     cross-validates the notebook on a folder of images
 # make bench DATA=FOLDER        measures speed and compares it with other systems (hours)
 # make bench-quick DATA=FOLDER  the main ratios, in about ten minutes
+# make base       draws 300,000 images and trains the base reader on them (2 hours); resumes after a kill
 # make notebook   runs the notebook on captcha_images/ and stores its outputs in it
 # make docs       builds the documentation site into site/
-# make torture    twenty kills of one training, two killed hosts, 100,000 damaged images (15 minutes)
+# make torture    twenty kills of one training, 100,000 damaged images (15 minutes)
 # make mutants    changes the code in small ways and counts the changes that no test notices
 # Each target creates .venv and installs what it needs. PYTHON=python3.12 chooses another Python.
 
@@ -32,10 +33,10 @@ endif
 # TensorFlow writes these lines whatever its log level; nothing in them is about this project.
 NOISE = ^(WARNING: All log messages before absl|I0000 00:00:)
 
-.PHONY: help train test test-all torture mutants crossval bench bench-quick notebook docs
+.PHONY: help train test test-all torture mutants crossval bench bench-quick base notebook docs
 
 help:
-	@sed -n 's/^# //p' Makefile | head -11
+	@sed -n 's/^# //p' Makefile | head -12
 
 train: $(VENV)/installed
 	@$(BIN)/ipython --no-term-title ocr.ipynb 2> >(grep --line-buffered -vE '$(NOISE)' >&2)
@@ -69,6 +70,21 @@ bench: $(VENV)/installed .venv-fast-plate-ocr/installed
 
 bench-quick: $(VENV)/installed .venv-fast-plate-ocr/installed
 	$(BIN)/python -m benchmarks.bench "$(DATA)" --quick
+
+# Two trainings: a long one, and a short one at a low learning rate.
+BASE = OCR_DATA_DIR=runs/base_images OCR_VALIDATION_SHARE=0.01 OCR_TEST_SHARE=0.01 OCR_IMAGE_HEIGHT=48 \
+	OCR_BATCH_SIZE=32 OCR_DROPOUT=0.05 OCR_AUGMENTATION=0.5 OCR_PATIENCE=1000
+base: runs/base_images
+	@$(BASE) OCR_RUN_NAME=base_1 OCR_BASE_READER= OCR_EPOCHS=18 $(MAKE) --no-print-directory train
+	@$(BASE) OCR_RUN_NAME=base_2 OCR_BASE_READER=runs/base_1/reader.keras OCR_EPOCHS=4 OCR_WARMUP_EPOCHS=0 \
+		OCR_LEARNING_RATE=0.0005 $(MAKE) --no-print-directory train
+	cp runs/base_2/reader.keras training/base.keras
+	cp runs/base_2/reader.onnx snippet_ocr/base.onnx
+
+runs/base_images: $(VENV)/installed
+	@mkdir -p runs; rm -rf $@.unfinished
+	@$(BIN)/python -m tools.draw_text $@.unfinished --count 300000 --seed 1
+	@mv $@.unfinished $@
 
 notebook: $(VENV)/installed-dev
 	$(BIN)/python -m tools.notebook

@@ -233,14 +233,15 @@ def encode_single_sample(sample, alphabet, widths, image_height, max_label_lengt
     }
 
 
-def batches_of_epoch(widths, batch_size, seed=None, epoch=0):
-    """Returns the batches of an epoch, whose images have the same width: a list of arrays of indices.
+def batches_of_pass(widths, batch_size, seed=None, number=0):
+    """Returns the batches of one pass through the images: a list of arrays of indices.
 
-    `widths` has the width of each fitted image; the other arguments are as in `get_data`. With a seed, the
-    images of each width are shuffled, and then the batches, in another way in each epoch. The number of
-    batches is always the same. Negative indices are those of padding rows; see `devices.pad_order`.
+    The images of a batch have the same width. `widths` has the width of each fitted image; the other
+    arguments are as in `get_data`. With a seed, the images of each width are shuffled, and then the batches,
+    differently for each `number` of a pass. The number of batches is always the same. Negative indices are
+    those of padding rows; see `devices.pad_order`.
     """
-    generator = None if seed is None else np.random.default_rng([seed, epoch])
+    generator = None if seed is None else np.random.default_rng([seed, number])
     batches = []
     for width in np.unique(widths):
         order = np.flatnonzero(np.equal(widths, width))
@@ -253,24 +254,24 @@ def batches_of_epoch(widths, batch_size, seed=None, epoch=0):
     return batches
 
 
-def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation=0.0):
+def get_data(samples, encode, batch_size, seed=None, first_step=0, augmentation=0.0):
     """Decodes all images once and returns a dataset of their batches.
 
     The images of a batch have the same width. For validation and test, pass no seed: the dataset contains
-    each image once, in order of width. For training, pass a seed: the dataset is infinite and shuffled in
-    each epoch; pass `steps_per_epoch`, the length of `batches_of_epoch`, to `fit`. Order and augmentation
-    depend only on the seed and the epoch, so a training that resumes at `first_epoch` gets the same batches
-    as an uninterrupted one.
+    each image once, in order of width. For training, pass a seed: the dataset is infinite, and shuffled again
+    after each pass through the images; pass `steps_per_epoch` to `fit`. Order and augmentation depend only on
+    the seed and the step, so a training that resumes at `first_step` gets the same batches as an
+    uninterrupted one.
 
-    Each host gets an equal share of each batch. The last batch of a width may be padded for that: in training
-    with images of the same width, otherwise with rows that have no label, which loss and metrics ignore.
+    If several devices share each batch, the last batch of a width may be padded for that: in training with
+    images of the same width, otherwise with rows that have no label, which loss and metrics ignore.
 
     Args:
         samples: a list of `Sample`s.
         encode: a function of a sample: `encode_single_sample` with its other arguments bound.
         batch_size: the images in a batch, over all devices. The last batch of a width may be smaller.
         seed: the seed of order and augmentation, or None.
-        first_epoch: the first epoch, counted from 0.
+        first_step: the first training step, counted from 0 over all epochs.
         augmentation: the strength of `augment`; 0 for none. Above 0, it needs a seed.
 
     Returns:
@@ -281,33 +282,33 @@ def get_data(samples, encode, batch_size, seed=None, first_epoch=0, augmentation
     widths = [image.shape[1] for image in stored]
 
     def number_batches():
-        """Yields the batches: (epoch, step, indices). The images are looked up later, in parallel."""
-        for epoch in [0] if seed is None else itertools.count(first_epoch):
-            for step, indices in enumerate(batches_of_epoch(widths, batch_size, seed, epoch)):
-                yield epoch, step, indices
+        """Yields the batches: (pass, number, indices). The images are looked up later, in parallel."""
+        first_pass, done = divmod(first_step, len(batches_of_pass(widths, batch_size)))
+        for pass_ in [0] if seed is None else itertools.count(first_pass):
+            batches = enumerate(batches_of_pass(widths, batch_size, seed, pass_))
+            yield from ((pass_, *batch) for batch in itertools.islice(batches, done, None))
+            done = 0
 
     def look_up(indices):
-        """Returns NumPy arrays of this host's share of the images and the labels."""
-        indices = np.split(indices, devices.host_count())[devices.host_index()]
+        """Returns NumPy arrays of the images and the labels."""
         # Index -1 - i stands for a padding row. It has the pixels of image i and no label.
         shown = np.maximum(indices, -1 - indices)  # (batch,)
         label = np.where(indices[:, None] < 0, NO_IMAGE, labels[shown])  # (batch, max_label_length)
         return np.stack([stored[number] for number in shown]), label
 
-    def load_batch(epoch, step, indices):
+    def load_batch(pass_, number, indices):
         """Returns the inputs and targets of `fit`."""
         image, label = tf.numpy_function(look_up, [indices], [tf.uint8, tf.int32])
         image.set_shape((None, stored[0].shape[0], None))  # `numpy_function` loses the shapes
         label.set_shape((None, labels.shape[1]))
         if augmentation:
-            share = step * devices.host_count() + devices.host_index()  # unique within the epoch
-            share_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), share)  # (2,)
-            image = augment(image, share_seed, augmentation)
+            batch_seed = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), pass_]), number)  # (2,)
+            image = augment(image, batch_seed, augmentation)
         return {"image": image, "label": label}, label
 
     signature = tuple(tf.TensorSpec(shape, tf.int64) for shape in ((), (), (None,)))
     data = tf.data.Dataset.from_generator(number_batches, output_signature=signature)
     data = data.map(load_batch, num_parallel_calls=tf.data.AUTOTUNE)
     if seed is None:
-        data = data.apply(tf.data.experimental.assert_cardinality(len(batches_of_epoch(widths, batch_size))))
+        data = data.apply(tf.data.experimental.assert_cardinality(len(batches_of_pass(widths, batch_size))))
     return data.prefetch(tf.data.AUTOTUNE)

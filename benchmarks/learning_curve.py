@@ -1,74 +1,122 @@
-"""How many labelled images are needed?
+"""How many labelled images are needed, from scratch and from the base reader?
 
-    python -m benchmarks.learning_curve DATA
+    python -m benchmarks.learning_curve FOLDER [FOLDER …] [--counts 20 50 100 200 400] [--seeds 1 2 3]
 
-holds back a fifth of a folder's images for the test and trains the notebook on
-50, 100, 200, 400 and all of the others; a tenth of them is used for early
-stopping. The rows are appended to benchmarks/results/learning_curve.jsonl, the
-figure is saved as docs/learning_curve.png.
+trains the notebook on some of a folder's images and scores the reader on others. If FOLDER has the
+subfolders `train` and `test`, the images of `test` are the others; otherwise, a fifth of the images. The rows
+are appended to benchmarks/results/learning_curve.jsonl, the figure is saved as docs/learning_curve.png.
 """
 
 import argparse
+import statistics
 import sys
+from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 import utils
-from benchmarks.study import SEED, measure_held_out, rows_table
+from benchmarks.study import SEED, markdown_table, measure_held_out
 from training import PROJECT, parameters, plots
 
-COUNTS = (50, 100, 200, 400)
-COLUMNS = {
-    "images given": "{images given}",
-    "exact match (95% interval)": (
-        "{test[right]} of {test[images]}, {test[exact_match]:.1%} "
-        "({test[interval][0]:.1%}–{test[interval][1]:.1%})"
-    ),
-    "character error rate": "{test[character_error_rate]:.2%}",
-    "epochs (best)": "{epochs} ({best epoch})",
-    "seconds": "{seconds:.0f}",
-}
-"""The table's columns, as in `study.rows_table`."""
+COUNTS = (20, 50, 100, 200, 400)
+BASES = {"": "from scratch", "auto": "from the base reader"}
+COLORS = {"": plots.ORANGE, "auto": plots.BLUE}
+
+
+def split(folder):
+    """Returns the images to train on and the held-out images of a folder: two lists of `utils.Sample`s."""
+    if (folder / "test").is_dir():
+        return tuple(utils.find_images(folder / part)[0] for part in ("train", "test"))
+    training, validation, held_out = utils.split_data(utils.find_images(folder)[0], SEED, test_share=0.2)
+    return training + validation, held_out
+
+
+def measure_folder(folder, counts, seeds, bases):
+    """Trains on each number of images, with each seed and each base reader; returns the recorded rows."""
+    given, held_out = split(folder)
+    name = folder.parent.name if folder.name == "train" else folder.name
+    rows = []
+    for count in sorted({min(count, len(given)) for count in counts}):
+        for seed in seeds:
+            chosen = [given[number] for number in np.random.default_rng(seed).permutation(len(given))[:count]]
+            for base in bases:
+                identity = {
+                    "set": name,
+                    "held-out images": len(held_out),
+                    "images given": count,
+                    "base": base,
+                }
+                settings = {"seed": seed, "base_reader": base}
+                rows.append(measure_held_out("learning_curve", identity, chosen, held_out, name, **settings))
+    return rows
+
+
+def table(rows):
+    """Formats a Markdown table: a line for each set, number of images and base reader, with all seeds."""
+    lines, keys = [], ("set", "images given", "base")
+    for key in dict.fromkeys(tuple(row[name] for name in keys) for row in rows):
+        same = [row for row in rows if tuple(row[name] for name in keys) == key]
+        right = " / ".join(str(row["test"]["right"]) for row in same)
+        median = statistics.median(row["test"]["exact_match"] for row in same)
+        seconds = statistics.median(row["seconds"] for row in same)
+        images = same[0]["test"]["images"]
+        lines.append([*key[:2], BASES[key[2]], f"{right} of {images}", f"{median:.1%}", f"{seconds:.0f}"])
+    return markdown_table(
+        ["set", "images given", "start", "texts right, by seed", "exact match, median", "seconds"], lines
+    )
 
 
 def draw(rows):
-    """Draws exact match over the number of images; returns a matplotlib `Figure`."""
-    figure = Figure(figsize=(6, 3.6), dpi=100, layout="constrained")
-    axis = figure.subplots()
-    counts = [row["images given"] for row in rows]
-    exact = [row["test"]["exact_match"] for row in rows]
-    ends = zip(*(row["test"]["interval"] for row in rows), strict=True)  # all lower ends, all upper ends
-    errors = [[abs(end - match) for end, match in zip(side, exact, strict=True)] for side in ends]
-    axis.errorbar(counts, exact, errors, color=plots.BLUE, marker="o", capsize=4)
-    axis.set(xscale="log", xlabel="labelled images given", ylim=(-0.02, 1.02))
-    axis.set(ylabel=f"exact match on {rows[0]['test']['images']} others")
-    axis.set_xticks(counts)
-    axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.minorticks_off()
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axis.grid(alpha=0.3)
+    """Draws exact match over the number of images, one panel for each set; returns a `Figure`."""
+    names = list(dict.fromkeys(row["set"] for row in rows))
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.9 * lines), dpi=100, layout="constrained")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes, names, strict=False):
+        for base, label in BASES.items():
+            matches = {}  # number of images → exact match of each seed
+            for row in rows:
+                if (row["set"], row["base"]) == (name, base):
+                    matches.setdefault(row["images given"], []).append(row["test"]["exact_match"])
+            counts, found = list(matches), list(matches.values())
+            style = {"color": COLORS[base], "marker": "o", "markersize": 4}
+            axis.plot(counts, list(map(statistics.median, found)), label=label, **style)
+            axis.fill_between(
+                counts, list(map(min, found)), list(map(max, found)), color=COLORS[base], alpha=0.2
+            )
+        axis.set(title=name.replace("_", " "), xscale="log", ylim=(-0.02, 1.02))
+        axis.set_xticks(sorted({row["images given"] for row in rows if row["set"] == name}))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.minorticks_off()
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axis.grid(alpha=0.3)
+    axes[0].legend(loc="lower right")
+    figure.supxlabel("labelled images")
+    figure.supylabel("exact match on other images")
     return figure
 
 
 def main(arguments=None):
     """Runs the study and returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.learning_curve",
-        description="Measures exact match over the number of labelled images.",
+        "python -m benchmarks.learning_curve", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
+    parser.add_argument("folders", metavar="FOLDER", nargs="+", help="a folder of labelled images")
+    parser.add_argument(
+        "--counts", metavar="N", nargs="+", type=int, default=COUNTS, help="images to train on"
+    )
+    parser.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--bases", nargs="+", choices=list(BASES), default=list(BASES), help="default: both")
     options = parser.parse_args(arguments)
-    data_dir = parameters.resolve(options.data)
-    samples, _ = utils.find_images(data_dir)
-    training, validation, held_out = utils.split_data(samples, SEED, test_share=0.2)
-    given = training + validation
-    rows = [
-        measure_held_out("learning_curve", {"images given": count}, given[:count], held_out, data_dir.name)
-        for count in (*COUNTS, len(given))
-        if count <= len(given)
-    ]
-    print(rows_table(COLUMNS, rows))
+    rows = []
+    for folder in map(parameters.resolve, options.folders):
+        rows += measure_folder(Path(folder), options.counts, options.seeds, options.bases)
+    print(table(rows))
     draw(rows).savefig(PROJECT / "docs" / "learning_curve.png")
     return 0
 

@@ -73,7 +73,7 @@ ABLATION = {
 }
 """The recipe with one ingredient changed: settings, and changes to the notebook's code."""
 
-DATA = "utils.get_data(training, encode, batch_size, seed, first_epoch * passes, augmentation)"
+DATA = "utils.get_data(training, encode, batch_size, seed, first_step, augmentation)"
 CLEAN = "utils.get_data(training, encode, batch_size, seed, {}, 0.0)"
 AUGMENTED = "utils.get_data(training, encode, batch_size, seed, {}, augmentation)"
 DRAWN = "lambda x, y: ({{**x, 'image': recipe.{}(x['image'])}}, y)"
@@ -99,11 +99,11 @@ CANDIDATES = {
     ),
     "first 5 epochs without augmentation": (
         {},
-        [(DATA, f"{CLEAN.format(0)}.take(5 * batches).concatenate({AUGMENTED.format(5)})")],
+        [(DATA, f"{CLEAN.format(0)}.take(5 * batches).concatenate({AUGMENTED.format('5 * batches')})")],
     ),
     "last 5 epochs without augmentation": (
         {},
-        [(DATA, f"{AUGMENTED.format(0)}.take(10 * batches).concatenate({CLEAN.format(10)})")],
+        [(DATA, f"{AUGMENTED.format(0)}.take(10 * batches).concatenate({CLEAN.format('10 * batches')})")],
     ),
     "noise on the images": ({}, [IMPORT, (DATA, f"{DATA}.map({DRAWN.format('add_noise')})")]),
     "a line drawn through the images": (

@@ -189,7 +189,9 @@ def train_reader(folder, samples, epochs, stop_after=None):
 
     with contextlib.suppress(KeyboardInterrupt):
         model.fit(
-            utils.get_data(samples, encode, 8, seed=1, first_epoch=first_epoch, augmentation=1.0),
+            utils.get_data(
+                samples, encode, 8, seed=1, first_step=first_epoch * -(-len(samples) // 8), augmentation=1.0
+            ),
             steps_per_epoch=-(-len(samples) // 8),
             validation_data=utils.get_data(samples[:8], encode, 8),
             initial_epoch=first_epoch,

@@ -53,7 +53,7 @@ def test_images_of_a_batch_have_one_width_and_none_is_lost(samples, seed):
     batches = list(utils.get_data(samples, encode, 4, seed).take(2 * 9))
     expected = sorted((one["image"].tobytes(), one["label"].tobytes()) for one in map(encode, samples))
     sizes = Counter(one["image"].shape[1] for one in map(encode, samples))
-    epoch = len(utils.batches_of_epoch(list(sizes.elements()), 4))
+    epoch = len(utils.batches_of_pass(list(sizes.elements()), 4))
     assert epoch == sum(math.ceil(count / 4) for count in sizes.values()) == 9
     assert len(sizes) == 3 and len(batches) == (epoch if seed is None else 2 * epoch)
     for start in range(0, len(batches), epoch):
@@ -71,7 +71,7 @@ def test_images_of_a_batch_have_one_width_and_none_is_lost(samples, seed):
 def test_images_of_different_widths_are_augmented_and_resumed(samples):
     samples, encode = mixed(samples)
     both = list(utils.get_data(samples, encode, 4, 3, 0, augmentation=1.0).take(18))
-    resumed = list(utils.get_data(samples, encode, 4, 3, 1, augmentation=1.0).take(9))
+    resumed = list(utils.get_data(samples, encode, 4, 3, 9, augmentation=1.0).take(9))
     for (expected, _), (found, _) in zip(both[9:], resumed, strict=True):
         np.testing.assert_array_equal(found["image"], expected["image"])
     assert not any(
@@ -81,7 +81,7 @@ def test_images_of_different_widths_are_augmented_and_resumed(samples):
 
 def test_every_epoch_has_the_same_number_of_batches_in_another_order():
     widths = np.random.default_rng(0).choice([40, 80, 120], 1000, p=[0.1, 0.6, 0.3])
-    epochs = [utils.batches_of_epoch(widths, 16, 7, epoch) for epoch in range(4)]
+    epochs = [utils.batches_of_pass(widths, 16, 7, epoch) for epoch in range(4)]
     for batches in epochs:
         assert len(batches) == len(epochs[0])
         assert sorted(np.concatenate(batches)) == list(range(1000))
@@ -90,13 +90,14 @@ def test_every_epoch_has_the_same_number_of_batches_in_another_order():
     assert len(set(map(tuple, orders))) == 4
     assert all(
         a.tobytes() == b.tobytes()
-        for a, b in zip(epochs[2], utils.batches_of_epoch(widths, 16, 7, 2), strict=True)
+        for a, b in zip(epochs[2], utils.batches_of_pass(widths, 16, 7, 2), strict=True)
     )
 
 
 def epochs_of(samples, number, first_epoch=0, augmentation=0.0, seed=5):
-    data = utils.get_data(samples, encoder(samples), 8, seed, first_epoch, augmentation)
-    batches = list(data.take(number * math.ceil(len(samples) / 8)))
+    steps = math.ceil(len(samples) / 8)
+    data = utils.get_data(samples, encoder(samples), 8, seed, first_epoch * steps, augmentation)
+    batches = list(data.take(number * steps))
     size = len(batches) // number
     return [batches[start : start + size] for start in range(0, len(batches), size)]
 
@@ -116,6 +117,14 @@ def test_dataset_has_every_image_once_per_epoch_in_a_new_order(samples):
     assert sorted(map(tuple, labels_of(first))) == sorted(
         tuple(encoder(samples)(sample)["label"]) for sample in samples
     )
+
+
+def test_training_resumes_within_a_pass_through_the_images(samples):
+    uninterrupted = list(utils.get_data(samples, encoder(samples), 4, 5, 0, 1.0).take(20))
+    resumed = list(utils.get_data(samples, encoder(samples), 4, 5, 7, 1.0).take(13))
+    for (expected, label), (found, found_label) in zip(uninterrupted[7:], resumed, strict=True):
+        np.testing.assert_array_equal(found["image"], expected["image"])
+        np.testing.assert_array_equal(found_label, label)
 
 
 @pytest.mark.parametrize("augmentation", [0.0, 1.0])

@@ -1,5 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,19 +51,10 @@ def test_chosen_size_has_enough_steps_for_every_accepted_label():
     assert width // image_size.STEP_WIDTH >= 160
 
 
-def test_height_of_a_base_reader_is_kept_and_widths_follow_the_images():
-    base = SimpleNamespace(image_height=30)
-    samples = samples_of([(200, 50)] * 3)
-    assert image_size.choose_size(samples, base_reader=base)[:2] == ([120], 30)
-    assert image_size.choose_size(samples, 99, 30, base) == (
-        [99],
-        30,
-        "set by image_width and the base reader",
-    )
-    with pytest.raises(ValueError, match="base reader, 30, or 0 to use it. Received: image_height 40"):
-        image_size.choose_size(samples, 0, 40, base)
+def test_widths_follow_the_images_at_a_height_that_is_set():
+    assert image_size.choose_size(samples_of([(200, 50)] * 3), 0, 30)[:2] == ([120], 30)
     mixed = samples_of([(width, 50) for width in range(100, 500)])
-    widths, height, _ = image_size.choose_size(mixed, base_reader=base)
+    widths, height, _ = image_size.choose_size(mixed, 0, 30)
     assert (height, widths[-1]) == (30, 304)  # 99% are at most 496 wide: 297.6 at height 30
     assert len(widths) > 2
 

@@ -160,20 +160,6 @@ def test_environment_names_the_commit_and_uncommitted_changes(tmp_path, monkeypa
     assert runs.environment()["commit"] == git("rev-parse", "HEAD") + "-dirty"
 
 
-def test_other_hosts_get_the_checkpoint_in_a_temporary_folder(tmp_path, samples, monkeypatch):
-    compared = []
-    monkeypatch.setattr(runs.devices, "require_same", compared.append)
-    monkeypatch.setattr(runs.devices, "host_index", lambda: 1)
-    monkeypatch.setattr(runs.devices, "broadcast", lambda content: content or b"of host 0")
-    folder, message = open_run(tmp_path, samples, parameters=PARAMETERS | {"data_dir": "here"})
-    assert message == f"host 0 saves the run; this host uses a temporary folder: {folder}"
-    assert (folder / runs.CHECKPOINT).read_bytes() == b"of host 0"
-    assert not (tmp_path / "runs").exists()
-    (facts,) = compared
-    assert {"parameter epochs", "training images", "first weights", "keras", "commit"} <= facts.keys()
-    assert not {"parameter data_dir", "machine"} & facts.keys()
-
-
 def test_moved_folder_of_the_same_images_resumes_its_run(tmp_path, samples):
     first, _ = open_run(tmp_path, samples, parameters=PARAMETERS | {"data_dir": "here"})
     (first / "history.csv").write_text("epoch\n1\n")

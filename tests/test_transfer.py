@@ -5,7 +5,7 @@ import pytest
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.reader import Reader
 from tools.notebook import load_build_model
-from training.transfer import copy_weights
+from training.transfer import copy_weights, related_characters
 
 BASE = Alphabet("bdf")
 
@@ -55,8 +55,35 @@ def test_same_alphabet_keeps_every_weight(base_reader, images):
 
 
 def test_base_reader_with_another_network_is_refused(base_reader):
-    with pytest.raises(ValueError, match="base_reader.*image height"):
-        copy_weights(base_reader, network(BASE, height=32)[0], BASE)
+    model, _ = network(BASE)
+    layers = [layer for layer in model.layers if layer.name != "column_features"]
+    other = keras.Sequential(
+        [keras.Input((4, 8)), keras.layers.Dense(5), keras.layers.Dense(4, name="logits")]
+    )
+    with pytest.raises(ValueError, match="base_reader to have the network"):
+        copy_weights(base_reader, other, BASE)
+    assert len(layers) < len(model.layers)
+
+
+def test_taller_images_of_the_same_text_get_nearly_the_same_logits(base_reader):
+    """The features of horizontal stripes do not depend on the height, but for the two edges."""
+    model, taller = network(BASE, height=64)
+    copy_weights(base_reader, model, BASE)
+    old_kernel = base_reader.model.get_layer("column_features").get_weights()[0].reshape(4, 64, 64)
+    kernel = taller.get_layer("column_features").get_weights()[0].reshape(16, 64, 64)
+    np.testing.assert_allclose(kernel.sum(0), old_kernel.sum(0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(kernel[0], old_kernel[0] / 4, rtol=1e-5)
+    np.testing.assert_allclose(
+        kernel[5], (0.125 * old_kernel[0] + 0.875 * old_kernel[1]) / 4, rtol=1e-4, atol=1e-7
+    )
+
+
+def test_base_reader_gives_the_characters_of_the_categories_in_the_labels():
+    reader = Reader(network(BASE)[1], Alphabet("09AZaz.-$"), [64])
+    assert related_characters(["7"], reader) == "09"
+    assert related_characters(["KL-4", "M"], reader) == "09AZ-"
+    assert related_characters(["京A"], reader) == "AZ"
+    assert related_characters(["7"], None) == ""
 
 
 def test_base_reader_in_onnx_is_refused():

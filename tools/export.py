@@ -6,6 +6,7 @@ Before the file is saved, up to 200 images are read with onnxruntime and with Ke
 import argparse
 import contextlib
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -107,11 +108,11 @@ def _activation(graph, layer):
 
 def _reshape(graph, layer):
     _, width, height, *features = layer.input.shape  # the width is None
-    if len(layer.output.shape) == 4 and features:  # rows of text
+    if len(layer.output.shape) == 5:  # rows of text
         graph.add("Transpose", perm=[0, 2, 3, 1])  # (batch, width, height, features)
         graph.add("Reshape", np.array([0, 0, *layer.output.shape[2:]]))
     elif features and height is None:  # the rows follow each other
-        graph.add("Reshape", np.array([0, -1, *features]))
+        graph.add("Reshape", np.array([0, -1, math.prod(features)]))
         graph.add("Transpose", perm=[1, 0, 2])  # time first, as GRU expects
     elif not features and layer.output.shape[1:] == (width, height, 1):
         graph.add("Reshape", np.array([0, 1, -1, height]))  # ONNX has channels second; 0 keeps an axis

@@ -71,7 +71,7 @@ def choose_rows(samples, rows=0):
     return 1, f"rows of text in an image: 1 (no label has a line break{advice if narrow else ''})"
 
 
-def choose_size(samples, image_width=0, image_height=0, base_reader=None, rows=1):
+def choose_size(samples, image_width=0, image_height=0, rows=1):
     """Chooses the sizes that images are fitted to: each image to the smallest size that it fits.
 
     If most images have the same size, that size is used for all. Otherwise, the height is the median height.
@@ -86,32 +86,21 @@ def choose_size(samples, image_width=0, image_height=0, base_reader=None, rows=1
     Args:
         samples: a list of `utils.Sample`s.
         image_width, image_height: the size that the user has set, in pixels; 0 for automatic.
-        base_reader: the `Reader` that training starts from, or None. Its height is kept, for each row.
         rows: the number of rows of text in an image, which are read one after another.
 
     Returns:
         A tuple of an ascending list of widths, the height, both in pixels, and the reason, a string.
 
     Raises:
-        ValueError: if the user has set another height than that of `base_reader`, or one that cannot be
-            divided into `rows`.
+        ValueError: if the user has set a height that cannot be divided into `rows`.
     """
-    if base_reader is not None:
-        base_height = _height_of(base_reader, rows)
-        if image_height not in (0, base_height):
-            raise ValueError(
-                f"Expected the image height of the base reader, {base_height}, or 0 to use it. "
-                f"Received: image_height {image_height}."
-            )
-        image_height = base_height
     if rows > 1 and image_height % (rows * FEATURE_HEIGHT):
         raise ValueError(
             f"Expected an image_height that is a multiple of {rows * FEATURE_HEIGHT} for {rows} rows, or 0. "
             f"Received: {image_height}."
         )
     if image_width and image_height:
-        other = "image_height" if base_reader is None else "the base reader"
-        return [image_width], image_height, f"set by image_width and {other}"
+        return [image_width], image_height, "set by image_width and image_height"
     # From here on, sizes and heights are those of a row of text.
     samples = [one._replace(size=(one.size[0], one.size[1] / rows)) for one in samples]
     width, height, share = _typical_size([sample.size for sample in samples])
@@ -128,14 +117,6 @@ def choose_size(samples, image_width=0, image_height=0, base_reader=None, rows=1
         widths = [_round_up(max(width * scale, min_width), STEP_WIDTH)]
     reason = f"the size of {share} images" if share else "the median height, and widths that suit the images"
     return widths, round(rows * height), reason + (f", scaled by {scale:.2g}" if scale != 1 else "")
-
-
-def _height_of(base_reader, rows):
-    """Returns the image height at which a row of text is as high as for a base reader."""
-    if rows == 1:
-        return base_reader.image_height
-    base_rows = max(base_reader.time_steps * STEP_WIDTH // base_reader.widths[-1], 1)
-    return base_reader.image_height // base_rows // FEATURE_HEIGHT * FEATURE_HEIGHT * rows
 
 
 def _choose_widths(samples, height):

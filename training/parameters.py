@@ -32,6 +32,7 @@ LIMITS = {
     "epochs": (1, 1_000_000),
     "batch_size": (1, 1_000_000),
     "min_steps_per_epoch": (1, 1_000_000),
+    "max_steps_per_epoch": (1, 1_000_000_000),
     "learning_rate": (1e-7, 1),
     "warmup_epochs": (0, 1_000_000),
     "dropout": (0, 0.9),
@@ -47,6 +48,11 @@ def defaults():
     """Returns a dictionary from the names of all parameters to their defaults, in the notebook's order."""
     assignments = [node for node in ast.parse(_cell()).body if isinstance(node, ast.Assign)]
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
+
+
+def changed(settings):
+    """Returns the settings that differ from their defaults."""
+    return {name: value for name, value in settings.items() if value != defaults()[name]}
 
 
 def _cell():
@@ -123,10 +129,12 @@ def validate(values):
     return settings
 
 
-def _conflicts(*, validation_share, test_share, fold, folds, run_name, **_):
+def _conflicts(*, validation_share, test_share, fold, folds, run_name, **others):
     """Yields the problems of values that are valid alone but not together."""
     if validation_share + test_share > 0.8:
         yield "validation_share and test_share: expected at most 0.8 together."
+    if others["min_steps_per_epoch"] > others["max_steps_per_epoch"]:
+        yield "min_steps_per_epoch: expected at most max_steps_per_epoch."
     if not min(folds, 1) <= fold <= folds:
         yield f"fold: expected 1 to folds, or 0 for both. Received: fold {fold} and folds {folds}"
     if set(run_name) & set("/\\\0") or run_name in (".", ".."):

@@ -8,6 +8,7 @@ from multiprocessing.pool import ThreadPool
 
 import numpy as np
 from PIL import Image
+from scipy.linalg import qr
 from scipy.spatial import KDTree
 
 from snippet_ocr import images
@@ -67,13 +68,13 @@ def find_near_duplicates(thumbnails):
         row[:] = (grey.mean() - grey) / max(grey.std(), 1.0)  # below one grey level is camera noise
     if not thumbnails:
         return []
-    varied = np.argsort(pixels.var(axis=0, dtype="float32"), kind="stable")[-24:]
-    # The tree finds all candidates by these pixels; then all pixels are compared.
-    tree = KDTree(pixels[:, varied], balanced_tree=False)  # a balanced tree takes 4 times as long
+    # The tree finds all candidates by the 24 pixels that say most about an image; then all are compared.
+    chosen = qr(pixels[:2000].astype("float32"), mode="r", pivoting=True)[1][:24]
+    tree = KDTree(pixels[:, chosen], balanced_tree=False)  # a balanced tree takes 4 times as long
     firsts = np.full(len(pixels), -1)
     for number, row in enumerate(pixels):
         if firsts[number] < 0:
-            near = np.array(tree.query_ball_point(row[varied], MAX_DIFFERENCE, p=np.inf, return_sorted=True))
+            near = np.array(tree.query_ball_point(row[chosen], MAX_DIFFERENCE, p=np.inf, return_sorted=True))
             near = near[np.abs(pixels[near] - row).max(axis=1) <= MAX_DIFFERENCE]
             first = next((first for first in firsts[near] if first >= 0), number)
             firsts[near[firsts[near] < 0]] = first

@@ -81,7 +81,7 @@ def labelled_grid(images, labels):
 
     Args:
         images: at least one image: uint8 of shape `(height, width)`, with equal heights.
-        labels: a list of strings, one for each image.
+        labels: an iterable of strings, one for each image.
     """
     rows = -(-len(images) // COLUMNS)
     shares = [image.shape[0] / image.shape[1] for image in images]  # wider images than the median are smaller

@@ -1,14 +1,11 @@
 """Run folders: one per training; an interrupted training resumes in its own."""
 
-import atexit
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import filelock
@@ -16,7 +13,7 @@ import keras
 
 from snippet_ocr import files
 from snippet_ocr.terminal import printable
-from training import PROJECT, devices
+from training import PROJECT
 
 CHECKPOINT = "checkpoint.npz"  # the state of the training, from which an interrupted run resumes
 FINISHED = "metrics.json"  # written last, so a run that has it is finished
@@ -40,9 +37,6 @@ def open_run(runs_dir, name, numbered, settings, model, splits):
     configuration and its images are the same, and if no other process is training in its folder. Finished
     runs are never changed.
 
-    If several hosts train together, only host 0 saves the run. Each of the others uses a temporary folder
-    with a copy of the checkpoint.
-
     Args:
         runs_dir, name: the folder of all runs, and the name of the run.
         numbered: whether the first folder is `name-1` instead of `name`. The second is `name-2` either way.
@@ -52,31 +46,12 @@ def open_run(runs_dir, name, numbered, settings, model, splits):
 
     Returns:
         A tuple of the folder's `Path` and a message that explains the choice.
-
-    Raises:
-        ValueError: if several hosts train together and their settings, images, weights or package versions
-            differ.
     """
     irrelevant = ("data_dir", "target_precision")  # the images are compared by content
     identity = {f"parameter {key}": value for key, value in settings.items() if key not in irrelevant}
     identity["model configuration"] = _digest(model.to_json().encode())
     identity |= {f"{split} images": fingerprint(samples) for split, samples in splits.items()}
-    weights = b"".join(array.tobytes() for array in model.get_weights())
-    facts = {**identity, **environment(), "first weights": _digest(weights)}
-    for may_differ in ("parameter base_reader", "machine"):
-        facts.pop(may_differ, None)
-    devices.require_same(facts)
-    if devices.host_index() == 0:
-        folder, message = _find_folder(runs_dir, name, numbered, identity)
-    else:
-        folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        message = f"host 0 saves the run; this host uses a temporary folder: {folder}"
-    checkpoint = folder / CHECKPOINT
-    content = devices.broadcast(checkpoint.read_bytes() if checkpoint.exists() else b"")
-    if content and not checkpoint.exists():
-        checkpoint.write_bytes(content)
-    return folder, message
+    return _find_folder(runs_dir, name, numbered, identity)
 
 
 def _find_folder(runs_dir, name, numbered, identity):

@@ -1,16 +1,43 @@
 """Starts a training from a base reader."""
 
+import unicodedata
+
+import numpy as np
+
 from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import escape
+from training import PROJECT, parameters
 
+COLUMNS_LAYER = "columns"  # flattens each column of the last feature map, (rows, filters)
+FEATURES_LAYER = "column_features"  # the layer after it, the only one whose weights depend on the height
 LOGITS_LAYER = "logits"  # the last layer, the only one whose weights depend on the alphabet
+BASE_READER = PROJECT / "training" / "base.keras"  # trained on drawn text by `make base`
+
+
+def find_base(base_reader):
+    """Returns the `Path` of the file that the parameter `base_reader`, which is not empty, names."""
+    return BASE_READER if base_reader == "auto" else parameters.resolve(base_reader)
+
+
+def related_characters(labels, reader):
+    """Returns the characters of a base reader that images with such labels may show, a string.
+
+    A few labels do not have all characters that later images show. So all digits of the base reader are
+    kept if a label has a digit, all capital letters if one has a capital letter, and so on by Unicode
+    category. `reader` may be None, which has no characters.
+    """
+    if reader is None:
+        return ""
+    categories = set(map(unicodedata.category, "".join(labels)))
+    return "".join(one for one in reader.alphabet.characters if unicodedata.category(one) in categories)
 
 
 def copy_weights(reader, model, alphabet):
-    """Copies the weights of a base reader into a new model, whose alphabet may differ.
+    """Copies the weights of a base reader into a new model, whose alphabet and image height may differ.
 
     Characters of both alphabets keep their weights in the logits layer, even if their class numbers differ.
-    New characters keep the model's initial weights.
+    New characters keep the model's initial weights. For another image height, the weights of the rows of a
+    column are interpolated.
 
     Returns:
         A message: how many characters keep their weights, which ones are new, and a warning about the score.
@@ -21,13 +48,17 @@ def copy_weights(reader, model, alphabet):
     if not hasattr(reader.model, "layers"):
         raise ValueError("Expected base_reader to be a .keras file. An .onnx file cannot be trained.")
     old_layers, new_layers = _layers_below_logits(reader.model), _layers_below_logits(model)
-    if _shapes(old_layers) != _shapes(new_layers):
-        raise ValueError(
-            "Expected base_reader to have the network of the new model, but their weights differ in shape. "
-            "Use the build_model and the image height that it was trained with, or no base_reader."
-        )
-    for old, new in zip(old_layers, new_layers, strict=True):
-        new.set_weights(old.get_weights())
+    for old, new in zip(old_layers, new_layers, strict=False):
+        weights, initial = old.get_weights(), new.get_weights()
+        if old.name == new.name == FEATURES_LAYER:
+            filters = model.get_layer(COLUMNS_LAYER).input.shape[-1]
+            weights[0] = _interpolate(weights[0], filters, len(initial[0]) // filters)
+        if len(old_layers) != len(new_layers) or _shapes(weights) != _shapes(initial):
+            raise ValueError(
+                "Expected base_reader to have the network of the new model, but their weights differ in "
+                "shape. Use the build_model that it was trained with, or no base_reader."
+            )
+        new.set_weights(weights)
     kept = [character for character in alphabet.characters if character in reader.alphabet.characters]
     added = [character for character in alphabet.characters if character not in kept]
     old_classes, new_classes = (
@@ -41,8 +72,8 @@ def copy_weights(reader, model, alphabet):
     new_characters = f"{len(added)} new: {escape(' '.join(added))}" if added else "0 new"
     return (
         f"base reader: {len(kept)} characters keep their weights, {new_characters}\n"
-        "Score, temperature and threshold are too optimistic if the base reader was trained on images that "
-        "are now validation or test images."
+        "The score is too optimistic if the base reader was trained on images that are now validation or "
+        "test images."
     )
 
 
@@ -50,5 +81,16 @@ def _layers_below_logits(model):
     return [layer for layer in model.layers if layer.weights and layer.name != LOGITS_LAYER]
 
 
-def _shapes(layers):
-    return [[tuple(weight.shape) for weight in layer.weights] for layer in layers]
+def _shapes(weights):
+    return [weight.shape for weight in weights]
+
+
+def _interpolate(kernel, filters, rows):
+    """Resizes a kernel of shape (rows × filters, units) to other rows; the sum over the rows is kept."""
+    kernel = kernel.reshape(-1, filters, kernel.shape[-1])  # (old rows, filters, units)
+    ratio = len(kernel) / rows
+    positions = ((np.arange(rows) + 0.5) * ratio - 0.5).clip(0, len(kernel) - 1)
+    below = positions.astype(int)
+    above, share = np.minimum(below + 1, len(kernel) - 1), (positions - below)[:, None, None]
+    kernel = ratio * (kernel[below] * (1 - share) + kernel[above] * share)
+    return kernel.reshape(rows * filters, -1).astype("float32")

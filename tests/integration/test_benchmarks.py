@@ -159,10 +159,9 @@ def test_training_that_is_recorded_is_not_repeated(tmp_path, monkeypatch):
 
 
 def test_recorded_rows_can_be_formatted_as_tables():
-    rows = {name: study.recorded_rows(name) for name in ("recipe", "learning_curve", "robustness", "speed")}
+    rows = {name: study.recorded_rows(name) for name in ("recipe", "robustness", "speed")}
     assert all(rows.values())
     assert len(recipe.table(rows["recipe"]).splitlines()) > 20
-    assert study.rows_table(learning_curve.COLUMNS, rows["learning_curve"])
     for row in rows["robustness"]:
         assert study.rows_table(robustness.COLUMNS["kinds" if "kind" in row else "seeds"], [row])
     assert len(speed.table(rows["speed"]).splitlines()) == 2 + len(speed.SYSTEMS)
@@ -205,14 +204,26 @@ def test_linked_images_are_found_with_their_labels(tmp_path, image_folder):
     assert not rejected
 
 
-def test_learning_curve_shows_scores_from_0_to_100_percent():
+def test_learning_curve_shows_the_median_of_the_seeds():
     rows = [
-        {"images given": images, "test": metrics.score(["a"] * 10, ["a"] * right + ["b"] * (10 - right))}
-        for images, right in ((50, 0), (100, 7), (200, 10))
+        {
+            "set": "meters",
+            "base": base,
+            "images given": images,
+            "seconds": 9,
+            "test": metrics.score(["a"] * 10, ["a"] * right + ["b"] * (10 - right)),
+        }
+        for base, counts in {"": {50: (0, 1, 4), 100: (7, 9, 8)}, "auto": {50: (9, 9, 10)}}.items()
+        for images, rights in counts.items()
+        for right in rights
     ]
     (axis,) = learning_curve.draw(rows).axes
-    assert axis.containers[0].lines[0].get_ydata() == pytest.approx([0, 0.7, 1])
-    assert axis.get_ylabel() == "exact match on 10 others"
+    assert [list(line.get_ydata()) for line in axis.lines] == [[0.1, 0.8], [0.9]]
+    assert learning_curve.table(rows).splitlines()[2:] == [
+        "| meters | 50 | from scratch | 0 / 1 / 4 of 10 | 10.0% | 9 |",
+        "| meters | 100 | from scratch | 7 / 9 / 8 of 10 | 80.0% | 9 |",
+        "| meters | 50 | from the base reader | 9 / 9 / 10 of 10 | 90.0% | 9 |",
+    ]
 
 
 def test_corrupted_labels_differ_in_one_character(image_folder):

@@ -42,7 +42,7 @@ def test_notebook_trains_on_two_rows_empty_labels_and_groups(project, tmp_path):
     assert code == 0, output
     assert "no text          12 images" in output
     assert "rows of text in an image: 2 (36 of 48 labels have line breaks)" in output
-    assert "40 time steps at most" in output  # two rows of 80 pixels, four for each step
+    assert "up to 40 time steps" in output  # two rows of 80 pixels, four for each step
     assert "groups: training 5, validation 1, test 2; none is in two splits" in output
 
     run_dir = project / "runs" / "tiny run"

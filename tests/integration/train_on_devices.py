@@ -22,7 +22,7 @@ def main():
     if cpus > 1:
         configuration = [tf.config.LogicalDeviceConfiguration()] * cpus
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], configuration)
-    print(devices.connect(batch_size=16), flush=True)
+    print(devices.describe(batch_size=16), flush=True)
     paths = sorted((PROJECT / "captcha_images").glob("*.png"))[:99]
     samples = [utils.Sample(path, path.stem[:5], (200, 50), path.stem) for path in paths]
     alphabet = Alphabet.from_labels([sample.label for sample in samples])
