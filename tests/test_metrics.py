@@ -176,6 +176,7 @@ def test_images_without_text_are_scored_separately():
     labels, texts = ["ab", "", "", "", "cd"], ["ab", "", "x", "", ""]
     score = metrics.score(labels, texts, {"ef"})
     assert (score["no_text"], score["right"]) == ({"images": 3, "right": 2}, 3)
+    assert score["unseen"] == {"images": 2, "right": 1}
     assert score["character_error_rate"] == pytest.approx(3 / 4)
     assert metrics.describe(score).endswith("rate 75.00%, no text: 2 of 3 read as empty")
     header, line = metrics.table({"test": score}).splitlines()

@@ -163,7 +163,8 @@ def score(labels, texts, trained=None):
         "character_error_rate": character_error_rate(labels, texts),
     }
     if trained is not None:
-        unseen = [correct for label, correct in zip(labels, right, strict=True) if label not in trained]
+        known = {*trained, ""}  # images without text are counted separately
+        unseen = [correct for label, correct in zip(labels, right, strict=True) if label not in known]
         row["unseen"] = {"images": len(unseen), "right": sum(unseen)}
     if empty := [correct for label, correct in zip(labels, right, strict=True) if not label]:
         row["no_text"] = {"images": len(empty), "right": sum(empty)}
@@ -185,7 +186,9 @@ def _unseen(row):
 
 
 def _has_repeated(row):
-    return "unseen" in row and row["unseen"]["images"] < row["images"]
+    """Returns whether the text of an image is also that of a training image."""
+    with_text = row["images"] - row.get("no_text", {"images": 0})["images"]
+    return "unseen" in row and row["unseen"]["images"] < with_text
 
 
 def _no_text(row):
