@@ -5,6 +5,8 @@ from keras import ops
 
 from snippet_ocr.alphabet import BLANK
 
+NO_IMAGE = -1  # the label of a padding row, in all places; an image without text has a label of blanks
+
 
 @keras.saving.register_keras_serializable(package="ocr")
 class CTCLayer(keras.layers.Layer):
@@ -17,7 +19,9 @@ class CTCLayer(keras.layers.Layer):
 
     An alignment repeats characters and inserts blanks; a blank is required
     between repeated characters. Class 0 is both the blank and the padding of
-    labels. The loss is the mean over the rows that have a label.
+    labels. The loss is the mean over the images; padding rows do not count.
+    An image without text has an empty label; its only alignment is blank
+    at every step.
 
     A label needs one step per character, and one more per character that
     repeats the one before. With fewer steps, the loss is a large, meaningless
@@ -29,7 +33,7 @@ class CTCLayer(keras.layers.Layer):
 
     Call arguments:
         label: integers of shape `(batch, max_label_length)`, padded with 0 at
-            the end of each row.
+            the end of each row; `NO_IMAGE` in padding rows.
         logits: floats of shape `(batch, steps, classes)`, before the softmax.
 
     Returns:
@@ -44,7 +48,7 @@ class CTCLayer(keras.layers.Layer):
     """
 
     def call(self, label, logits):
-        losses, counts = ctc_losses(label, logits), has_text(label)  # (batch,), (batch,)
+        losses, counts = ctc_losses(label, logits), is_image(label)  # (batch,), (batch,)
         # `add_loss` would sum a vector, so take the mean here.
         self.add_loss(ops.sum(losses * counts) / ops.maximum(ops.sum(counts), 1.0))
         return logits
@@ -53,17 +57,18 @@ class CTCLayer(keras.layers.Layer):
         return logits_shape
 
 
-def has_text(label):
-    """Returns 1.0 for each row of labels with text and 0.0 for each padding row, of shape `(batch,)`.
+def is_image(label):
+    """Returns 1.0 for each label of an image and 0.0 for each padding row, of shape `(batch,)`.
 
     Padding rows fill the last batch when several devices share it. The loss and
     the metrics ignore them.
     """
-    return ops.cast(ops.any(ops.not_equal(label, BLANK), axis=1), "float32")
+    return ops.cast(ops.not_equal(label[:, 0], NO_IMAGE), "float32")
 
 
 def ctc_losses(label, logits):
     """Returns the CTC loss of each label, in nats, of shape `(batch,)`; arguments as for `CTCLayer`."""
+    label = ops.maximum(label, BLANK)  # padding rows become empty labels
     return ops.ctc_loss(
         target=label,
         output=logits,

@@ -4,30 +4,27 @@ import itertools
 import os
 import re
 import unicodedata
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from CTCLayer import NO_IMAGE
 from snippet_ocr import images
-from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import printable
-from training import devices, pixels
+from training import devices, groups, pixels
 from training.augmentation import augment
 from training.labels import (
     FILE_NAMES,
-    MIN_CHARACTER_COUNT,
+    MAX_ROWS,
     check_labels,
     find_labels,
     label_from_name,
     steps_needed,
 )
+from training.summary import listed
 
-MAX_LISTED = 100  # skipped files that the summary lists
-MAX_EXAMPLES = 10  # labels that the summary shows
-COLUMN_WIDTH = 17  # of the titles in the summary
 COPY = re.compile(r"(?i). (\(\d+\)|(- )?(copy|kopie|copie|copia)( \(?\d+\)?)?)$")  # as of "04187 (1)"
 INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")  # not the joiners
 
@@ -40,7 +37,8 @@ class Sample(NamedTuple):
     size: tuple  # width and height, in pixels
     digest: str  # SHA-256 of the file, in hexadecimal
     source: str = FILE_NAMES  # of the label; see `labels.Labels`
-    group: str = ""  # the digest of the first of the images that are nearly the same; "" if unknown
+    copy_of: str = ""  # the digest of the first of the images that are nearly the same; "" if unknown
+    group: str = ""  # images of a group stay in one split; "" for none
 
 
 class Rejected(NamedTuple):
@@ -50,7 +48,7 @@ class Rejected(NamedTuple):
     reason: str
 
 
-def find_images(data_dir, time_steps=None, drop_copy_number=True):
+def find_images(data_dir, time_steps=None, drop_copy_number=True, group_by="", allow_empty=False):
     """Finds the labelled images of a folder and checks each of them.
 
     The labels are read from the folder's label files or, if there is none, from the file names.
@@ -59,6 +57,8 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
         data_dir: the folder. Subfolders are searched too, except hidden ones and links.
         time_steps: the model's time steps; a label that needs more is rejected.
         drop_copy_number: whether `2b827_1.png` has the label `2b827`; see `labels.label_from_name`.
+        group_by: what the images of a group share; see `groups.set_groups`.
+        allow_empty: whether an empty text in a label file means that the image shows no text.
 
     Returns:
         A tuple of two lists: the usable images as `Sample`s; all other files and
@@ -66,7 +66,8 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
 
     Raises:
         ValueError: if the folder does not exist or has no usable image, if a label file is not understood,
-            or if the labels are probably not the texts; see `labels.find_labels` and `labels.check_labels`.
+            if the labels are probably not the texts, or if the images cannot be grouped; see
+            `labels.find_labels`, `labels.check_labels` and `groups.set_groups`.
     """
     data_dir = Path(data_dir).absolute()
     if not data_dir.is_dir():
@@ -74,31 +75,31 @@ def find_images(data_dir, time_steps=None, drop_copy_number=True):
             f"Expected a folder of images at {data_dir}. There is no such folder. "
             "In the notebook, set data_dir or OCR_DATA_DIR; its relative paths start at the project's folder."
         )
-    labels, rejected, source = _label_files(data_dir, time_steps, drop_copy_number)
+    labels, rejected, found = _label_files(data_dir, time_steps, drop_copy_number, allow_empty)
     samples, thumbnails = [], {}
     for path, result in zip(labels, pixels.inspect_images(list(labels)), strict=True):
         if isinstance(result, str):
             rejected.append(Rejected(path, result))
         else:
             size, digest, thumbnails[digest] = result
-            samples.append(Sample(path, labels[path], size, digest, source))
+            samples.append(Sample(path, labels[path], size, digest, found.source))
     samples, contradictions = _separate_contradictions(samples, data_dir)
-    samples = _mark_near_duplicates(samples, thumbnails)
+    samples = groups.mark_near_duplicates(samples, thumbnails)
     # Images that are not listed are last: the lines of the label files are often the reason.
     rejected = sorted(rejected + contradictions, key=lambda file: ("is not listed" in file.reason, file.path))
     if not samples:
         raise ValueError(
             f"Expected images ({', '.join(images.SUFFIXES)}) in {data_dir}, each named after its text "
             "or listed in a label file. "
-            + "\n  ".join(["Found none that can be used.", *_listed(rejected[:10], data_dir)])
+            + "\n  ".join(["Found none that can be used.", *listed(rejected[:10], data_dir)])
         )
-    return samples, rejected
+    return groups.set_groups(samples, group_by, data_dir, found.cells), rejected
 
 
-def _label_files(data_dir, time_steps, drop_copy_number):
-    """Returns a dictionary from paths to labels, a list of `Rejected`, and the labels' source."""
+def _label_files(data_dir, time_steps, drop_copy_number, allow_empty):
+    """Returns a dictionary from paths to labels, a list of `Rejected`, and the `Labels`."""
     paths = list(_files_below(data_dir))
-    found = find_labels(data_dir, paths, drop_copy_number)
+    found = find_labels(data_dir, paths, drop_copy_number, allow_empty)
     labels, rejected = {}, [Rejected(*problem) for problem in found.problems]
     for path in paths:
         if path in found.tables:
@@ -114,7 +115,7 @@ def _label_files(data_dir, time_steps, drop_copy_number):
         else:
             labels[path] = label
     check_labels(data_dir, found, labels)
-    return labels, rejected, found.source
+    return labels, rejected, found
 
 
 def _files_below(folder):
@@ -136,11 +137,14 @@ def _reason_to_reject(path, label, time_steps, label_file):
         return f"is not one of {', '.join(images.SUFFIXES)}"
     if label is None:
         return f"is not listed in {label_file}"
-    if not label:
+    if not label and not label_file:
         return "has an empty label: its name contains no text"
     if not label_file and (found := COPY.search(label)):
         return f"has a name that a program gives to a copy ({found[0].strip()}); rename it to TEXT_1"
-    if any(unicodedata.category(character) == "Cc" for character in label):
+    rows = label.split("\n") if label_file else [label]
+    if len(rows) > MAX_ROWS:
+        return f"has a label of {len(rows)} lines; crop the image to at most {MAX_ROWS} rows of text"
+    if any(unicodedata.category(character) == "Cc" for character in "".join(rows)):
         return f"has a label with a control character: {label!r}"
     if found := INVISIBLE.search(label):
         return f"has a label with an invisible character, {found[0]!a}: {label!a}; remove it"
@@ -167,93 +171,13 @@ def _separate_contradictions(samples, data_dir):
     return [sample for sample in samples if len(names[sample.digest]) == 1], contradictions
 
 
-def _mark_near_duplicates(samples, thumbnails):
-    """Sets the `group` of the samples. `thumbnails` is a dictionary from their digests."""
-    digests = sorted({sample.digest for sample in samples})
-    firsts = pixels.find_near_duplicates([thumbnails[digest] for digest in digests])
-    groups = {digest: digests[first] for digest, first in zip(digests, firsts, strict=True)}
-    return [sample._replace(group=groups[sample.digest]) for sample in samples]
-
-
-def _groups(samples, *keys):
-    """Returns lists of the samples that are nearly the same and, if given, equal in the fields `keys`."""
-
-    def group_of(sample):
-        return [sample.group or sample.digest, *(getattr(sample, key) for key in keys)]
-
-    ordered = sorted(
-        samples, key=lambda sample: (*group_of(sample), sample.digest, sample.label, sample.path)
-    )
-    return [list(group) for _, group in itertools.groupby(ordered, group_of)]
-
-
-def _describe_copies(samples, name):
-    """Yields rows of the summary about images that are byte-identical or nearly the same."""
-
-    def pair(group):
-        return " and ".join(f"{name(sample)} ({sample.label!r})" for sample in group[:2])
-
-    if copies := [group for group in _groups(samples, "label") if len(group) > 1]:
-        count = f"{sum(map(len, copies))} images in {len(copies)} groups, each kept in one split"
-        yield "copies", f"{count}, such as {pair(copies[0])}"
-    one_per_label = [list({s.label: s for s in group}.values()) for group in _groups(samples)]
-    if contradictions := [group for group in one_per_label if len(group) > 1]:
-        yield "contradictions", f"{len(contradictions)} groups of copies have different labels; check them"
-        yield from (("", pair(group)) for group in contradictions[:MAX_LISTED])
-
-
-def describe(samples, rejected):
-    """Returns a summary of what `find_images` returned, as a table of two columns."""
-    root = os.path.commonpath([path.parent for path, *_ in samples + rejected])
-
-    def name(sample):
-        return printable(os.path.relpath(sample.path, root))
-
-    sizes = Counter("{}×{}".format(*sample.size) for sample in samples)
-    lengths = Counter(len(sample.label) for sample in samples)
-    characters = Counter("".join(sample.label for sample in samples))
-    rare = {c: count for c, count in characters.items() if count < MIN_CHARACTER_COUNT}
-    shown = samples[:: -(-len(samples) // MAX_EXAMPLES)]
-    named = [sample for sample in samples if sample.source == FILE_NAMES]
-    shortened = [sample for sample in named if label_from_name(sample.path.name, False) != sample.label]
-    rows = [
-        ("images", len(samples)),
-        ("labels from", ", ".join(sorted({printable(sample.source) for sample in samples}))),
-        ("examples", ", ".join(f"{name(sample)} → {sample.label!r}" for sample in shown)),
-        ("label lengths", _counts(sorted(lengths.items()))),
-        ("image sizes", _counts(sizes.most_common(5), len(sizes))),
-        ("characters", f"{len(characters)} different: {_counts(sorted(characters.items()))}"),
-    ]
-    if rare:
-        rows.append(
-            ("collect more of", f"{_counts(sorted(rare.items()))}, at least {MIN_CHARACTER_COUNT} each")
-        )
-    if shortened:
-        example = f"{name(shortened[0])} → {shortened[0].label!r}"
-        rows.append(("copy numbers", f"removed from {len(shortened)} file names, such as {example}"))
-    rows += _describe_copies(samples, name)
-    rows.append(("skipped files", len(rejected)))
-    rows += (("", line) for line in _listed(rejected[:MAX_LISTED], root))
-    if len(rejected) > MAX_LISTED:
-        rows.append(("", f"and {len(rejected) - MAX_LISTED} more"))
-    return "\n".join(f"{title:<{COLUMN_WIDTH}}{value}" for title, value in rows)
-
-
-def _counts(pairs, total=0):
-    more = f" and {total - len(pairs)} more" if total > len(pairs) else ""
-    return ", ".join(f"{value} ({count})" for value, count in pairs) + more
-
-
-def _listed(rejected, root):
-    return [f"{printable(os.path.relpath(path, root))} {reason}" for path, reason in rejected]
-
-
 def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, folds=0):
     """Splits images into training, validation and test.
 
-    The split depends only on the images and the seed, not on file names or order.
-    Images of the same label that are byte-identical or nearly the same are in the same split, so no copy of a
-    test image is in training. If they are more than the images of a split, they are in training.
+    The split depends only on the images, their groups and the seed, not on file names or order. Images of a
+    group are in the same split, and so are images of the same label that are byte-identical or nearly the
+    same, so no copy of a test image is in training. If they are more than the images of a split, they are in
+    training, as long as enough others remain.
 
     Args:
         samples: a list of `Sample`s.
@@ -269,8 +193,8 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
     Raises:
         ValueError: if a split would be empty.
     """
-    groups = _groups(samples, "label")
-    order = [groups[number] for number in np.random.default_rng(seed).permutation(len(groups))]
+    units = groups.find_inseparable(samples)
+    order = [units[number] for number in np.random.default_rng(seed).permutation(len(units))]
     shares = {"test": test_share, "validation": validation_share, "training": 1}
     sizes = {name: max(1, round(share * len(samples))) for name, share in shares.items()}
     splits = {name: [] for name in shares}
@@ -280,31 +204,20 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
         order = [group for place, group in enumerate(order) if place % folds != fold - 1]
     smallest = min(size for size in (sizes["test"], sizes["validation"]) if size)
     order.sort(key=lambda group: len(group) > smallest)  # large groups are last, so they are in training
-    for group in order:  # fill test first, then validation; training gets the rest
-        name = next(name for name in splits if len(splits[name]) < sizes[name])
-        splits[name] += group
+    for place, group in enumerate(order):  # fill test first, then validation; training gets the rest
+        unfilled = [name for name in splits if len(splits[name]) < sizes[name]]
+        empty = [name for name in unfilled if not splits[name]]
+        last = len(order) - place <= len(empty)  # the last groups are for the splits that are empty
+        splits[(empty if last else unfilled)[0]] += group
     empty = [name for name, split in splits.items() if not split]
     if empty:
+        kind = "groups of images" if any(sample.group for sample in samples) else "different images"
         raise ValueError(
-            f"Expected at least {max(3, folds)} different images for training, validation and test. "
-            f"Found {len(groups)} in {len(samples)} files; no image remains for {' and '.join(empty)}."
+            f"Expected at least {max(3, folds)} {kind} for training, validation and test. "
+            f"Found {len(units)} in {len(samples)} files; no image remains for {' and '.join(empty)}."
         )
     assert sum(map(len, splits.values())) == len(samples)
     return splits["training"], splits["validation"], splits["test"]
-
-
-def describe_splits(training, validation, test):
-    """Returns a line with the size of each split, and a warning if training lacks characters."""
-    summary = f"training {len(training)}, validation {len(validation)}, test {len(test)} images"
-    learned = {character for sample in training for character in sample.label}
-    unknown = Counter(c for sample in validation + test for c in sorted(set(sample.label) - learned))
-    if not unknown:
-        return summary
-    listed = ", ".join(f"{character!r} ({count})" for character, count in sorted(unknown.items()))
-    return (
-        f"{summary}\nWARNING: some characters are in validation or test images but in no training image. "
-        f"The model cannot learn them. Number of images with each: {listed}. Add images with them."
-    )
 
 
 def encode_single_sample(sample, alphabet, widths, image_height, max_label_length):
@@ -378,9 +291,9 @@ def get_data(samples, encode, batch_size, seed=None, first_step=0, augmentation=
 
     def look_up(indices):
         """Returns NumPy arrays of the images and the labels."""
-        # Index -1 - i stands for a padding row. It has the pixels of image i and an empty label.
+        # Index -1 - i stands for a padding row. It has the pixels of image i and no label.
         shown = np.maximum(indices, -1 - indices)  # (batch,)
-        label = np.where(indices[:, None] < 0, BLANK, labels[shown])  # (batch, max_label_length)
+        label = np.where(indices[:, None] < 0, NO_IMAGE, labels[shown])  # (batch, max_label_length)
         return np.stack([stored[number] for number in shown]), label
 
     def load_batch(pass_, number, indices):

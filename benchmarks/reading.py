@@ -75,7 +75,8 @@ def splits_of(reader):
     settings = reader.provenance["parameters"]
     data_dir = parameters.resolve(settings["data_dir"])
     max_time_steps = image_size.max_time_steps(settings["image_width"])
-    samples, _ = utils.find_images(data_dir, max_time_steps, settings["drop_copy_number"])
+    names = "drop_copy_number", "group_by", "allow_empty"
+    samples, _ = utils.find_images(data_dir, max_time_steps, **{name: settings[name] for name in names})
     if runs.fingerprint(samples) != reader.provenance["images"]:
         raise ValueError(
             f"Expected the images that the reader was trained on in {data_dir}, but the images there differ. "

@@ -146,9 +146,8 @@ def measure_held_out(study, case, given, held_out, name, changes=(), **settings)
     """
 
     def score_held_out(run_dir):
-        readings = Reader.load(run_dir / "reader.keras").read([sample.path for sample in held_out])
-        labels = [sample.label for sample in held_out]
-        return {"test": metrics.score(labels, [reading.text for reading in readings])}
+        reader = Reader.load(run_dir / "reader.keras")
+        return {"test": metrics.read_and_score(reader, held_out, {sample.label for sample in given})}
 
     with tempfile.TemporaryDirectory() as folder:
         link_images(Path(folder), [sample.path for sample in given], [sample.label for sample in given])

@@ -18,7 +18,7 @@ def reorder(text):
     """Converts a text between logical order, in which it is typed and stored, and visual order.
 
     In visual order, the first character is the leftmost one in the image. The conversion is the Unicode
-    Bidirectional Algorithm (UAX #9) for one line in a right-to-left paragraph. It is its own inverse, except
+    Bidirectional Algorithm (UAX #9) for each line in a right-to-left paragraph. It is its own inverse, except
     for rare mixtures of right-to-left letters, Latin letters and digits. Texts without right-to-left
     characters are returned unchanged.
     """
@@ -26,7 +26,7 @@ def reorder(text):
         return text
     from bidi import get_display  # only some readers need it
 
-    return get_display(text, base_dir="R")
+    return "\n".join(get_display(row, base_dir="R") for row in text.split("\n"))
 
 
 class Alphabet:

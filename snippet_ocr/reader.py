@@ -87,7 +87,10 @@ class Reader:
         model, metadata = model_file.load(path, trusted)
         try:
             alphabet = Alphabet(metadata["alphabet"], metadata.get("logical_order", False) is True)
-            if any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in alphabet.characters):
+            if any(
+                unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp")
+                for one in alphabet.characters.replace("\n", "")
+            ):
                 raise ValueError("control characters")
         except (KeyError, TypeError, ValueError) as error:
             raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} has no valid alphabet") from error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from CTCLayer import CTCLayer, ctc_losses
+from CTCLayer import NO_IMAGE, CTCLayer, ctc_losses
 
 STEPS, CLASSES = 4, 3
 
@@ -53,9 +53,21 @@ def test_loss_of_a_batch_is_the_mean_of_its_rows(logits):
 
 
 def test_padding_rows_do_not_count_in_the_loss(logits):
-    labels = np.array([[1, 0], [0, 0], [1, 2], [0, 0], [2, 0]])
+    labels = np.array([[1, 0], [NO_IMAGE, NO_IMAGE], [1, 2], [NO_IMAGE, NO_IMAGE], [2, 0]])
     assert loss_of(labels, logits) == pytest.approx(loss_of(labels[[0, 2, 4]], logits[[0, 2, 4]]), rel=1e-6)
     assert loss_of(labels[[1, 3]], logits[[1, 3]]) == 0.0
+
+
+def test_empty_label_counts_and_its_only_alignment_is_blank(logits):
+    labels = np.array([[1, 2], [0, 0], [0, 0], [2, 0], [1, 1]])
+    expected = [brute_force_loss(*pair) for pair in zip(logits, ([1, 2], [], [], [2], [1, 1]), strict=True)]
+    assert loss_of(labels, logits) == pytest.approx(np.mean(expected), rel=1e-5)
+    probabilities = tf.nn.softmax(logits[:1])[0].numpy()  # (steps, classes)
+    with tf.GradientTape() as tape:
+        tape.watch(shown := tf.constant(logits[:1]))
+        loss = ctc_losses(tf.constant([[0, 0]]), shown)
+    expected = probabilities - np.eye(CLASSES)[0]  # of the cross-entropy with blank at every step
+    np.testing.assert_allclose(tape.gradient(loss, shown)[0], expected, atol=1e-6)
 
 
 def test_loss_ignores_the_width_of_the_padding(logits):

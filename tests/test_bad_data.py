@@ -21,6 +21,7 @@ from conftest import PROJECT
 from damage import damaged, encoded, small_files
 from snippet_ocr import images
 from snippet_ocr.alphabet import Alphabet
+from training import summary
 from training.labels import label_from_name
 
 FILES = small_files()
@@ -141,7 +142,7 @@ def test_any_file_name_gives_its_label_or_a_reason(name):
         samples, rejected = utils.find_images(folder)
         found = {sample.path.name: sample.label for sample in samples}
         reasons = {path.name: reason for path, reason in rejected}
-        utils.describe(samples, rejected).encode()
+        summary.describe(samples, rejected).encode()
         assert (found.keys() | reasons.keys()) == {"good.png", file}
         if file in found:
             assert found[file] == label_from_name(file) == unicodedata.normalize("NFC", found[file])
@@ -160,7 +161,7 @@ def test_long_labels_and_thousands_of_characters_are_accepted(tmp_path):
     assert len(alphabet) == 5001
     for sample in samples:
         assert alphabet.decode(alphabet.encode_batch([sample.label], 200)[0]) == sample.label
-    assert len(utils.describe(samples, rejected)) < 100_000
+    assert len(summary.describe(samples, rejected)) < 100_000
     _, (too_long,) = utils.find_images(tmp_path, time_steps=160)
     assert "needs 399 time steps" in too_long.reason
 

@@ -136,6 +136,9 @@ def test_calibrate_sets_the_threshold(model, shipped):
     text = calibration.describe(fitted)
     assert f"threshold {reader.threshold:.2%} (from 30 readings)" in text
     assert "at least 90% are correct, with 95% statistical confidence." in text
+    text = calibration.describe(fitted, chose_epoch=True)
+    assert "about 90% or more are correct. This is no guarantee" in text
+    assert "statistical confidence" not in text
     checked = calibration.describe_check(fitted)
     assert "100.0% of the readings reach the threshold, 100.0% of them correct" in checked
 

@@ -71,7 +71,7 @@ def test_file_key_ignores_unicode_form_and_detours():
 def test_folder_without_a_label_file_uses_file_names(folder):
     write(folder, "README.txt", "About images such as a.png")
     write(folder, "images.tar.gz", "the archive of the images")
-    assert find(folder) == (FILE_NAMES, "", {}, [], {})
+    assert find(folder) == (FILE_NAMES, "", {}, [], {}, {})
 
 
 TASK = {"id": 1, "data": {"ocr": "/data/upload/1/1a2b3c4d-a.png"}}
@@ -251,7 +251,6 @@ SECOND = {"result": [{"type": "textarea", "value": {"text": ["2"]}}]}
             "item 1 has 1 images, 2 annotations, 0 boxes and 2 texts, not one .*",
         ),
         ("project.json", json.dumps([{**TASK, "annotations": []}]), "item 1 has no text for /data/upload.*"),
-        ("a.gt.txt", "1\n2\n", "line 1 belongs to a text of several lines; crop .*"),
     ],
 )
 def test_line_that_cannot_be_used_is_skipped_with_a_reason(folder, name, text, problem):

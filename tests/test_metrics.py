@@ -1,12 +1,15 @@
 import math
 import random
+from pathlib import Path
 
 import jellyfish
 import keras
 import numpy as np
 import pytest
 
-from CTCLayer import CTCLayer
+import utils
+from CTCLayer import NO_IMAGE, CTCLayer
+from snippet_ocr import Reading
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.decoding import log_softmax, text_log_probabilities
 from training import metrics
@@ -53,13 +56,14 @@ def test_exact_match_metric_accepts_labels_longer_or_shorter_than_the_steps(step
     labels, texts = ["a", "b", "abc", "", "c"], ["a", "c", "a", "", "c"]
     metric = metrics.ExactMatch()
     metric.update_state(alphabet.encode_batch(labels, 6), logits_of(texts, alphabet, steps))
-    assert float(metric.result()) == pytest.approx(2 / 4)  # the row without a label does not count
+    assert float(metric.result()) == pytest.approx(2 / 4)  # the image without text does not count
 
 
 @pytest.mark.parametrize("kind", [metrics.ExactMatch, metrics.ClippedLoss])
-def test_metric_ignores_empty_labels_and_uses_weights(kind):
+def test_metric_ignores_padding_rows_and_uses_weights(kind):
     alphabet = Alphabet("abc")
     label = alphabet.encode_batch(["ab", "", "abc", "c"], 3)
+    label[1] = NO_IMAGE
     logits = 3 * logits_of(["ab", "", "ac", "c"], alphabet, 8)
 
     def result_of(rows, weights=None):
@@ -70,6 +74,18 @@ def test_metric_ignores_empty_labels_and_uses_weights(kind):
     assert result_of([0, 1, 2, 3]) == pytest.approx(result_of([0, 2, 3]))
     assert result_of([0, 2, 3], np.array([1.0, 0.0, 1.0])) == pytest.approx(result_of([0, 3]))
     assert result_of([0, 3]) != pytest.approx(result_of([0, 2, 3]))
+
+
+def test_images_without_text_count_in_the_clipped_loss_but_not_in_exact_match():
+    label = np.array([[1, 2], [0, 0], [2, 0]])
+    logits = np.random.default_rng(0).normal(size=(3, 4, 3)).astype("float32")
+    losses = -text_log_probabilities(log_softmax(logits), [[1, 2], [], [2]])
+    clipped, exact = metrics.ClippedLoss(), metrics.ExactMatch()
+    clipped.update_state(label, logits)
+    assert float(clipped.result()) == pytest.approx(np.minimum(losses, 3.0).mean(), rel=1e-5)
+    logits[:, :, 0] += 100  # blank everywhere, as on the plateau
+    exact.update_state(label, logits)
+    assert float(exact.result()) == 0.0
 
 
 @pytest.mark.parametrize("kind", [metrics.ExactMatch, metrics.ClippedLoss])
@@ -128,6 +144,55 @@ def test_score_is_written_as_a_line_and_as_a_table():
     header, row = metrics.table({"test": score}).splitlines()
     assert " ".join(header.split()) == "split images correct exact match 95% interval character error rate"
     assert row.split() == ["test", "4", "3", "75.00%", "30.06%", "–", "95.44%", "12.50%"]
+
+
+def test_score_counts_texts_that_are_in_no_training_label():
+    labels, texts = ["ab", "ab", "cd", "ef", "gh"], ["ab", "ax", "cd", "ef", "g"]
+    score = metrics.score(labels, texts, {"ab", "xy"})
+    assert score["unseen"] == {"images": 3, "right": 2}
+    assert metrics.describe(score).endswith("character error rate 20.00%, unseen texts 66.7% (of 3)")
+    assert metrics.describe(metrics.score(labels, texts, {*labels})).endswith(", unseen texts none")
+
+
+def test_unseen_texts_are_not_mentioned_if_no_text_is_repeated():
+    score = metrics.score(["ab", "cd"], ["ab", "cd"], {"xy"})
+    assert score["unseen"] == {"images": 2, "right": 2}
+    assert "unseen" not in metrics.describe(score)
+    assert "unseen" not in metrics.table({"training": metrics.score(["ab"], ["ab"]), "test": score})
+
+
+def test_table_has_a_column_for_unseen_texts_if_a_text_is_repeated():
+    labels, texts = ["ab", "ab", "cd", "ef"], ["ab", "ax", "cd", "ef"]
+    rows = {
+        "training": metrics.score(labels, texts),
+        "validation": metrics.score(labels, texts, {"xy"}),
+        "test": metrics.score(labels, texts, {"ab"}),
+    }
+    header, *lines = [line.split("  ")[-1].strip() for line in metrics.table(rows).splitlines()]
+    assert (header, lines) == ("unseen texts", ["12.50%", "75.0% (of 4)", "100.0% (of 2)"])
+
+
+def test_images_without_text_are_scored_separately():
+    labels, texts = ["ab", "", "", "", "cd"], ["ab", "", "x", "", ""]
+    score = metrics.score(labels, texts, {"ef"})
+    assert (score["no_text"], score["right"]) == ({"images": 3, "right": 2}, 3)
+    assert score["unseen"] == {"images": 2, "right": 1}
+    assert score["character_error_rate"] == pytest.approx(3 / 4)
+    assert metrics.describe(score).endswith("rate 75.00%, no text: 2 of 3 read as empty")
+    header, line = metrics.table({"test": score}).splitlines()
+    assert header.endswith("   no text") and line.endswith("   2 of 3")
+    assert metrics.score(["", ""], ["", "abc"])["character_error_rate"] == 3
+    assert "no_text" not in metrics.score(["a"], [""])
+
+
+def test_reader_is_scored_on_labelled_images():
+    class Fake:
+        def read(self, paths, progress):
+            return [Reading(path.stem, 1.0) for path in paths]
+
+    samples = [utils.Sample(Path(f"{name}.png"), label, (9, 9), "") for name, label in ("aa", "bc", "dd")]
+    assert metrics.read_and_score(Fake(), samples, {"a"})["unseen"] == {"images": 2, "right": 1}
+    assert metrics.read_and_score(Fake(), samples)["right"] == 2
 
 
 @pytest.mark.parametrize("measure", [metrics.character_error_rate, metrics.confusions, metrics.score])

@@ -6,6 +6,7 @@ from PIL import Image
 
 import utils
 from examples import draw
+from training import summary
 
 
 def digests_of(splits):
@@ -60,10 +61,10 @@ def test_near_duplicates_of_a_label_are_in_the_same_split(image_folder, folds):
         assert sum(map(len, labels)) == len(set.union(*labels)) == 30
 
 
-def test_split_without_near_duplicates_ignores_groups(samples):
-    assert [sample.group for sample in samples] == [sample.digest for sample in samples]
-    ungrouped = [sample._replace(group="") for sample in samples]
-    assert digests_of(utils.split_data(ungrouped, 3)) == digests_of(utils.split_data(samples, 3))
+def test_split_without_near_duplicates_ignores_copies(samples):
+    assert [sample.copy_of for sample in samples] == [sample.digest for sample in samples]
+    unmarked = [sample._replace(copy_of="") for sample in samples]
+    assert digests_of(utils.split_data(unmarked, 3)) == digests_of(utils.split_data(samples, 3))
 
 
 def test_copies_that_exceed_a_split_are_in_training(samples):
@@ -87,13 +88,11 @@ def test_summary_lists_near_duplicates_with_other_labels(tmp_path):
     draw(tmp_path / "b.png", size=(30, 10))
     samples, rejected = utils.find_images(tmp_path)
     assert len(samples) == 3 and not rejected
-    summary = utils.describe(samples, rejected)
-    head, _, line = summary.partition(
-        "contradictions   1 groups of copies have different labels; check them\n"
-    )
+    text = summary.describe(samples, rejected)
+    head, _, line = text.partition("contradictions   1 groups of copies have different labels; check them\n")
     line = line.splitlines()[0]
     assert "ab.png ('ab')" in line and "xy.png ('xy')" in line
-    assert "kept in one split" not in summary
+    assert "kept in one split" not in text
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -131,8 +130,8 @@ def test_summary_of_splits_warns_of_characters_not_in_training(samples):
     training, validation, test = (
         [samples[0]._replace(label=label) for label in labels] for labels in (["aab"], ["bcc"], ["ca", "d"])
     )
-    size, warning = utils.describe_splits(training, validation, test).splitlines()
+    size, warning = summary.describe_splits(training, validation, test).splitlines()
     assert size == "training 1, validation 1, test 2 images"
     assert warning.startswith("WARNING: some characters are in validation or test images")
     assert "'c' (2), 'd' (1)." in warning
-    assert utils.describe_splits(training, training, training) == "training 1, validation 1, test 1 images"
+    assert summary.describe_splits(training, training, training) == "training 1, validation 1, test 1 images"

@@ -8,6 +8,7 @@ from PIL import Image
 
 import utils
 from examples import draw
+from training import summary
 
 
 def test_every_image_format_is_found_in_any_case_and_subfolder(tmp_path):
@@ -47,8 +48,8 @@ def test_unusable_files_are_listed_with_a_reason_and_skipped(tmp_path):
     }
     assert list(reasons) == sorted(expected)
     assert all(expected[name] in reasons[name] for name in expected)
-    summary = utils.describe(samples, rejected)
-    assert all(f"{' ' * 17}{name} {reason}" in summary.splitlines() for name, reason in reasons.items())
+    text = summary.describe(samples, rejected)
+    assert all(f"{' ' * 17}{name} {reason}" in text.splitlines() for name, reason in reasons.items())
 
 
 def test_missing_folder_is_an_error_with_its_full_path(tmp_path, monkeypatch):
@@ -70,7 +71,7 @@ def test_summary_counts_sizes_lengths_characters_and_copies(tmp_path):
     copies = sorted(
         ("ab.png", "ab_1.png"), key=lambda name: hashlib.sha256((tmp_path / name).read_bytes()).digest()
     )
-    assert utils.describe(*utils.find_images(tmp_path)).splitlines() == [
+    assert summary.describe(*utils.find_images(tmp_path)).splitlines() == [
         "images           3",
         "labels from      file names",
         "examples         ab.png → 'ab', ab_1.png → 'ab', b.png → 'b'",
@@ -84,9 +85,9 @@ def test_summary_counts_sizes_lengths_characters_and_copies(tmp_path):
         "skipped files    0",
     ]
     draw(tmp_path / "ab_2.png", shade=19)
-    summary = utils.describe(*utils.find_images(tmp_path))
-    assert "removed from 2 file names, such as ab_1.png → 'ab'" in summary
-    assert "copy numbers" not in utils.describe(*utils.find_images(tmp_path, drop_copy_number=False))
+    text = summary.describe(*utils.find_images(tmp_path))
+    assert "removed from 2 file names, such as ab_1.png → 'ab'" in text
+    assert "copy numbers" not in summary.describe(*utils.find_images(tmp_path, drop_copy_number=False))
 
 
 def test_summary_of_many_sizes_and_skipped_files_is_short(tmp_path):
@@ -94,7 +95,7 @@ def test_summary_of_many_sizes_and_skipped_files_is_short(tmp_path):
         draw(tmp_path / f"{size}.png", size=(size, 20))
     for number in range(130):
         (tmp_path / f"{number}.md").touch()
-    lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
+    lines = summary.describe(*utils.find_images(tmp_path)).splitlines()
     assert lines[4].startswith("image sizes") and lines[4].endswith(" and 2 more")
     assert "skipped files    130" in lines
     assert sum(" is not one of " in line for line in lines) == 100
@@ -121,10 +122,10 @@ def test_problems_in_the_labels_file_are_listed_by_line(tmp_path):
     write_labels(tmp_path, "file,text\na.png,1\nmissing.png,2\na.png,3\nb.png,\n,4\n")
     samples, rejected = utils.find_images(tmp_path)
     assert [(sample.path.name, sample.label) for sample in samples] == [("a.png", "1")]
-    assert [line.strip() for line in utils.describe(samples, rejected).splitlines()[-5:]] == [
+    assert [line.strip() for line in summary.describe(samples, rejected).splitlines()[-5:]] == [
         "labels.csv line 3 names missing.png, which is not in the folder",
         "labels.csv line 4 names a.png again; line 2 is used",
-        "labels.csv line 5 has no text for b.png",
+        "labels.csv line 5 has no text for b.png; if the image shows none, set allow_empty",
         "labels.csv line 6 names no file",
         "b.png is not listed in labels.csv",
     ]
@@ -163,7 +164,7 @@ def test_summary_names_the_labels_source_and_no_copies(tmp_path):
     draw(tmp_path / "x_1.png")
     draw(tmp_path / "y.png", shade=9)
     (tmp_path / "metadata.csv").write_text("file_name,text\nx_1.png,x\n")
-    lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
+    lines = summary.describe(*utils.find_images(tmp_path)).splitlines()
     assert lines[1] == "labels from      metadata.csv (file_name, text)"
     assert lines[-2:] == ["skipped files    1", f"{' ' * 17}y.png is not listed in metadata.csv"]
     assert not any("copy numbers" in line for line in lines)
@@ -176,7 +177,7 @@ def test_skipped_files_are_named_relative_to_the_folder(tmp_path):
         (tmp_path / name / "1.png").rename(tmp_path / name / f"{name}.png")
         (tmp_path / name / "notes.md").touch()
     draw(tmp_path / "c.png", shade=9)
-    lines = utils.describe(*utils.find_images(tmp_path)).splitlines()
+    lines = summary.describe(*utils.find_images(tmp_path)).splitlines()
     assert "  a/notes.md is not one of" in lines[-3] and "  b/notes.md is not one of" in lines[-1]
     assert f"{' ' * 17}a/a.png is byte-identical to b/b.png, which has a different label" in lines
 
@@ -235,7 +236,7 @@ def test_special_files_in_a_folder_are_listed_and_skipped(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     samples, rejected = utils.find_images(tmp_path)
     assert [sample.path for sample in samples] == [good]
-    summary = utils.describe(samples, rejected)
+    text = summary.describe(samples, rejected)
     for line in [
         "b.png has a label with a control character: 'a\\nb'",
         "caf\\xe9.png has a name that is not UTF-8",
@@ -244,5 +245,5 @@ def test_special_files_in_a_folder_are_listed_and_skipped(tmp_path):
         "pipe.png is not a regular file",
         "skipped files    5",
     ]:
-        assert line in summary
-    summary.encode()
+        assert line in text
+    text.encode()

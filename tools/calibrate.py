@@ -13,7 +13,7 @@ from snippet_ocr.reader import check_threshold
 from tools.crossval import SUMMARY
 
 MAY_DIFFER = (
-    *("data_dir", "run_name", "seed", "fold", "folds"),
+    *("data_dir", "run_name", "seed", "fold", "folds", "group_by"),
     *("validation_share", "test_share", "target_precision"),
 )
 """The settings that may differ between reader and cross-validation; images are compared by content."""

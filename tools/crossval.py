@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from snippet_ocr import Reader, Reading, files, model_file
 from snippet_ocr.images import load_fitted
-from snippet_ocr.terminal import printable
+from snippet_ocr.terminal import escape, printable
 from tools.notebook import code_version, run_notebook
 from training import PROJECT, image_size, parameters
 
@@ -83,14 +83,18 @@ def _prepare(data_dir, folds, seed):
             f"Unset the variable. Received: {settings['base_reader']}"
         )
     max_time_steps = image_size.max_time_steps(settings["image_width"])
-    samples, _ = utils.find_images(data_dir, max_time_steps, settings["drop_copy_number"])
+    names = "drop_copy_number", "group_by", "allow_empty"
+    samples, _ = utils.find_images(data_dir, max_time_steps, **{name: settings[name] for name in names})
     if not 2 <= folds <= len(samples):
         raise ValueError(f"Expected from 2 to {len(samples)} folds, the number of images. Received: {folds}")
     validation_images = min(VALIDATION_IMAGES, len(samples) // 10)
     settings |= {"data_dir": str(data_dir), "folds": folds, "fold": 1}
     settings["seed"] = settings["seed"] if seed is None else seed
     settings["validation_share"] = max(0.01, validation_images / len(samples))
-    return samples, parameters.validate(settings)
+    settings = parameters.validate(settings)
+    names = "seed", "validation_share", "folds"
+    utils.split_data(samples, fold=folds, **{name: settings[name] for name in names})  # enough groups?
+    return samples, settings
 
 
 def _key(samples, settings):
@@ -99,7 +103,8 @@ def _key(samples, settings):
 
     ignored = ("data_dir", "run_name", "target_precision", "fold")
     settings = {name: value for name, value in settings.items() if name not in ignored}
-    facts = runs.fingerprint(samples), settings, code_version()
+    images = runs.fingerprint(samples), sorted((sample.digest, sample.group) for sample in samples)
+    facts = *images, settings, code_version()
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
 
 
@@ -145,6 +150,7 @@ def _summary(readings, run_dirs):
     for fold, run_dir in enumerate(run_dirs, start=1):
         finished = json.loads((run_dir / runs.FINISHED).read_text(encoding="utf-8"))
         scores = score([row for row in readings if row["fold"] == fold])
+        scores["unseen"] = finished["scores"]["test"]["unseen"]
         training_images = finished["scores"]["training"]["images"]
         folds.append({"fold": fold, "training images": training_images, **scores, **finished["run"]})
     labels, texts = [row["label"] for row in readings], [row["text"] for row in readings]
@@ -154,6 +160,7 @@ def _summary(readings, run_dirs):
         misread[expected] += count
     return {
         **score(readings),
+        "unseen": {name: sum(row["unseen"][name] for row in folds) for name in ("images", "right")},
         "seconds": round(sum(row["seconds"] for row in folds), 1),
         "folds": folds,
         "lengths": {n: score([row for row in readings if len(row["label"]) == n]) for n in lengths},
@@ -181,8 +188,8 @@ def describe(summary):
     rows = {f"fold {row['fold']}": row for row in summary["folds"]}
     rows |= {f"length {length}": row for length, row in summary["lengths"].items()}
     worst = sorted(summary["characters"].items(), key=lambda item: -item[1]["misread"] / item[1]["seen"])
-    misread = [f"{c} {n['misread']} of {n['seen']}" for c, n in worst if n["misread"]]
-    pairs = [f"{label or plots.EMPTY}→{text or plots.EMPTY} {n}" for label, text, n in summary["confusions"]]
+    misread = [f"{escape(c)} {n['misread']} of {n['seen']}" for c, n in worst if n["misread"]]
+    pairs = [f"{plots.show_text(a)}→{plots.show_text(b)} {n}" for a, b, n in summary["confusions"]]
     return "\n".join(
         [
             f"{len(summary['folds'])}-fold cross-validation on {summary['images folder']}: "

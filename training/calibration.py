@@ -184,15 +184,23 @@ def check(observations, threshold):
     return {"calibration_error": error, "accepted": float(accepted.mean()), "precision": precision}
 
 
-def describe(fitted):
-    """Returns the result of `fit` as text for the user."""
+def describe(fitted, chose_epoch=False):
+    """Returns the result of `fit` as text for the user.
+
+    A threshold gives a guarantee only if its images chose nothing. `chose_epoch` says that they chose the
+    epoch, as validation images do: the guarantee then fails more often than in 5% of cases.
+    """
     target = f"{100 * fitted['target_precision']:g}%"
     source = f"from {fitted['readings']} readings"
     if fitted["threshold"] is not None:
-        return (
-            f"threshold {fitted['threshold']:.2%} ({source})\nOf the readings that reach the threshold, "
-            f"at least {target} are correct, with {CONFIDENCE_LEVEL:.0%} statistical confidence."
-        )
+        promise = f"at least {target} are correct, with {CONFIDENCE_LEVEL:.0%} statistical confidence."
+        if chose_epoch:
+            promise = (
+                f"about {target} or more are correct. This is no guarantee, because these images also chose "
+                "the best epoch; for one, run `make crossval`, then tools.calibrate."
+            )
+        threshold = f"threshold {fitted['threshold']:.2%} ({source})"
+        return f"{threshold}\nOf the readings that reach the threshold, {promise}"
     needed = readings_needed(fitted["target_precision"])
     if fitted["readings"] < needed:
         reason = f"it needs at least {needed} readings, all correct; add images or run `make crossval`"

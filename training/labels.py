@@ -18,6 +18,7 @@ from training.tables import PERCENT, PIXELS, Index, file_key, is_table, read_row
 LABELS_FILE = "labels.csv"  # in any case; in the folder itself, it overrides every other source
 FILE_NAMES = "file names"
 CORNERS = {"x1", "xmin", "x_min", "bbox"}  # columns of boxes that are not read
+MAX_ROWS = 4  # of text in an image, and lines of a label
 MIN_CHARACTER_COUNT = 10  # a character that occurs fewer times is reported as rare
 MIN_DISTINCT_SHARE = 0.02  # fewer different labels than this are refused…
 MIN_IMAGES_FOR_SHARE = 50  # …from this number of images
@@ -42,6 +43,7 @@ class Labels(NamedTuple):
     texts: dict  # path of an image → label; empty for file names
     problems: list  # tuples of the path of a label file and the reason why a line of it is not used
     tables: dict  # path of a label file → None, or the reason why the file is not used
+    cells: dict = {}  # path of an image → the cells of its row, by the lower-case names of their columns
 
 
 def label_from_name(name, drop_copy_number=True):
@@ -57,11 +59,16 @@ def label_from_name(name, drop_copy_number=True):
 
 
 def steps_needed(label):
-    """Returns the time steps that CTC needs: one per character, and a blank between repeated characters."""
-    return len(label) + sum(left == right for left, right in zip(label, label[1:], strict=False))
+    """Returns the time steps that CTC needs for the longest row of a label.
+
+    These are one per character, one for a blank between repeated characters, and one for a line break.
+    """
+    rows = label.split("\n")
+    repeats = [sum(left == right for left, right in zip(row, row[1:], strict=False)) for row in rows]
+    return max(len(row) + count for row, count in zip(rows, repeats, strict=True)) + (len(rows) > 1)
 
 
-def find_labels(data_dir, paths, drop_copy_number=True):
+def find_labels(data_dir, paths, drop_copy_number=True, allow_empty=False):
     """Reads the label files of a folder; `docs/your_data.md` lists the formats.
 
     A `labels.csv` in the folder itself overrides all others. Otherwise, there may be one source: one file,
@@ -71,6 +78,7 @@ def find_labels(data_dir, paths, drop_copy_number=True):
         data_dir: the folder, a `Path`.
         paths: the `Path`s of all files in it and below it.
         drop_copy_number: see `label_from_name`; used in messages.
+        allow_empty: whether rows with an empty text are used, as labels of images without text.
 
     Returns:
         A `Labels`.
@@ -86,7 +94,7 @@ def find_labels(data_dir, paths, drop_copy_number=True):
     for name, same in sources.items():
         index = Index(data_dir, paths)
         try:
-            found[name] = _combine(name, same, index)
+            found[name] = _combine(name, same, index, allow_empty)
         except ValueError as error:
             texts = {path: label_from_name(path.name, drop_copy_number) for path in index.paths}
             raise ValueError(
@@ -123,10 +131,19 @@ def check_labels(data_dir, labels, texts):
         texts: a dictionary from the path of each image to its label.
 
     Raises:
-        ValueError: if labels come from names that a camera or a program gave; if all labels are equal; if
-            fewer than `MIN_DISTINCT_SHARE` are different and do not come from `labels.csv` with the columns
-            `file` and `text`. The message has three examples and says how to confirm the labels.
+        ValueError: if labels come from names that a camera or a program gave; if most labels are empty; if
+            all others are equal; if fewer than `MIN_DISTINCT_SHARE` of them are different and do not come
+            from `labels.csv` with the columns `file` and `text`. The message has three examples and says how
+            to confirm the labels.
     """
+    empty = sum(not text for text in texts.values())
+    if 2 * empty > len(texts):
+        raise ValueError(
+            f"Expected a text for at least half of the images in {data_dir}. Found {empty} of {len(texts)} "
+            f"without one in {labels.name}. If the labelling is unfinished, set allow_empty to false: images "
+            "without a text are then skipped. If they show no text, use fewer of them."
+        )
+    texts = {path: text for path, text in texts.items() if text}
     count, distinct = len(texts), len(set(texts.values()))
     from_names, in_table = labels.source == FILE_NAMES, f"{LABELS_FILE} with the columns file and text"
     confirmed = count < MIN_IMAGES_FOR_SHARE or labels.source.lower() == f"{LABELS_FILE} (file, text)"
@@ -174,11 +191,11 @@ def _source_name(path):
     return "*.gt.txt" if match and match[2] else "rec_gt*.txt" if match and match[1] else path.name
 
 
-def _combine(name, tables, index):
+def _combine(name, tables, index, allow_empty):
     """Returns the `Labels` of label files of one kind."""
-    texts, problems, columns = {}, [], set()
+    texts, cells, problems, columns = {}, {}, [], set()
     for table in tables:
-        used, rows = read_rows(table, index)
+        used, rows = read_rows(table, index, allow_empty=True)
         columns.add(f" ({used})")
         for row in rows:
             regions = any(str(cell).startswith('[{"') for cell in row.cells.values())  # Label Studio's CSV
@@ -190,13 +207,16 @@ def _combine(name, tables, index):
                     f"If the images are cropped already, keep only the columns {used}."
                 )
             problem = row.problem
+            if not problem and not row.text and not allow_empty:
+                problem = f"has no text for {row.file}; if the image shows none, set allow_empty"
             if not problem and row.path in texts:
                 problem = f"names {row.file} again; {index.named[row.path].place} is used"
             if problem:
                 problems.append((table, f"{row.place} {problem}"))
             else:
-                texts[row.path] = row.text
-    return Labels(name + "".join(sorted(columns)), name, texts, problems, dict.fromkeys(tables))
+                texts[row.path], cells[row.path] = row.text, row.cells
+    source = name + "".join(sorted(columns))
+    return Labels(source, name, texts, problems, dict.fromkeys(tables), cells)
 
 
 def main(arguments=None):

@@ -7,19 +7,19 @@ from keras import ops
 from rapidfuzz.distance import Levenshtein
 from scipy.stats import binomtest
 
-from CTCLayer import ctc_losses, has_text
+from CTCLayer import ctc_losses, is_image
 from snippet_ocr.alphabet import BLANK
 
 MAX_LOSS = 3.0  # of an image in `ClippedLoss`, in nats: the loss of a text with 5% probability
 
 
 class _MeanOverImages(keras.metrics.Mean):
-    """Averages `values(label, logits)`, one per image. Rows without a label do not count.
+    """Averages `values(label, logits)`, one per image. Padding rows do not count.
 
     In a training with the callback `ValidationOnly`, only validation batches are evaluated.
 
     Call arguments:
-        label: integers of shape `(batch, max_label_length)`, padded with 0.
+        label: integers of shape `(batch, max_label_length)`, as for `CTCLayer`.
         logits: floats of shape `(batch, steps, classes)`.
     """
 
@@ -28,18 +28,28 @@ class _MeanOverImages(keras.metrics.Mean):
     def update_state(self, label, logits, sample_weight=None):
         if not _MeanOverImages.active:
             return
-        weights = has_text(label)  # (batch,)
+        weights = self.counts(label)  # (batch,)
         if sample_weight is not None:
             weights = weights * sample_weight
         super().update_state(self.values(label, logits), weights)
 
+    def counts(self, label):
+        """Returns 1.0 for each row that counts, and 0.0 for the others."""
+        return is_image(label)
+
 
 @keras.saving.register_keras_serializable(package="ocr")
 class ExactMatch(_MeanOverImages):
-    """The share of images, from 0 to 1, whose greedy reading equals the label, character for character."""
+    """The share of images, from 0 to 1, whose greedy reading equals the label, character for character.
+
+    Images without text do not count: a model that still answers blank everywhere reads them correctly.
+    """
 
     def __init__(self, name="exact_match", dtype=None):
         super().__init__(name=name, dtype=dtype)
+
+    def counts(self, label):
+        return ops.cast(ops.any(ops.greater(label, BLANK), axis=1), "float32")
 
     def values(self, label, logits):
         lengths = ops.full_like(label[:, 0], ops.shape(logits)[1])  # (batch,)
@@ -96,10 +106,11 @@ def character_error_rate(labels, texts):
     """Returns the number of edits per character of the labels, over all labels together.
 
     An edit is a substitution, an insertion or a deletion (Levenshtein distance). The rate is 0 if all texts
-    are right; it exceeds 1 if they are much longer than their labels. At least one label must not be empty.
+    are right; it exceeds 1 if they are much longer than their labels. Labels that are all empty count as one
+    character.
     """
     edits = sum(Levenshtein.distance(label, text) for label, text in zip(labels, texts, strict=True))
-    return edits / sum(map(len, labels))
+    return edits / max(sum(map(len, labels)), 1)
 
 
 def wilson_interval(successes, trials):
@@ -130,21 +141,58 @@ def confusions(labels, texts):
     return counts
 
 
-def score(labels, texts):
+def score(labels, texts, trained=None):
     """Scores the readings of a split: the labels, at least one, and a text for each.
+
+    Args:
+        labels, texts: lists of strings.
+        trained: the set of the labels of the training images; None to score the training images themselves.
 
     Returns:
         A dictionary: the counts `images` and `right` (correct texts), and the fractions `exact_match`, its
-        95% Wilson `interval` (a list of two) and `character_error_rate`.
+        95% Wilson `interval` (a list of two) and `character_error_rate`. With `trained`, also the counts
+        `images` and `right` of the `unseen` texts, which are the label of no training image. If there are
+        empty labels, also these counts of the images with `no_text`.
     """
-    correct = sum(label == text for label, text in zip(labels, texts, strict=True))
-    return {
+    right = [label == text for label, text in zip(labels, texts, strict=True)]
+    row = {
         "images": len(labels),
-        "right": correct,
-        "exact_match": correct / len(labels),
-        "interval": list(wilson_interval(correct, len(labels))),
+        "right": sum(right),
+        "exact_match": sum(right) / len(labels),
+        "interval": list(wilson_interval(sum(right), len(labels))),
         "character_error_rate": character_error_rate(labels, texts),
     }
+    if trained is not None:
+        known = {*trained, ""}  # images without text are counted separately
+        unseen = [correct for label, correct in zip(labels, right, strict=True) if label not in known]
+        row["unseen"] = {"images": len(unseen), "right": sum(unseen)}
+    if empty := [correct for label, correct in zip(labels, right, strict=True) if not label]:
+        row["no_text"] = {"images": len(empty), "right": sum(empty)}
+    return row
+
+
+def read_and_score(reader, samples, trained=None):
+    """Reads `utils.Sample`s, at least one, with a `Reader`; returns the score of the readings."""
+    readings = reader.read([sample.path for sample in samples], progress=True)
+    return score([sample.label for sample in samples], [reading.text for reading in readings], trained)
+
+
+def _unseen(row):
+    """Returns the part of a score for unseen texts, or an empty string for training images."""
+    if "unseen" not in row:
+        return ""
+    right, images = row["unseen"]["right"], row["unseen"]["images"]
+    return f"{right / images:.1%} (of {images})" if images else "none"
+
+
+def _has_repeated(row):
+    """Returns whether the text of an image is also that of a training image."""
+    with_text = row["images"] - row.get("no_text", {"images": 0})["images"]
+    return "unseen" in row and row["unseen"]["images"] < with_text
+
+
+def _no_text(row):
+    return "{right} of {images}".format(**row["no_text"]) if "no_text" in row else ""
 
 
 def describe(row):
@@ -153,16 +201,23 @@ def describe(row):
     return (
         f"{row['right']} of {row['images']} texts correct, exact match {row['exact_match']:.1%} "
         f"(95% interval {low:.1%} to {high:.1%}), character error rate {row['character_error_rate']:.2%}"
+        + (f", unseen texts {_unseen(row)}" if _has_repeated(row) else "")
+        + (f", no text: {_no_text(row)} read as empty" if "no_text" in row else "")
     )
 
 
 def table(scores):
     """Writes a dictionary from split names to scores, as `score` returns them, as a text table."""
+    rows = scores.values()
+    columns = {"unseen texts": _unseen} if any(map(_has_repeated, rows)) else {}
+    columns |= {"no text": _no_text} if any(map(_no_text, rows)) else {}
     lines = ["split       images  correct   exact match   95% interval      character error rate"]
+    lines[0] += "".join(f"   {title:<15}" for title in columns).rstrip()
     for split, row in scores.items():
         low, high = row["interval"]
-        lines.append(
+        line = (
             f"{split:<11} {row['images']:>6}  {row['right']:>7} {row['exact_match']:>12.2%}   "
-            f"{low:>6.2%} – {high:<7.2%} {row['character_error_rate']:>16.2%}"
+            f"{low:>6.2%} – {high:<7.2%} {row['character_error_rate']:>16.2%}    "
         )
+        lines.append((line + "".join(f"   {cell(row):<15}" for cell in columns.values())).rstrip())
     return "\n".join(lines)

@@ -203,8 +203,10 @@ def _reshape(graph, layer, x):
     if len(x.shape) == 3 and shape == (*x.shape[1:], 1):
         # An image gets an axis of features. 0 keeps an axis.
         return Value(graph.add("Reshape", graph.get(x), np.array([0, 1, -1, x.shape[2]])), IMAGE)
-    require(len(x.shape) == 4 and shape == (x.shape[1], x.shape[2] * x.shape[3]))
-    return Value(graph.get(x, IMAGE), (), x.shape[2:])
+    if len(x.shape) == 4 and None not in x.shape[2:] and shape == (x.shape[1], x.shape[2] * x.shape[3]):
+        return Value(graph.get(x, IMAGE), (), x.shape[2:])
+    name = graph.add("Reshape", graph.get(x), np.array([0, *layer.target_shape]))
+    return Value(name, tuple(range(len(graph.output.shape))))
 
 
 def _dense(graph, layer, x):

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from training import PROJECT
+from training.labels import MAX_ROWS
 
 NOTEBOOK = PROJECT / "ocr.ipynb"
 PREFIX = "OCR_"
@@ -24,6 +25,7 @@ LIMITS = {
     "folds": (2, 1_000_000),
     "fold": (1, 1_000_000),
     "seed": (0, 2**31 - 1),
+    "rows": (1, MAX_ROWS),
     "image_width": (16, 4096),
     "image_height": (8, 1024),
     "augmentation": (0, 3),

@@ -67,8 +67,13 @@ def _draw_image(axis, image, caption, **options):
     axis.set(xticks=[], yticks=[])
 
 
+def show_text(text):
+    """Returns a text as it is shown in one line, with symbols for line breaks and for an empty text."""
+    return text.replace("\n", "↵") or EMPTY
+
+
 def _caption(reading):
-    return f"{reading.text or EMPTY} {reading.confidence:.0%}"
+    return f"{show_text(reading.text)} {reading.confidence:.0%}"
 
 
 def labelled_grid(images, labels):
@@ -85,7 +90,7 @@ def labelled_grid(images, labels):
     for axis in axes[len(images) :]:
         axis.set_visible(False)
     for axis, image, label in zip(axes[: len(images)], images, labels, strict=True):
-        _draw_image(axis, image, label)
+        _draw_image(axis, image, show_text(label))
     return figure
 
 
@@ -101,7 +106,8 @@ def data_overview(samples, images, labels):
     for number, axis in enumerate(above.subplots(2, 5).ravel()):
         axis.set_visible(number < len(images))
         if number < len(images):
-            _draw_image(axis, images[number], textwrap.shorten(labels[number], 16, placeholder="…"))
+            caption = textwrap.shorten(show_text(labels[number]), 16, placeholder="…")
+            _draw_image(axis, images[number], caption)
     axes = below.subplot_mosaic([["lengths", "sizes"], ["characters", "characters"]])
     length_axis, size_axis = axes["lengths"], axes["sizes"]
     lengths = Counter(len(sample.label) for sample in samples)
@@ -144,7 +150,7 @@ def result_grid(images, labels, readings):
     figure = labelled_grid(images, map(_caption, readings))
     for axis, label, reading in zip(figure.axes[: len(images)], labels, readings, strict=True):
         if reading.text != label:
-            axis.title.set(text=f"{_caption(reading)}\n✗ label {label}", color=ORANGE)
+            axis.title.set(text=f"{_caption(reading)}\n✗ label {show_text(label)}", color=ORANGE)
             for spine in axis.spines.values():
                 spine.set(edgecolor=ORANGE, linewidth=3)
     return figure
@@ -211,8 +217,8 @@ def confusion_matrix(confusions):
     axis.imshow(counts, cmap="Blues", vmin=0, vmax=counts.max() * 1.5)
     for row, column in np.argwhere(counts):
         axis.text(column, row, counts[row, column], ha="center", va="center")
-    axis.set_xticks(range(len(read)), [character or EMPTY for character in read], family=MONOSPACE)
-    axis.set_yticks(range(len(expected)), [character or EMPTY for character in expected], family=MONOSPACE)
+    axis.set_xticks(range(len(read)), list(map(show_text, read)), family=MONOSPACE)
+    axis.set_yticks(range(len(expected)), list(map(show_text, expected)), family=MONOSPACE)
     axis.set(xlabel="read", ylabel="label", title=title)
     return figure
 
@@ -257,7 +263,7 @@ def _draw_precision(axis, confidences, right, threshold):
     axis.legend(loc="lower right")
 
 
-def character_positions(reader, sources, inches=3.4, top=1):
+def character_positions(reader, sources, rows=1, inches=3.4, top=1):
     """Draws where in each image the characters are read.
 
     Below each image are the probabilities of its characters and of the blank, at each time step. A character
@@ -266,6 +272,7 @@ def character_positions(reader, sources, inches=3.4, top=1):
     Args:
         reader: a `Reader`.
         sources: a list of images, as in `Reader.read`, at least one.
+        rows: the number of rows of text that the reader reads. They are drawn next to each other.
         inches: the width of each image in the figure.
         top: as in `Reader.read`. With 1 the text is that of greedy decoding, with more that of the search.
     """
@@ -275,10 +282,11 @@ def character_positions(reader, sources, inches=3.4, top=1):
     figure = _figure(inches * len(sources), 3.0)
     axes = figure.subplots(2, len(sources), squeeze=False, height_ratios=(1, 1.6))
     columns = zip(axes.T, prepared, log_probabilities, readings, strict=True)
-    for (above, below), image, rows, reading in columns:
-        extent = (-0.5, len(rows) - 0.5, len(image), 0)  # each time step is drawn below its pixels
+    for (above, below), image, scores, reading in columns:
+        image = np.hstack(np.vsplit(image, rows))
+        extent = (-0.5, len(scores) - 0.5, len(image), 0)  # each time step is drawn below its pixels
         _draw_image(above, image, _caption(reading), aspect="auto", extent=extent)
-        _draw_probabilities(below, rows, reading, reader.alphabet)
+        _draw_probabilities(below, scores, reading, reader.alphabet)
         below.set(xlim=extent[:2], ylim=(0, 1.5), yticks=(0, 0.5, 1), xlabel="time step")
     axes[1, 0].set_ylabel("probability\n(blank dotted)")
     return figure
@@ -291,6 +299,6 @@ def _draw_probabilities(axis, log_probabilities, reading, alphabet):
         axis.plot(np.exp(log_probabilities[:, number]), color=BLUE)
     steps = character_steps(log_probabilities, classes)
     for step, number, confidence in zip(steps, classes, reading.character_confidences, strict=True):
-        character = alphabet.characters[number - 1]
+        character = show_text(alphabet.characters[number - 1])
         text = character if confidence >= 0.995 else f"{confidence:.0%}\n{character}"
         axis.text(step, 1.05, text, ha="center", va="bottom", parse_math=False)

@@ -109,8 +109,10 @@ class Index:
         raise ValueError(f"names {inside}, which is not in the folder")
 
 
-def read_rows(path, index):
+def read_rows(path, index, allow_empty=False):
     """Returns the two columns of a label file, such as "file, text", and a list of `Row`s.
+
+    An empty text is a problem, unless `allow_empty`; a missing one, as in a line without a comma, always is.
 
     Raises:
         ValueError: if the file cannot be read or is not understood.
@@ -128,11 +130,13 @@ def read_rows(path, index):
             if any(getattr(cell, "value", cell) for cell in line[len(names) :]):
                 raise ValueError(f"has {len(line)} cells, the header {len(names)}; put such texts in quotes")
             file, text = (unicodedata.normalize("NFC", _cell_text(row.cells.get(name))) for name in columns)
+            text = re.sub(r"\s*[\r\n]+\s*", "\n", text)  # rows of text have no spaces at their ends either
             if re.match(r'\[?\{"|\["', text):
                 raise ValueError(f"has a list of texts or boxes, not one text: {text[:40]!r}")
-            if not file or not text:
+            missing = row.cells.get(columns[1]) is None and path.suffix.lower() != ".xlsx"
+            if not file or not text and (missing or not allow_empty):
                 raise ValueError(f"has no text for {file}" if file else "names no file")
-            shown = text[0] == "#" or path.suffix.lower() in (".csv", ".tsv")
+            shown = text.startswith("#") or path.suffix.lower() in (".csv", ".tsv")
             if shown and SPREADSHEET.fullmatch(text):
                 raise ValueError(
                     f"has {text!r}, which a spreadsheet writes instead of a text; format the column as Text "
@@ -181,8 +185,7 @@ def _read_table(path):
         raise ValueError(f"Line {line} is not UTF-8. Save the table as UTF-8. {AS_CSV}.")
     if name.endswith(".gt.txt"):
         text = text.strip("\r\n")
-        several = ValueError("belongs to a text of several lines; crop the image to one line")
-        return [("", ["file", "text"]), ("line 1", [path.name[:-7], several if "\n" in text else text])]
+        return [("", ["file", "text"]), ("line 1", [path.name[:-7], text])]
     if name.endswith(".txt"):
         return _read_list(text)
     return _read_json(text, name) if name.endswith((".json", ".jsonl")) else _read_csv(text)

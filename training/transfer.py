@@ -5,6 +5,7 @@ import unicodedata
 import numpy as np
 
 from snippet_ocr.alphabet import BLANK
+from snippet_ocr.terminal import escape
 from training import PROJECT, parameters
 
 COLUMNS_LAYER = "columns"  # flattens each column of the last feature map, (rows, filters)
@@ -68,7 +69,7 @@ def copy_weights(reader, model, alphabet):
     kernel, bias = logits.get_weights()  # (features, classes), (classes,)
     kernel[:, new_classes], bias[new_classes] = old_kernel[:, old_classes], old_bias[old_classes]
     logits.set_weights([kernel, bias])
-    new_characters = f"{len(added)} new: {' '.join(added)}" if added else "0 new"
+    new_characters = f"{len(added)} new: {escape(' '.join(added))}" if added else "0 new"
     return (
         f"base reader: {len(kept)} characters keep their weights, {new_characters}\n"
         "Score and threshold are too optimistic if the base reader was trained on images that "

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from keras import layers
+from PIL import Image
 
 import utils
 from benchmarks import (
@@ -31,6 +32,7 @@ from benchmarks import (
     speed,
     study,
     suspect_labels,
+    two_rows,
 )
 from CTCLayer import CTCLayer
 from snippet_ocr import cli
@@ -45,7 +47,7 @@ CHANGES = {
 }
 COMMANDS = (
     *("baselines", "bench", "cost", "fast_plate_ocr_baseline", "learning_curve", "many_images", "reading"),
-    *("recipe", "robustness", "scale", "suspect_labels"),
+    *("recipe", "robustness", "scale", "suspect_labels", "two_rows"),
 )
 
 
@@ -351,3 +353,22 @@ def test_erfc_is_replaced_for_every_onnx_runtime(tmp_path):
     x = np.linspace(-2, 2, 5, dtype="float32")
     (y,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"x": x})
     np.testing.assert_allclose(y, [-math.erfc(value) for value in x], rtol=1e-5)
+
+
+def test_plates_and_pairs_have_two_rows_in_their_order(tmp_path):
+    plates = list(two_rows.drawn_plates(5, 0))
+    assert all(text.count("\n") == 1 for _, text in plates)
+    assert all(image.height > 40 and np.asarray(image).std() > 10 for image, _ in plates)
+    again = [(np.asarray(image).tolist(), text) for image, text in two_rows.drawn_plates(5, 0)]
+    assert again == [(np.asarray(image).tolist(), text) for image, text in plates]
+    grey = {"a": 10, "b": 100, "c": 200}
+    for text, shade in grey.items():
+        Image.new("L", (40 if text == "a" else 80, 20), shade).save(tmp_path / f"{text}.png")
+    samples = [utils.Sample(tmp_path / f"{text}.png", text, (40, 20), "") for text in grey]
+    pairs = list(two_rows.stacked_pairs(samples, 0))
+    assert sorted(text[0] for _, text in pairs) == sorted(text[2] for _, text in pairs) == [*grey]
+    for image, text in pairs:
+        pixels = np.asarray(image)
+        assert (pixels[2, 2], pixels[-2, 2]) == (grey[text[0]], grey[text[2]])
+    saved = two_rows.save(tmp_path / "new", plates)
+    assert [sample.label for sample in saved] == [text for _, text in plates]

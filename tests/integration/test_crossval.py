@@ -113,6 +113,12 @@ def test_impossible_setting_is_an_error_before_any_training(image_folder, capsys
     assert "seed: expected a whole number from 0" in capsys.readouterr().err
 
 
+def test_too_few_groups_are_an_error_before_any_training(image_folder, monkeypatch, capsys):
+    monkeypatch.setenv("OCR_GROUP_BY", "folder")
+    assert crossval.main([str(image_folder)]) == 1
+    assert "Expected at least 5 groups of images" in capsys.readouterr().err
+
+
 def test_crossval_refuses_a_base_reader(image_folder, monkeypatch, capsys):
     monkeypatch.setenv("OCR_BASE_READER", "reader.keras")
     assert crossval.main([str(image_folder)]) == 1
@@ -125,7 +131,7 @@ def test_summary_has_folds_lengths_characters_and_confusions(tmp_path):
         run_dir = tmp_path / f"fold-{fold}"
         run_dir.mkdir()
         run = {"epochs": 3, "best_epoch": 2, "seconds": 10.0 * fold, "seed": 1, "machine": ""}
-        scores = {"training": {"images": 20}}
+        scores = {"training": {"images": 20}, "test": {"unseen": {"images": 3 - fold, "right": fold - 1}}}
         (run_dir / "metrics.json").write_text(json.dumps({"scores": scores, "run": run}))
         run_dirs.append(run_dir)
     rows = [
@@ -135,6 +141,7 @@ def test_summary_has_folds_lengths_characters_and_confusions(tmp_path):
     ]
     summary = crossval._summary(rows, run_dirs)
     assert (summary["images"], summary["right"], summary["seconds"]) == (3, 1, 30.0)
+    assert summary["unseen"] == {"images": 3, "right": 1}
     assert summary["character_error_rate"] == pytest.approx(2 / 7)
     assert [(fold["images"], fold["right"]) for fold in summary["folds"]] == [(2, 1), (1, 0)]
     assert {length: row["images"] for length, row in summary["lengths"].items()} == {2: 2, 3: 1}
