@@ -85,7 +85,7 @@ $(VENV)/installed: requirements.txt constraints.txt
 	@$(INSTALL) --requirement requirements.txt --constraint constraints.txt $(SHOW)
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-page.txt
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@$(INSTALL) --requirement requirements-dev.txt --constraint constraints.txt $(SHOW)
 	@touch $@
 
