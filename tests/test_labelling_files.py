@@ -4,9 +4,9 @@ import os
 import shutil
 
 import pytest
+from labelling import FILES, TEXTS, decision, draw_images
 
 from conftest import full_disk
-from labelling import FILES, TEXTS, decision, draw_images
 from tools.labelling.journal import FOLDER, Journal
 from tools.labelling.labels_file import LabelsFile, check_text
 from tools.labelling.session import Session
