@@ -97,7 +97,8 @@ class Session:
             chosen = [(file, "wrong", "wrong in the contact sheet") for file in wrong[:count]]
             known = {file for file in self.files if self.label(file)} | (taken & self.files.keys())
             facts = readings, self.labels.texts.values(), self.varied, known, self.generator
-            chosen += choosing.choose(rest, count - len(chosen), *facts)
+            count = min(count - len(chosen), (len(rest) + 1) // 2)  # the others are for other windows
+            chosen += choosing.choose(rest, count, *facts)
         self.leases[window] = now + LEASE, {*held, *(file for file, _, _ in chosen)}
         return [self._item(*one) for one in chosen]
 
