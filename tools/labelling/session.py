@@ -58,7 +58,7 @@ class Session:
             items = review.wrong_readings(to_review) | review.contested(thumbnails, labels)
             self.review = {file: item for file, item in items.items() if file in usable}
         self.rounds = Rounds(folder, base_reader(reader))
-        if self.rounds.last["round"] < 0 and self.train:
+        if self.rounds.last["round"] < 0 and not to_review:
             self.rounds.start(0, self.open_files(), train=False)
 
     def label(self, file):
@@ -100,9 +100,9 @@ class Session:
             count = min(count - len(chosen), (len(rest) + 1) // 2)  # the others are for other windows
             chosen += choosing.choose(rest, count, *facts)
         self.leases[window] = now + LEASE, {*held, *(file for file, _, _ in chosen)}
-        return [self._item(*one) for one in chosen]
+        return [self.item(*one) for one in chosen]
 
-    def _item(self, file, kind, reason):
+    def item(self, file, kind, reason):
         """Returns what the page needs about a file, a dictionary."""
         text, confidence = self.rounds.last["readings"].get(file, ("", 0.0))
         other = self.review[file][1] if file in (self.review or ()) else ""
@@ -173,7 +173,7 @@ class Session:
         for one in undone:
             self.labels.restore(self.files[one["file"]], one["row"], one["before"])
         self._save([{"file": one["file"], "decision": "undo", "action": one["action"]} for one in undone])
-        return [self._item(one["file"], one["kind"], "decided before") for one in undone]
+        return [self.item(one["file"], one["kind"], "decided before") for one in undone]
 
     def start_round(self):
         """Starts a round with all labels so far, unless one is running."""

@@ -88,6 +88,11 @@ class Rounds:
         self._process = self._log.close()
         return False
 
+    def wait(self):
+        """Waits for the end of a running round."""
+        while self.poll():
+            self._process.wait()
+
     def progress(self, lines="epoch .+|reading .+"):
         """Returns the last line of the running round's output that matches a pattern, or an empty string."""
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 10_000))
