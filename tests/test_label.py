@@ -132,6 +132,17 @@ def test_failed_writes_are_errors_that_name_the_file(session, tmp_path):
     assert answer.status_code in (400, 500) and "labels.csv" in answer.json()["error"]
 
 
+def test_table_that_another_program_breaks_stays_and_decisions_are_kept_for_later(session, tmp_path):
+    (tmp_path / "labels.csv").write_text("a,b\n")
+    body = {"decide": [decision(FILES[0], "1")]}
+    answer = act(session, **body)
+    assert answer.status_code == 500 and "one column with the file" in answer.json()["error"]
+    assert (tmp_path / "labels.csv").read_text() == "a,b\n"
+    (tmp_path / "labels.csv").write_text("file,text\n")
+    assert act(session, **body).json()["problems"] == {}
+    assert (tmp_path / "labels.csv").read_text() == f"file,text\n{FILES[0]},1\n"
+
+
 def run(*arguments):
     command = [sys.executable, "-m", "tools.label", *map(str, arguments)]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300)

@@ -128,6 +128,8 @@ def serve(options):
     session = Session(folder, options.reader, options.review)
     for path, reason in list(session.unusable.items())[:20]:
         print(f"left out: {printable(path)} {reason}", file=sys.stderr)
+    if not session.labels.path.exists():
+        print("the first label creates labels.csv; from then on, file names are no labels", file=sys.stderr)
     with socket.create_server(("127.0.0.1", options.port)) as listener:
         port = listener.getsockname()[1]
         print(f"the page is at http://127.0.0.1:{port} until Ctrl+C", flush=True)

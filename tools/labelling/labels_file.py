@@ -84,9 +84,12 @@ class LabelsFile:
         return found and (found.st_mtime_ns, found.st_size, found.st_ino)
 
     def refresh(self):
-        """Reads the file again if another program has changed it."""
+        """Reads the file again if another program has changed it; raises an `OSError` if it broke it."""
         if self._loaded != self._signature():
-            self.load()
+            try:
+                self.load()
+            except ValueError as error:
+                raise OSError(str(error)) from error
 
     def _split(self, text):
         """Yields each row of a table as it is in the file, and as a list of its cells."""

@@ -24,7 +24,10 @@ def wrong_readings(path):
             rows = json.load(file)["wrong"] if path.suffix == ".json" else csv.DictReader(file)
             rows = [row for row in rows if not int(row["right"])]
         rows.sort(key=lambda row: -float(row.get("log_odds", row["confidence"])))
-        return {row["file"]: (row["label"], row["text"], f"a model read {row['text']!r}") for row in rows}
+        return {
+            row["file"]: (row["label"], row["text"], f"labelled {row['label']!r}, read as {row['text']!r}")
+            for row in rows
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"Expected suspect_labels.csv, readings.csv, test_readings.csv or crossval.json, as in runs/. "
