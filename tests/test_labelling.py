@@ -46,15 +46,15 @@ def test_varied_sample_takes_one_image_of_each_kind_first():
     kinds = generator.integers(0, 256, (5, *THUMBNAIL_SIZE[::-1]))
     noisy = np.clip(np.repeat(kinds, 20, axis=0) + generator.integers(-9, 9, (100, 16, 32)), 0, 255)
     thumbnails = {f"{kind}": noisy[kind].astype("uint8").tobytes() for kind in generator.permutation(100)}
-    chosen = choosing.VariedSample(thumbnails).choose(list(thumbnails), set(), 5)
-    assert {int(file) // 20 for file in chosen} == set(range(5))
-    others = choosing.VariedSample(thumbnails).choose(list(thumbnails), {"0", "20", "40"}, 2)
-    assert {int(file) // 20 for file in others} == {3, 4}
+    order = choosing.farthest_first(thumbnails, set(), 50)
+    assert {int(file) // 20 for file in order[:5]} == set(range(5)) and sorted(order) == sorted(thumbnails)
+    others = choosing.farthest_first(thumbnails, {"0", "20", "40"})
+    assert {int(file) // 20 for file in others[:2]} == {3, 4}
 
 
 def test_varied_sample_does_not_mind_equal_images():
     thumbnails = {file: bytes(512) for file in "abc"}
-    assert sorted(choosing.VariedSample(thumbnails).choose(list("abc"), set(), 9)) == ["a", "b", "c"]
+    assert sorted(choosing.farthest_first(thumbnails, set())) == ["a", "b", "c"]
 
 
 def test_rank_prefers_unsure_and_rarely_seen_texts_and_says_why():
@@ -79,7 +79,7 @@ def test_half_of_the_choice_is_drawn_from_all_files_alike():
     files, counts = [f"{number:02}" for number in range(20)], Counter()
     readings = {file: ("1", int(file) / 20) for file in files}
     for seed in range(2000):
-        chosen = choosing.choose(files, 4, readings, ["1"] * 50, None, set(), random.Random(seed))
+        chosen = choosing.choose(files, 4, readings, ["1"] * 50, None, random.Random(seed))
         assert len({file for file, *_ in chosen}) == 4
         counts.update(file for file, kind, _ in chosen if kind == "random")
     expected = 2000 * 2 / 20

@@ -10,46 +10,36 @@ from training.labels import MIN_CHARACTER_COUNT
 
 RARE = 0.3  # is taken off the confidence of a reading with a rare character or length
 MIN_LENGTH_COUNT = 3  # a length that fewer labels have is rare
+VARIED = 200  # files of a varied sample
 MIN_CHECKS = 50  # random images from which the share of right readings is estimated, if there are as many
 
 
-class VariedSample:
-    """Chooses images unlike those chosen so far: farthest-point sampling on small thumbnails.
+def farthest_first(thumbnails, known, count=VARIED):
+    """Orders files so that the first `count` are unlike each other and the `known` files.
 
-    Source: Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
+    Each is the farthest from those before it, by its thumbnail. Source: Gonzalez, "Clustering to minimize
+    the maximum intercluster distance", 1985.
 
     Args:
         thumbnails: a dictionary from files to thumbnails, as `pixels.inspect_image` returns them.
+        known: a set of files that are labelled.
     """
+    files = list(thumbnails)
+    grey = np.frombuffer(b"".join(thumbnails.values()), "uint8").reshape(-1, 8, 2, 16, 2)
+    grey = grey.mean(axis=(2, 4), dtype="float32").reshape(-1, 128)  # (images, 128)
+    spread = np.maximum(grey.std(axis=1, keepdims=True), 1.0)  # below one grey level is camera noise
+    pixels = (grey - grey.mean(axis=1, keepdims=True)) / spread
 
-    def __init__(self, thumbnails):
-        self._files, self._known = list(thumbnails), set()
-        self._numbers = {file: number for number, file in enumerate(self._files)}
-        grey = np.frombuffer(b"".join(thumbnails.values()), "uint8").reshape(-1, 8, 2, 16, 2)
-        grey = grey.mean(axis=(2, 4), dtype="float32").reshape(-1, 128)  # (images, 128)
-        spread = np.maximum(grey.std(axis=1, keepdims=True), 1.0)  # below one grey level is camera noise
-        self._pixels = (grey - grey.mean(axis=1, keepdims=True)) / spread
-        self._distance = -self._to(self._pixels.mean(axis=0))  # the first image is the most typical one
+    def distances(row):
+        return ((pixels - row) ** 2).sum(axis=1)  # (images,)
 
-    def _to(self, row):
-        return ((self._pixels - row) ** 2).sum(axis=1)  # (images,)
-
-    def _know(self, file):
-        distance = self._to(self._pixels[self._numbers[file]])
-        self._distance = np.minimum(self._distance, distance) if self._known else distance
-        self._known.add(file)
-
-    def choose(self, files, known, count):
-        """Returns `count` of `files`, a list, unlike each other and the files that are `known`, a set."""
-        for file in known - self._known:
-            self._know(file)
-        left, chosen = np.array([self._numbers[file] for file in files], int), []
-        while len(chosen) < min(count, len(files)):
-            place = int(np.argmax(self._distance[left]))
-            chosen.append(self._files[left[place]])
-            left = np.delete(left, place)
-            self._know(chosen[-1])
-        return chosen
+    labelled = [number for number, file in enumerate(files) if file in known][:count]
+    chosen = [] if labelled else [int(np.argmin(distances(pixels.mean(axis=0))))]  # the most typical image
+    nearest = np.min([distances(pixels[number]) for number in labelled or chosen], axis=0)
+    while len(chosen) < min(count, len(files)):
+        chosen.append(int(np.argmax(nearest)))
+        nearest = np.minimum(nearest, distances(pixels[chosen[-1]]))
+    return list(dict.fromkeys([*(files[number] for number in chosen), *files]))
 
 
 def rank(files, readings, labels):
@@ -79,14 +69,15 @@ def rank(files, readings, labels):
     return [(file, reason) for _, file, reason in sorted(rated)]
 
 
-def choose(files, count, readings, labels, varied, known, generator):
+def choose(files, count, readings, labels, varied, generator):
     """Returns what to label next: a list of at most `count` tuples of a file, the kind and the reason.
 
-    Without readings, the sample is varied. With them, every second image is drawn at random, so that the
-    share of right readings can be estimated without bias; the others are those of `rank`.
+    Without readings, the order is that of `varied`. With them, every second image is drawn at random, so that
+    the share of right readings can be estimated without bias; the others are those of `rank`.
     """
     if not readings:
-        return [(file, "varied", "unlike the images so far") for file in varied.choose(files, known, count)]
+        files = sorted(files, key=varied.__getitem__)[:count]
+        return [(file, "varied", "unlike the images so far") for file in files]
     drawn = generator.sample(files, min(count // 2, len(files)))
     ranked = rank(sorted(set(files) - set(drawn)), readings, labels)[: count - len(drawn)]
     ranked = [(file, "ranked", reason) for file, reason in ranked]

@@ -47,14 +47,16 @@ class Session:
         self.files, self.digests = usable, {file: found[path][1] for file, path in usable.items()}
         self.paths = {self.digests[file]: path for file, path in usable.items()}  # digest → a file
         thumbnails = {file: found[path][2] for file, path in usable.items()}
-        self.varied, self.review = choosing.VariedSample(thumbnails), None
+        labelled = {file for file in usable if self.label(file)}
+        order = choosing.farthest_first(thumbnails, labelled)
+        self.varied, self.review = {file: place for place, file in enumerate(order)}, None
         if to_review:
             if not self.labels.path.exists():
                 raise ValueError(
                     f"Expected a labels.csv in {folder}, which the review changes. Found none. If the file "
                     f"names are the texts, run: python -m training.labels {folder}"
                 )
-            labels = {file: label for file in usable if (label := self.label(file))}
+            labels = {file: self.label(file) for file in labelled}
             items = review.wrong_readings(to_review) | review.contested(thumbnails, labels)
             self.review = {file: item for file, item in items.items() if file in usable}
         self.rounds = Rounds(folder, base_reader(reader))
@@ -95,10 +97,9 @@ class Session:
             chosen = [(file, "confident", "") for file in sure[:count]]
         else:
             chosen = [(file, "wrong", "wrong in the contact sheet") for file in wrong[:count]]
-            known = {file for file in self.files if self.label(file)} | (taken & self.files.keys())
-            facts = readings, self.labels.texts.values(), self.varied, known, self.generator
             count = min(count - len(chosen), (len(rest) + 1) // 2)  # the others are for other windows
-            chosen += choosing.choose(rest, count, *facts)
+            labels = self.labels.texts.values()
+            chosen += choosing.choose(rest, count, readings, labels, self.varied, self.generator)
         self.leases[window] = now + LEASE, {*held, *(file for file, _, _ in chosen)}
         return [self.item(*one) for one in chosen]
 
