@@ -128,6 +128,8 @@ def serve(options):
     session = Session(folder, options.reader, options.review)
     for path, reason in list(session.unusable.items())[:20]:
         print(f"left out: {printable(path)} {reason}", file=sys.stderr)
+    if options.reader and session.rounds.last["round"] > 0:
+        print(f"--reader is not used: the last training in {folder / FOLDER} is newer", file=sys.stderr)
     if not session.labels.path.exists():
         print("the first label creates labels.csv; from then on, file names are no labels", file=sys.stderr)
     with socket.create_server(("127.0.0.1", options.port)) as listener:

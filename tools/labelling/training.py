@@ -50,6 +50,7 @@ class Rounds:
 
     def __init__(self, folder, reader=""):
         self.folder, self.error, self._process = folder, "", None
+        self._log = folder / FOLDER / "training.log"
         finished = sorted((folder / FOLDER).glob("round-*.json"))
         rounds = [json.loads(path.read_text(encoding="utf-8")) for path in finished]
         nothing = {"round": -1 if reader else 0, "labels": 0, "reader": reader, "readings": {}}
@@ -68,12 +69,17 @@ class Rounds:
             **{"folder": str(self.folder), "out": str(self._out), "round": number, "reader": base},
             **{"labels": labels if train else 0, "files": unlabelled},
         }
-        self._log = (self.folder / FOLDER / "training.log").open("w+b")
-        command = [sys.executable, "-m", "tools.labelling.training"]
-        options = {"cwd": PROJECT, "stderr": subprocess.STDOUT, "start_new_session": True}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._log, **options)
-        self._process.stdin.write(json.dumps(spec).encode())
-        self._process.stdin.close()
+        task = self.folder / FOLDER / "task.json"
+        files.write_json(task, spec)
+        command = [sys.executable, "-m", "tools.labelling.training", str(task)]
+        with self._log.open("wb") as log:
+            options = {
+                "cwd": PROJECT,
+                "stdin": subprocess.DEVNULL,
+                "stdout": log,
+                "stderr": subprocess.STDOUT,
+            }
+            self._process = subprocess.Popen(command, start_new_session=True, **options)
         self.error, self.next = "", 2 * labels if train else self.next
 
     def poll(self):
@@ -85,7 +91,7 @@ class Rounds:
         else:
             self.last = json.loads(self._out.read_text(encoding="utf-8"))
             self.labels[self.last["round"]] = self.last["labels"]
-        self._process = self._log.close()
+        self._process = None
         return False
 
     def wait(self):
@@ -95,8 +101,7 @@ class Rounds:
 
     def progress(self, lines="epoch .+|reading .+"):
         """Returns the last line of the running round's output that matches a pattern, or an empty string."""
-        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 10_000))
-        found = re.findall(f"(?m)^(?:{lines})$", self._log.read().decode("utf-8", "replace"))
+        found = re.findall(f"(?m)^(?:{lines})$", self._log.read_text(encoding="utf-8", errors="replace"))
         return found[-1] if found else ""
 
     def stop(self):
@@ -107,9 +112,9 @@ class Rounds:
 
 
 def main():
-    """Runs the round that `Rounds.start` has written to the input."""
+    """Runs the round that `Rounds.start` has described in a file."""
     os.nice(15)
-    spec, started = json.load(sys.stdin), time.monotonic()
+    spec, started = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), time.monotonic()
     reader, folder, names = Path(spec["reader"]), Path(spec["folder"]), spec["files"]
     if spec["settings"]:
         from tools.notebook import run_notebook
