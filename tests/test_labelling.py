@@ -67,11 +67,11 @@ def test_rank_prefers_unsure_and_rarely_seen_texts_and_says_why():
     }
     ranked = choosing.rank([*readings, "unread"], readings, labels)
     assert ranked == [
-        ("unread", "the reader is unsure: 0%"),
+        ("unread", "among the least sure readings: 0%"),
         ("rare", "'Q' is rare: 0 in the labels"),
         ("long", "5 characters are rare: 0 labels"),
-        ("unsure", "the reader is unsure: 40%"),
-        ("sure", "the reader is unsure: 99%"),
+        ("unsure", "among the least sure readings: 40%"),
+        ("sure", "among the least sure readings: 99%"),
     ]
 
 

@@ -173,7 +173,12 @@ def test_training_runs_in_the_background_and_its_end_is_shown(page, folder):
 def test_reader_fills_the_page_before_the_first_training(page, image_folder, saved):
     with served(image_folder, "--reader", saved) as address:
         open_page(page, address)
-        page.wait_for_function("() => document.querySelector('#text').value !== ''", timeout=300_000)
+        reads = "() => document.querySelector('#progress').textContent.includes('The readings are those')"
+        page.wait_for_function(reads, timeout=300_000)
+        page.wait_for_timeout(500)  # the images that wait are asked for again
+        assert page.input_value("#text") == ""  # nothing changes below someone's fingers
+        page.keyboard.press("Escape")
+        page.wait_for_function("() => document.querySelector('#text').value !== ''")
         assert page.inner_text("#reason")
 
 

@@ -63,7 +63,7 @@ def rank(files, readings, labels):
         elif text and lengths[len(text)] < MIN_LENGTH_COUNT:
             reason = f"{len(text)} characters are rare: {lengths[len(text)]} labels"
         else:
-            rated.append((confidence, file, f"the reader is unsure: {confidence:.0%}"))
+            rated.append((confidence, file, f"among the least sure readings: {confidence:.0%}"))
             continue
         rated.append((confidence - RARE, file, reason))
     return [(file, reason) for _, file, reason in sorted(rated)]
