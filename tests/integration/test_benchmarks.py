@@ -44,8 +44,8 @@ CHANGES = {
     "clock": speed.clock_changes("curve.csv", 10),
 }
 COMMANDS = (
-    *("baselines", "bench", "cost", "fast_plate_ocr_baseline", "learning_curve", "many_images", "reading"),
-    *("recipe", "robustness", "scale", "suspect_labels"),
+    *("baselines", "bench", "cost", "fast_plate_ocr_baseline", "labelling", "many_images", "reading"),
+    *("learning_curve", "recipe", "robustness", "scale", "suspect_labels"),
 )
 
 
