@@ -51,25 +51,22 @@ class Person:
         assert not problems, problems
 
     def label(self, count):
-        """Labels at most `count` images one at a time; returns how many."""
+        """Labels at most `count` images one at a time."""
         if self.overlooked is None:
             files = [file for file in self.truth if not self.session.label(file)][:count]
             items = [self.session.item(file, "ordered", "") | {"text": ""} for file in files]
         else:
             items = self.session.next("person", [], count)
         texts = [self.truth[item["file"]] for item in items]
-        for item, text in zip(items, texts, strict=True):
-            self.keystrokes += 1 + len(text) * (
-                item["text"] != text
-            )  # Enter; the first key replaces the text
+        # Enter accepts; the first key that is typed replaces the reading.
+        keys = [1 + len(text) * (item["text"] != text) for item, text in zip(items, texts, strict=True)]
+        self.keystrokes += sum(keys)
         self._decide(items, texts, "one")
-        return len(items)
 
     def check_sheet(self, count):
         """Goes through a contact sheet of at most `count` readings; returns how many."""
-        items = (
-            [] if self.overlooked is None else self.session.next("person", [], min(count, SHEET), sheet=True)
-        )
+        typing = self.overlooked is None
+        items = [] if typing else self.session.next("person", [], min(count, SHEET), sheet=True)
         texts = [item["text"] for item in items]
         for place, item in enumerate(items):
             if texts[place] != self.truth[item["file"]] and self.generator.random() >= self.overlooked:
@@ -81,22 +78,18 @@ class Person:
 
     def label_until(self, count, share=0.5):
         """Labels until `count` images have labels: a share one at a time, then contact sheets if possible."""
-        labels = self.session.labels.texts
-        alone = len(labels) + share * (count - len(labels))
-        while (missing := count - len(labels)) > 0 and self.session.open_files():
-            if len(labels) < alone or not self.check_sheet(missing):
+        labels = self.session.labels
+        alone = len(labels.texts) + share * (count - len(labels.texts))
+        while (missing := count - len(labels.texts)) > 0 and self.session.open_files():
+            if len(labels.texts) < alone or not self.check_sheet(missing):
                 self.label(min(missing, 20))
 
     def figures(self, seconds):
         """Returns what the labels have cost so far."""
         texts = {path.name: text for path, text in self.session.labels.texts.items()}
         wrong = sum(self.truth[file] != text for file, text in texts.items())
-        return {
-            "labels": len(texts),
-            "keystrokes": self.keystrokes,
-            "wrong labels": wrong,
-            "seconds": seconds,
-        }
+        counts = {"labels": len(texts), "keystrokes": self.keystrokes, "wrong labels": wrong}
+        return counts | {"seconds": seconds}
 
 
 def simulate(session, truth, overlooked):
