@@ -11,7 +11,7 @@ from training.labels import MIN_CHARACTER_COUNT
 RARE = 0.3  # is taken off the confidence of a reading with a rare character or length
 MIN_LENGTH_COUNT = 3  # a length that fewer labels have is rare
 VARIED = 200  # files of a varied sample
-MIN_CHECKS = 50  # random images from which the share of right readings is estimated, if there are as many
+MIN_CHECKS = 20  # random images from which the share of right readings is estimated, if there are as many
 
 
 def farthest_first(thumbnails, known, count=VARIED):
