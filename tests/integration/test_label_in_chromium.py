@@ -162,9 +162,9 @@ def test_training_runs_in_the_background_and_its_end_is_shown(page, folder):
             page.wait_for_function("file => document.querySelector('#name').textContent !== file", arg=file)
         page.wait_for_function("() => document.querySelector('#progress').textContent.startsWith('Running')")
         page.keyboard.type("typed while training")
-        page.wait_for_function(
-            "() => document.querySelector('#progress').textContent.includes('starts at 40')", timeout=300_000
-        )
+        ended = "() => !document.querySelector('#progress').textContent.startsWith('Running')"
+        page.wait_for_function(ended, timeout=300_000)
+        assert "starts at 40" in page.inner_text("#progress")
         assert page.input_value("#text") == "typed while training"
     (row,) = (folder / FOLDER).glob("round-*.json")
     assert json.loads(row.read_text())["labels"] == 20
