@@ -1,6 +1,7 @@
 # make train      trains a reader on captcha_images/ (OCR_DATA_DIR=~/meters make train: on your own images)
 # make test       checks the style, runs the fast tests and the notebook once (3 minutes)
 # make test-all   everything: other ways to run, devices, browser, wheel, other Pythons, documentation
+# make label DATA=FOLDER        opens a page to label images; a reader trained meanwhile fills it in
 # make crossval DATA=FOLDER     cross-validates the notebook on a folder of images
 # make bench DATA=FOLDER        measures speed and compares it with other systems (hours)
 # make bench-quick DATA=FOLDER  the main ratios, in about ten minutes
@@ -33,10 +34,10 @@ endif
 # TensorFlow writes these lines whatever its log level; nothing in them is about this project.
 NOISE = ^(WARNING: All log messages before absl|I0000 00:00:)
 
-.PHONY: help train test test-all torture mutants crossval bench bench-quick base notebook docs
+.PHONY: help train test test-all torture mutants label crossval bench bench-quick base notebook docs
 
 help:
-	@sed -n 's/^# //p' Makefile | head -12
+	@sed -n 's/^# //p' Makefile | head -13
 
 train: $(VENV)/installed
 	@$(BIN)/ipython --no-term-title ocr.ipynb 2> >(grep --line-buffered -vE '$(NOISE)' >&2)
@@ -61,6 +62,11 @@ mutants: $(VENV)/installed-dev
 		"SquareRootScheduler.*" "training.metrics.x_*" "utils.x_split_data*"
 	$(BIN)/mutmut results
 	$(BIN)/python -m pytest tests/mutations
+
+# Labelling the included images would replace the labels in their names.
+label: $(VENV)/installed
+	$(if $(filter captcha_images,$(DATA)),$(error Expected a folder of your own: make label DATA=FOLDER))
+	@$(BIN)/python -m tools.label "$(DATA)"
 
 crossval: $(VENV)/installed
 	$(BIN)/python -m tools.crossval "$(DATA)"
@@ -101,7 +107,7 @@ $(VENV)/installed: requirements.txt constraints.txt
 	@$(INSTALL) --requirement requirements.txt --constraint constraints.txt $(SHOW)
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-page.txt
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@$(INSTALL) --requirement requirements-dev.txt --constraint constraints.txt $(SHOW)
 	@touch $@
 

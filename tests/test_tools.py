@@ -6,7 +6,7 @@ import pytest
 
 from conftest import PROJECT
 
-TOOLS = ["calibrate", "crop", "crossval", "draw_text", "export", "notebook", "page"]
+TOOLS = ["calibrate", "crop", "crossval", "draw_text", "export", "label", "notebook"]
 SHOW_HELP = """
 import contextlib, io, json, runpy, sys
 shown = {}

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from snippet_ocr import Reader, Reading, files, model_file
 from snippet_ocr.images import load_fitted
 from snippet_ocr.terminal import escape, printable
+from tools.labelling.journal import Journal
 from tools.notebook import code_version, run_notebook
 from training import PROJECT, image_size, parameters
 
@@ -171,13 +172,15 @@ def _summary(readings, run_dirs):
     }
 
 
-def suspect_labels(readings):
+def suspect_labels(readings, reviewed=()):
     """Lists the readings of a `CrossValidation` whose label is probably wrong, the most suspect label first.
 
-    The model that reads an image was not trained on it, so it cannot have memorised its label.
+    The model that reads an image was not trained on it, so it cannot have memorised its label. Pairs of file
+    and label in `reviewed` are right: a person has checked them.
     Source: Northcutt et al., "Confident Learning", JAIR 2021, <https://arxiv.org/abs/1911.00068>.
     """
     suspects = [row for row in readings if row["log_odds"] >= math.log(SUSPICION)]
+    suspects = [row for row in suspects if (row["file"], row["label"]) not in reviewed]
     return sorted(suspects, key=lambda row: -row["log_odds"])
 
 
@@ -252,7 +255,8 @@ def main(arguments=None):
     data_dir = options.folder.expanduser()
     try:
         results = cross_validate(data_dir, options.folds, options.seed)
-        suspects, fitted = suspect_labels(results.readings), results.summary["calibration"]
+        reviewed = Journal(data_dir).reviewed()
+        suspects, fitted = suspect_labels(results.readings, reviewed), results.summary["calibration"]
         save(results, suspects, data_dir)
     except (ValueError, OSError, PapermillExecutionError) as error:
         print(error, file=sys.stderr)
@@ -260,13 +264,17 @@ def main(arguments=None):
     print(describe(results.summary))
     print(calibration.describe(fitted))
     print(f"on the same readings: {calibration.describe_check(fitted)}")
-    print(f"suspect labels: {len(suspects)}")
+    right = len(suspect_labels(results.readings)) - len(suspects)
+    print(
+        f"suspect labels: {len(suspects)}" + (f"; {right} others were checked in a review" if right else "")
+    )
     for row in suspects[:20]:
         odds = math.exp(min(row["log_odds"], 50))
         print(
             f"  {row['file']}: label {row['label']!r}, read as {row['text']!r}, {odds:.1e} times as probable"
         )
     print(f"results: {results.folder}")
+    print(f"Review: python -m tools.label {data_dir} --review {results.folder / 'suspect_labels.csv'}")
     print(f"Calibrate a reader: python -m tools.calibrate RUN {results.folder}")
     return 0
 

@@ -46,8 +46,8 @@ CHANGES = {
     "clock": speed.clock_changes("curve.csv", 10),
 }
 COMMANDS = (
-    *("baselines", "bench", "cost", "fast_plate_ocr_baseline", "learning_curve", "many_images", "reading"),
-    *("recipe", "robustness", "scale", "suspect_labels", "two_rows"),
+    *("baselines", "bench", "cost", "fast_plate_ocr_baseline", "labelling", "learning_curve", "many_images"),
+    *("reading", "recipe", "robustness", "scale", "suspect_labels", "two_rows"),
 )
 
 

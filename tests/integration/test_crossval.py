@@ -106,6 +106,8 @@ def test_suspect_labels_are_ranked_by_their_log_odds():
         {**reading("ddd", "dxd", 0.95), "log_odds": 20.0},
     ]
     assert [row["label"] for row in crossval.suspect_labels(rows)] == ["ddd", "bbb"]
+    reviewed = {("ddd.png", "ddd"), ("bbb.png", "another label"), ("bbb.png", None)}
+    assert [row["label"] for row in crossval.suspect_labels(rows, reviewed)] == ["bbb"]
 
 
 def test_impossible_setting_is_an_error_before_any_training(image_folder, capsys):

@@ -1,0 +1,333 @@
+"""The page for labelling, in a real browser."""
+
+import contextlib
+import csv
+import functools
+import http.server
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+from labelling import draw_images
+from test_labelling import write_round
+
+from conftest import PROJECT, TINY, screenshot, user_environment
+from tools.labelling.journal import FOLDER
+from training import parameters
+
+TEXTS = {f"{number:02}.png": f"{10000 + 777 * number}" for number in range(50)}
+
+
+@contextlib.contextmanager
+def served(folder, *arguments, **variables):
+    """The address of a page that is served until the block ends, and how its server ended."""
+    command = [sys.executable, "-m", "tools.label", str(folder), *map(str, arguments)]
+    environment = user_environment(**variables)
+    server = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        line = server.stdout.readline()
+        assert line.startswith("the page is at http://127.0.0.1:")
+        yield line.split()[4]
+    finally:
+        server.terminate()
+        server.wait(60)
+        server.stdout.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return draw_images(tmp_path / "meters", TEXTS)
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert errors == []
+
+
+def open_page(page, address):
+    page.goto(address)
+    page.wait_for_selector("#stage img")
+    return page
+
+
+def shown(page):
+    return page.inner_text("#name")
+
+
+def labels_in(folder):
+    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+        return {row["file"]: row["text"] for row in csv.DictReader(file)}
+
+
+def saved(page, folder, expected):
+    """Waits until labels.csv has these labels."""
+    for _ in range(300):
+        if (folder / "labels.csv").exists() and labels_in(folder) == expected:
+            return
+        page.wait_for_timeout(20)
+    assert labels_in(folder) == expected
+
+
+def readings(wrong=()):
+    return {file: ["99999" if file in wrong else text, 0.5 + int(text) / 1e5] for file, text in TEXTS.items()}
+
+
+def test_keyboard_accepts_replaces_edits_skips_goes_back_and_undoes(page, folder):
+    write_round(folder, readings(), labels=1000)
+    with served(folder) as address:
+        open_page(page, address)
+        expected = {}
+        for text in (None, "typed", "edited"):
+            file = shown(page)
+            assert page.input_value("#text") == TEXTS[file]
+            if text == "typed":
+                page.keyboard.type("ab c")
+            elif text == "edited":
+                page.keyboard.press("Tab")  # to the end of the text
+                page.keyboard.type("X")
+            page.keyboard.press("Enter")
+            expected[file] = {"typed": "ab c", "edited": f"{TEXTS[file]}X"}.get(text, TEXTS[file])
+        saved(page, folder, expected)
+        last = file
+        page.keyboard.press("PageUp")
+        assert shown(page) == last and page.input_value("#text") == expected[last]
+        page.keyboard.type("corrected")
+        page.keyboard.press("Enter")
+        saved(page, folder, expected | {last: "corrected"})
+        page.keyboard.press("Control+z")
+        saved(page, folder, expected)
+        page.wait_for_function("file => document.querySelector('#name').textContent === file", arg=last)
+        page.keyboard.press("Enter")
+        skipped, unreadable = shown(page), page.keyboard.press("Escape") or shown(page)
+        page.keyboard.press("Shift+Enter")
+        other = shown(page)
+        page.keyboard.press("Enter")
+        saved(page, folder, expected | {other: TEXTS[other]})
+        assert len({last, skipped, unreadable, other}) == 4
+        page.reload()
+        page.wait_for_selector("#stage img")
+        assert shown(page) not in {*expected, skipped, unreadable, other}
+        page.wait_for_function(
+            "() => document.querySelector('#counts').textContent.includes('1 skipped, 1 unread')"
+        )
+
+
+def test_contact_sheet_labels_all_but_the_marked_readings(page, folder):
+    wrong = {"49.png", "48.png", "45.png"}
+    write_round(
+        folder, {file: [text, 0.95 + sure / 100] for file, (text, sure) in readings(wrong).items()}, 1, 99
+    )
+    with served(folder) as address:
+        open_page(page, address)
+        page.keyboard.press("F2")
+        page.wait_for_selector(".tile >> nth=39")
+        texts = page.locator(".tile span").all_inner_texts()
+        places = [place for place, text in enumerate(texts) if text == "99999"]
+        page.locator(".tile").nth(places[0]).click()
+        place = places[0]
+        for goal in places[1:]:
+            for _ in range(goal - place):
+                page.keyboard.press("ArrowRight")
+            page.keyboard.press("Space")
+            place = goal
+        assert page.locator(".tile[aria-pressed=true]").count() == len(places) == 3
+        screenshot(page, "label contact sheet")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.querySelectorAll('.tile').length < 12")
+        accepted = labels_in(folder)
+        assert len(accepted) == 37 and all(TEXTS[file] == text for file, text in accepted.items())
+        page.keyboard.press("F2")
+        page.wait_for_selector("#stage img")
+        page.keyboard.press("Enter")  # the image that was there before
+        page.wait_for_function(
+            "() => document.querySelector('#reason').textContent.includes('contact sheet')"
+        )
+        assert shown(page) in wrong
+
+
+def test_training_runs_in_the_background_and_its_end_is_shown(page, folder):
+    with served(folder, **TINY, OCR_EPOCHS="1") as address:
+        open_page(page, address)
+        for _ in range(20):
+            file = shown(page)
+            page.keyboard.type(TEXTS[file])
+            page.keyboard.press("Enter")
+            page.wait_for_function("file => document.querySelector('#name').textContent !== file", arg=file)
+        page.wait_for_function("() => document.querySelector('#progress').textContent.startsWith('Running')")
+        page.keyboard.type("typed while training")
+        ended = "() => !document.querySelector('#progress').textContent.startsWith('Running')"
+        page.wait_for_function(ended, timeout=300_000)
+        assert "starts at 40" in page.inner_text("#progress")
+        assert page.input_value("#text") == "typed while training"
+    (row,) = (folder / FOLDER).glob("round-*.json")
+    assert json.loads(row.read_text())["labels"] == 20
+
+
+def test_reader_fills_the_page_before_the_first_training(page, image_folder, saved):
+    with served(image_folder, "--reader", saved) as address:
+        open_page(page, address)
+        reads = "() => document.querySelector('#progress').textContent.includes('The readings are those')"
+        page.wait_for_function(reads, timeout=300_000)
+        page.wait_for_timeout(500)  # the images that wait are asked for again
+        assert page.input_value("#text") == ""  # nothing changes below someone's fingers
+        page.keyboard.press("Escape")
+        page.wait_for_function("() => document.querySelector('#text').value !== ''")
+        assert page.inner_text("#reason")
+
+
+def test_two_windows_do_not_decide_about_the_same_image(browser, page, folder):
+    other = browser.new_page()
+    with served(folder) as address:
+        open_page(page, address)
+        open_page(other, address)
+        files = {}
+        for number in range(5):
+            for name, one in (("1", page), ("2", other)):
+                file = shown(one)
+                assert file not in files
+                files[file] = f"{name}{number}"
+                one.keyboard.type(files[file])
+                one.keyboard.press("Enter")
+        saved(page, folder, files)
+    other.close()
+
+
+def test_decisions_wait_while_the_server_is_away(page, folder):
+    write_round(folder, readings(), labels=1000)
+    with served(folder) as address:
+        open_page(page, address)
+        port = address.rpartition(":")[2]
+    files = []
+    for _ in range(3):
+        files.append(shown(page))
+        page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#message').textContent.includes('3 decisions')")
+    with served(folder, "--port", port):
+        saved(page, folder, {file: TEXTS[file] for file in files})
+
+
+def test_review_keeps_corrects_and_is_not_asked_again(page, folder, tmp_path):
+    rows = [f"{file},{text}" for file, text in TEXTS.items()]
+    (folder / "labels.csv").write_text("\n".join(["file,text", *rows]) + "\n")
+    suspects = [f"0{number}.png,{TEXTS[f'0{number}.png']},{number},0.9,0,{9 - number}" for number in range(3)]
+    table = tmp_path / "suspect_labels.csv"
+    table.write_text("\n".join(["file,label,text,confidence,right,log_odds", *suspects]) + "\n")
+    with served(folder, "--review", table) as address:
+        open_page(page, address)
+        assert (shown(page), page.input_value("#text")) == ("00.png", TEXTS["00.png"])
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowDown")  # the reading
+        assert (shown(page), page.input_value("#text")) == ("01.png", "1")
+        screenshot(page, "label review")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_selector("#done:not([hidden])")
+        expected = TEXTS | {"01.png": "1"}
+        expected.pop("02.png")
+        saved(page, folder, expected)
+    with served(folder, "--review", table) as address:
+        page.goto(address)
+        page.wait_for_selector("#done:not([hidden])")
+
+
+@pytest.mark.parametrize(
+    "name, size, scheme",
+    [("light", (1366, 768), "light"), ("dark", (1366, 768), "dark"), ("phone", (390, 844), "dark")],
+)
+def test_page_fits_its_window(browser, folder, name, size, scheme):
+    write_round(folder, readings(), labels=160)
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    with served(folder) as address:
+        page = open_page(context.new_page(), address)
+        requested = []
+        page.on("request", lambda request: requested.append(request.url))
+        for _ in range(12):
+            page.keyboard.press("Enter")
+        page.wait_for_function(
+            "() => document.querySelector('#estimate').textContent.includes('95% interval')"
+        )
+        screenshot(page, f"label {name}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        for button in ("accept", "skip", "unreadable", "back", "undo"):
+            box = page.locator(f"#{button}").bounding_box()
+            assert box["y"] + box["height"] <= size[1] and box["height"] >= 40
+        assert requested and all(url.startswith(address) for url in requested)
+    context.close()
+
+
+def test_screen_readers_get_names_states_and_news(page, folder):
+    write_round(folder, readings(), labels=160)
+    with served(folder) as address:
+        open_page(page, address)
+        assert page.get_by_role("textbox", name="Text of the image").input_value()
+        assert page.get_by_role("img", name=f"Image {shown(page)}").is_visible()
+        page.get_by_role("button", name="Accept").click()
+        text = page.input_value("#text")
+        page.get_by_role("status").get_by_text(text).wait_for(state="attached")
+        assert page.evaluate("document.activeElement.id") == "text"
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")  # the second one leaves the field
+        assert page.evaluate("document.activeElement.id") == "accept"
+        page.get_by_role("button", name="Contact sheet").click()
+        page.wait_for_selector("#one", state="hidden")
+
+
+HOSTILE = """<!doctype html><body><script>
+const target = "ADDRESS", tried = {}, picture = new Image(), hosts = target.replace("http", "ws");
+const attempt = (name, promise) => promise.then(() => tried[name] = "done", () => tried[name] = "refused");
+const body = JSON.stringify({window: "a", train: true, count: 3});
+const loaded = (one, event) => new Promise((yes, no) => { one[event] = yes; one.onerror = no; });
+picture.src = target + "/image/DIGEST";
+Promise.all([
+  attempt("read", fetch(target + "/").then((answer) => answer.text())),
+  attempt("opaque", fetch(target + "/", {mode: "no-cors"}).then((answer) => answer.text()).then(
+    (text) => text || Promise.reject())),
+  attempt("json", fetch(target + "/act", {method: "POST", headers: {"Content-Type": "application/json"},
+    body})),
+  attempt("image", loaded(picture, "onload")),
+  attempt("socket", loaded(new WebSocket(hosts + "/act"), "onopen")),
+  fetch(target + "/act", {method: "POST", mode: "no-cors", body: DECISION}).catch(() => 0),
+]).then(() => document.title = JSON.stringify(tried));
+</script><iframe src="ADDRESS"></iframe></body>"""
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "evil.example"])
+def test_page_of_another_origin_can_neither_read_nor_write(browser, folder, tmp_path, host):
+    from labelling import decision
+
+    from tools.labelling.session import Session
+
+    digest = Session(folder, train=False).digests["00.png"]
+    site = tmp_path / "site"
+    site.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    page = browser.new_page()
+    with served(folder) as address, http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        attack = json.dumps(json.dumps({"window": "a", "decide": [decision("00.png", "stolen")]}))
+        html = HOSTILE.replace("ADDRESS", address).replace("DIGEST", digest).replace("DECISION", attack)
+        (site / "index.html").write_text(html)
+        page.goto(f"http://{host}:{other.server_address[1]}/")
+        page.wait_for_function("() => document.title.startsWith('{')")
+        tried = json.loads(page.title())
+        assert tried == dict.fromkeys(["read", "opaque", "json", "image", "socket"], "refused")
+        assert all(frame.query_selector("#app") is None for frame in page.frames)
+        other.shutdown()
+        # A name that points to this machine, at the page's own port.
+        port = address.rpartition(":")[2]
+        assert page.goto(f"http://evil.example:{port}/").status == 421
+        assert page.goto(address).status == 200
+    page.close()
+    assert not (folder / "labels.csv").exists()
+    assert not (folder / FOLDER / "decisions.jsonl").exists()
+
+
+def test_parameters_of_a_round_reach_the_notebook():
+    assert {"OCR_EPOCHS", *TINY} <= {f"OCR_{name.upper()}" for name in parameters.defaults()}

@@ -1,0 +1,138 @@
+"""Trains and reads while someone labels: a process of low priority for each round."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from snippet_ocr import Reader, files
+from tools.labelling.journal import FOLDER
+from training import PROJECT, parameters
+
+FIRST = 20  # labels of the first round; each further round has at least twice as many as the one before
+STEPS, STEPS_FROM_BASE = 1200, 700  # training steps of a round at most: one or two minutes on two cores
+
+
+def base_reader(path):
+    """Returns the reader of the first proposals, a string: `path`, or "" because no reader is shipped yet."""
+    return str(path or "")
+
+
+def settings_of(folder, labels, base):
+    """Returns the notebook's settings for a round with n labels, from the path of a base reader or ""."""
+    base = Path(base).with_suffix(".keras") if base else None  # an .onnx file cannot be trained
+    base = base if base and base.exists() else ""
+    budget = {"epochs": max(8, (STEPS_FROM_BASE if base else STEPS) // max(30, labels // 16))}
+    budget |= {"validation_share": 0.2 if labels < 100 else 0.1, "test_share": 0.01}  # others are the test
+    name = f"label-{folder.name[:40]}-{time.strftime('%m%d-%H%M%S')}"
+    own = {"data_dir": str(folder), "run_name": name, "base_reader": str(base)}
+    return budget | parameters.from_environment() | own
+
+
+class Rounds:
+    """The rounds of a folder: each trains with all labels and reads the other images.
+
+    Args:
+        folder: the `Path` of the folder of images.
+        reader: the path of the reader for the first proposals, or "".
+
+    Attributes:
+        last: the last finished round: a dictionary of `round`, `labels`, `reader`, `seconds`, and `readings`,
+            a dictionary from files to lists of text and confidence.
+        labels: a dictionary from the numbers of the finished rounds to the labels they were trained with.
+        next: the number of labels at which the next round starts.
+        error: what a round has printed last if it failed, or an empty string.
+    """
+
+    def __init__(self, folder, reader=""):
+        self.folder, self.error, self._process = folder, "", None
+        self._log = folder / FOLDER / "training.log"
+        finished = sorted((folder / FOLDER).glob("round-*.json"))
+        rounds = [json.loads(path.read_text(encoding="utf-8")) for path in finished]
+        nothing = {"round": -1 if reader else 0, "labels": 0, "reader": reader, "readings": {}}
+        self.last = rounds[-1] if rounds else nothing
+        self.labels = {one["round"]: one["labels"] for one in rounds}
+        self.next = max(FIRST, 2 * self.last["labels"])
+
+    def start(self, labels, unlabelled, train=True):
+        """Starts a round in the background: training with n labels, if asked, and reading `unlabelled`."""
+        number = self.last["round"] + 1
+        self._out = self.folder / FOLDER / f"round-{number:04}.json"
+        # After an error, from random weights: the labels may no longer fit the base reader.
+        base = "" if self.error else self.last["reader"]
+        spec = {
+            "settings": settings_of(self.folder, labels, base) if train else None,
+            **{"folder": str(self.folder), "out": str(self._out), "round": number, "reader": base},
+            **{"labels": labels if train else 0, "files": unlabelled},
+        }
+        task = self.folder / FOLDER / "task.json"
+        files.write_json(task, spec)
+        command = [sys.executable, "-m", "tools.labelling.training", str(task)]
+        with self._log.open("wb") as log:
+            options = {
+                "cwd": PROJECT,
+                "stdin": subprocess.DEVNULL,
+                "stdout": log,
+                "stderr": subprocess.STDOUT,
+            }
+            self._process = subprocess.Popen(command, start_new_session=True, **options)
+        self.error, self.next = "", 2 * labels if train else self.next
+
+    def poll(self):
+        """Returns whether a round is running; takes the readings of one that has finished."""
+        if self._process is None or self._process.poll() is None:
+            return self._process is not None
+        if self._process.returncode:
+            self.error = self.progress(".+") or "the process was killed"
+        else:
+            self.last = json.loads(self._out.read_text(encoding="utf-8"))
+            self.labels[self.last["round"]] = self.last["labels"]
+        self._process = None
+        return False
+
+    def wait(self):
+        """Waits for the end of a running round."""
+        while self.poll():
+            self._process.wait()
+
+    def progress(self, lines="epoch .+|reading .+"):
+        """Returns the last line of the running round's output that matches a pattern, or an empty string."""
+        found = re.findall(f"(?m)^(?:{lines})$", self._log.read_text(encoding="utf-8", errors="replace"))
+        return found[-1] if found else ""
+
+    def stop(self):
+        """Ends a running round with all its processes."""
+        if self.poll():
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait()
+
+
+def main():
+    """Runs the round that `Rounds.start` has described in a file."""
+    os.nice(15)
+    spec, started = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), time.monotonic()
+    reader, folder, names = Path(spec["reader"]), Path(spec["folder"]), spec["files"]
+    if spec["settings"]:
+        from tools.notebook import run_notebook
+
+        run_dir = run_notebook(spec["settings"])
+        scores = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["scores"]
+        # A reader that has not taken off has learnt its images by heart: nothing to show or to start from.
+        reader = run_dir / "reader.keras" if scores["validation"]["right"] else None
+    readings = {}
+    if reader:
+        print(f"reading {len(names):,} images", flush=True)
+        onnx = reader.with_suffix(".onnx")  # needs no TensorFlow
+        results = Reader.load(onnx if onnx.exists() else reader).read_each([folder / name for name in names])
+        found = zip(names, (result for _, result in results), strict=True)
+        readings = {name: one[:2] for name, one in found if not isinstance(one, ValueError) and one.text}
+    row = {"reader": str(reader or ""), "seconds": round(time.monotonic() - started, 1), "readings": readings}
+    files.write_json(Path(spec["out"]), {"round": spec["round"], "labels": spec["labels"], **row})
+
+
+if __name__ == "__main__":
+    main()
