@@ -173,6 +173,7 @@ class FixedReader:
     alphabet, batch_size = ALPHABET, 4
     prepare, read_prepared = Reader.prepare, Reader.read_prepared
     _prepare, _reading, _map_batches = Reader._prepare, Reader._reading, Reader._map_batches
+    _read_batches = Reader._read_batches
     widths, image_height = [80], 24
 
     def log_probabilities(self, prepared):

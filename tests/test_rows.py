@@ -15,9 +15,9 @@ from examples import draw
 from snippet_ocr import Reader, Reading
 from snippet_ocr.alphabet import Alphabet, reorder
 from snippet_ocr.output import Layout, finished_files, write_csv, write_json, write_lines
-from tools.export import export
 from tools.notebook import load_build_model
 from training import image_size, plots, summary, transfer
+from training.export import export
 from training.labels import MAX_ROWS, steps_needed
 
 ALPHABET = Alphabet("ab\n")

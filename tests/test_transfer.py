@@ -65,17 +65,14 @@ def test_base_reader_with_another_network_is_refused(base_reader):
     assert len(layers) < len(model.layers)
 
 
-def test_taller_images_of_the_same_text_get_nearly_the_same_logits(base_reader):
-    """The features of horizontal stripes do not depend on the height, but for the two edges."""
+def test_weights_of_a_column_are_interpolated_for_taller_images(base_reader):
     model, taller = network(BASE, height=64)
     copy_weights(base_reader, model, BASE)
-    old_kernel = base_reader.model.get_layer("column_features").get_weights()[0].reshape(4, 64, 64)
-    kernel = taller.get_layer("column_features").get_weights()[0].reshape(16, 64, 64)
-    np.testing.assert_allclose(kernel.sum(0), old_kernel.sum(0), rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(kernel[0], old_kernel[0] / 4, rtol=1e-5)
-    np.testing.assert_allclose(
-        kernel[5], (0.125 * old_kernel[0] + 0.875 * old_kernel[1]) / 4, rtol=1e-4, atol=1e-7
-    )
+    old, new = (one.get_layer("column_features").get_weights()[0] for one in (base_reader.model, taller))
+    old, new = old.reshape(4, 64, -1), new.reshape(16, 64, -1)  # (rows, filters, units)
+    np.testing.assert_allclose(new.sum(0), old.sum(0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(new[0], old[0] / 4, rtol=1e-5)
+    np.testing.assert_allclose(new[5], (0.125 * old[0] + 0.875 * old[1]) / 4, rtol=1e-4, atol=1e-7)
 
 
 def test_base_reader_gives_the_characters_of_the_categories_in_the_labels():
