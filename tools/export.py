@@ -63,7 +63,7 @@ def main(arguments=None):
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"compared {len(prepared)} images of {folder}: same texts, log-probabilities ± {difference:.1e}")
+    print(f"compared {len(prepared)} images of {folder}: same texts, probabilities ± {difference:.1e}")
     print(f"exported: {out}")
     return 0
 
