@@ -8,6 +8,7 @@ are appended to benchmarks/results/learning_curve.jsonl, the figure is saved as 
 """
 
 import argparse
+import hashlib
 import statistics
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from matplotlib.ticker import PercentFormatter, ScalarFormatter
 import utils
 from benchmarks.study import SEED, markdown_table, measure_held_out
 from training import PROJECT, parameters, plots
+from training.transfer import BASE_READER
 
 COUNTS = (20, 50, 100, 200, 400)
 BASES = {"": "from scratch", "auto": "from the base reader"}

@@ -32,7 +32,7 @@ def train(folder, sizes):
     data = utils.get_data(samples, encode, 5, seed=0, augmentation=1.0)
     validation = utils.get_data(samples, encode, 5)
     history = speed_up(model).fit(
-        data, steps_per_epoch=len(validation), epochs=8, validation_data=validation, shuffle=False, verbose=0
+        data, steps_per_epoch=len(validation), epochs=25, validation_data=validation, shuffle=False, verbose=0
     )
     reader = Reader(keras.Model(model.inputs[0], model.get_layer("logits").output), ALPHABET, widths)
     return history.history["loss"], reader, samples
