@@ -44,12 +44,9 @@ def measure_folder(folder, counts, seeds, bases):
         for seed in seeds:
             chosen = [given[number] for number in np.random.default_rng(seed).permutation(len(given))[:count]]
             for base in bases:
-                identity = {
-                    "set": name,
-                    "held-out images": len(held_out),
-                    "images given": count,
-                    "base": base,
-                }
+                identity = {"set": name, "held-out images": len(held_out), "images given": count}
+                file = hashlib.sha256(BASE_READER.read_bytes()).hexdigest()[:8] if base else ""
+                identity |= {"base": base, "base file": file}
                 settings = {"seed": seed, "base_reader": base}
                 rows.append(measure_held_out("learning_curve", identity, chosen, held_out, name, **settings))
     return rows
