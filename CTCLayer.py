@@ -12,28 +12,24 @@ NO_IMAGE = -1  # the label of a padding row, in all places; an image without tex
 class CTCLayer(keras.layers.Layer):
     """Adds the mean CTC loss of a batch to the model's losses and returns the logits unchanged.
 
-    Connectionist temporal classification (CTC) sums the probabilities of all
-    alignments of a label to the time steps:
+    Connectionist temporal classification (CTC) sums the probabilities of all alignments of a label to the
+    time steps:
 
     `loss(label) = -log(sum over alignments a of label: product over steps t of p(a_t | t))`
 
-    An alignment repeats characters and inserts blanks; a blank is required
-    between repeated characters. Class 0 is both the blank and the padding of
-    labels. The loss is the mean over the images; padding rows do not count.
-    An image without text has an empty label; its only alignment is blank
-    at every step.
+    An alignment repeats characters and inserts blanks; a blank is required between repeated characters. Class
+    0 is both the blank and the padding of labels. The loss is the mean over the images; padding rows do not
+    count. An image without text has an empty label; its only alignment is blank at every step.
 
-    A label needs one step per character, and one more per character that
-    repeats the one before. With fewer steps, the loss is a large, meaningless
-    number; no backend raises an error. `utils.find_images` rejects such
-    labels before training.
+    A label needs one step per character, and one more per repeated character. With fewer steps, the loss is a
+    large, meaningless number, and no error. `utils.find_images` rejects such labels before training.
 
-    Source: Graves et al., "Connectionist Temporal Classification: Labelling
-    Unsegmented Sequence Data with Recurrent Neural Networks", ICML 2006.
+    Source: Graves et al., "Connectionist Temporal Classification: Labelling Unsegmented Sequence Data with
+    Recurrent Neural Networks", ICML 2006.
 
     Call arguments:
-        label: integers of shape `(batch, max_label_length)`, padded with 0 at
-            the end of each row; `NO_IMAGE` in padding rows.
+        label: integers of shape `(batch, max_label_length)`, padded with 0 at the end of each row; `NO_IMAGE`
+            in padding rows.
         logits: floats of shape `(batch, steps, classes)`, before the softmax.
 
     Returns:
@@ -60,8 +56,7 @@ class CTCLayer(keras.layers.Layer):
 def is_image(label):
     """Returns 1.0 for each label of an image and 0.0 for each padding row, of shape `(batch,)`.
 
-    Padding rows fill the last batch when several devices share it. The loss and
-    the metrics ignore them.
+    Padding rows fill the last batch when several devices share it. Loss and metrics ignore them.
     """
     return ops.cast(ops.not_equal(label[:, 0], NO_IMAGE), "float32")
 

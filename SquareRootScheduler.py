@@ -6,20 +6,16 @@ import math
 class SquareRootScheduler:
     """Divides the learning rate by the square root of the epoch, after a linear warm-up.
 
-    With a step size of `1 / √t`, the average regret of gradient descent on
-    convex problems goes to 0 (Zinkevich, "Online Convex Programming and
-    Generalized Infinitesimal Gradient Ascent", ICML 2003). The rate falls fast
-    at first and never reaches 0. The warm-up keeps Adam's first steps small
-    until its estimates of the gradients have settled.
-
-    With epochs counted from 0, as in Keras, and `w` warm-up epochs:
+    With a step size of `1 / √t`, the average regret of gradient descent on convex problems goes to 0
+    (Zinkevich, "Online Convex Programming and Generalized Infinitesimal Gradient Ascent", ICML 2003). The
+    warm-up keeps Adam's first steps small until its estimates of the gradients have settled. With epochs
+    counted from 0, as in Keras, and `w` warm-up epochs:
 
     - `epoch < w`: `learning_rate * (epoch + 1) / (w + 1)`
     - `epoch >= w`: `learning_rate / √(epoch - w + 1)`
 
     Args:
-        learning_rate: the maximum learning rate, above 0. It is reached in the
-            first epoch after the warm-up.
+        learning_rate: the maximum, above 0. It is reached in the first epoch after the warm-up.
         warmup_epochs: the length of the warm-up, an integer of 0 or more.
 
     Call arguments:

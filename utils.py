@@ -51,23 +51,19 @@ class Rejected(NamedTuple):
 def find_images(data_dir, time_steps=None, drop_copy_number=True, group_by="", allow_empty=False):
     """Finds the labelled images of a folder and checks each of them.
 
-    The labels are read from the folder's label files or, if there is none, from the file names.
-
     Args:
         data_dir: the folder. Subfolders are searched too, except hidden ones and links.
         time_steps: the model's time steps; a label that needs more is rejected.
-        drop_copy_number: whether `2b827_1.png` has the label `2b827`; see `labels.label_from_name`.
-        group_by: what the images of a group share; see `groups.set_groups`.
+        drop_copy_number, group_by: see `labels.label_from_name` and `groups.set_groups`.
         allow_empty: whether an empty text in a label file means that the image shows no text.
 
     Returns:
-        A tuple of two lists: the usable images as `Sample`s; all other files and
-        unusable lines of label files as `Rejected`, sorted by path, with unlisted images last.
+        A tuple of two lists: the usable images as `Sample`s; all other files and unusable lines of label
+        files as `Rejected`, sorted by path, with unlisted images last.
 
     Raises:
-        ValueError: if the folder does not exist or has no usable image, if a label file is not understood,
-            if the labels are probably not the texts, or if the images cannot be grouped; see
-            `labels.find_labels`, `labels.check_labels` and `groups.set_groups`.
+        ValueError: if the folder does not exist or has no usable image; see also `labels.find_labels`,
+            `labels.check_labels` and `groups.set_groups`.
     """
     data_dir = Path(data_dir).absolute()
     if not data_dir.is_dir():
@@ -174,18 +170,15 @@ def _separate_contradictions(samples, data_dir):
 def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, folds=0):
     """Splits images into training, validation and test.
 
-    The split depends only on the images, their groups and the seed, not on file names or order. Images of a
-    group are in the same split, and so are images of the same label that are byte-identical or nearly the
-    same, so no copy of a test image is in training. If they are more than the images of a split, they are in
-    training, as long as enough others remain.
+    The split depends only on the images, their groups and the seed. Images of a group are in the same split,
+    and so are copies with the same label, so no copy of a test image is in training. If they are more than
+    the images of a split, they are in training, as long as enough others remain.
 
     Args:
-        samples: a list of `Sample`s.
-        seed: the seed of the shuffle, an integer of 0 or more.
-        validation_share: the fraction of the images in the validation split, from 0 to 1.
-        test_share: the fraction in the test split. Ignored in cross-validation.
-        fold: the part to test on in cross-validation, from 1 to `folds`.
-        folds: the number of equal parts, 2 or more; 0 for no cross-validation.
+        samples, seed: a list of `Sample`s, and the seed of the shuffle, an integer of 0 or more.
+        validation_share, test_share: fractions of the images. Cross-validation ignores `test_share`.
+        fold, folds: for cross-validation, the part to test on, from 1, and the number of equal parts, at
+            least 2.
 
     Returns:
         A tuple of three lists of `Sample`s: training, validation, test.
@@ -224,8 +217,8 @@ def encode_single_sample(sample, alphabet, widths, image_height, max_label_lengt
     """Converts a `Sample` to arrays. The arguments are those of the model; sizes are in pixels.
 
     Returns:
-        A dictionary of `"image"`, uint8 of shape `(image_height, width)` with one of the `widths`,
-        and `"label"`, int32 of shape `(max_label_length,)`, padded with 0.
+        A dictionary of `"image"`, uint8 of shape `(image_height, width)` with one of the `widths`, and
+        `"label"`, int32 of shape `(max_label_length,)`, padded with 0.
     """
     return {
         "image": images.load_fitted(sample.path, widths, image_height),
@@ -234,12 +227,10 @@ def encode_single_sample(sample, alphabet, widths, image_height, max_label_lengt
 
 
 def batches_of_pass(widths, batch_size, seed=None, number=0):
-    """Returns the batches of one pass through the images: a list of arrays of indices.
+    """Returns the batches of one pass through images of the given `widths`: a list of arrays of indices.
 
-    The images of a batch have the same width. `widths` has the width of each fitted image; the other
-    arguments are as in `get_data`. With a seed, the images of each width are shuffled, and then the batches,
-    differently for each `number` of a pass. The number of batches is always the same. Negative indices are
-    those of padding rows; see `devices.pad_order`.
+    The images of a batch have the same width. With a seed, images and batches are shuffled, differently for
+    each `number` of a pass. Negative indices are those of padding rows; see `devices.pad_order`.
     """
     generator = None if seed is None else np.random.default_rng([seed, number])
     batches = []
@@ -255,16 +246,13 @@ def batches_of_pass(widths, batch_size, seed=None, number=0):
 
 
 def get_data(samples, encode, batch_size, seed=None, first_step=0, augmentation=0.0):
-    """Decodes all images once and returns a dataset of their batches.
+    """Decodes all images once and returns a dataset of their batches, whose images have the same width.
 
-    The images of a batch have the same width. For validation and test, pass no seed: the dataset contains
-    each image once, in order of width. For training, pass a seed: the dataset is infinite, and shuffled again
-    after each pass through the images; pass `steps_per_epoch` to `fit`. Order and augmentation depend only on
-    the seed and the step, so a training that resumes at `first_step` gets the same batches as an
-    uninterrupted one.
-
-    If several devices share each batch, the last batch of a width may be padded for that: in training with
-    images of the same width, otherwise with rows that have no label, which loss and metrics ignore.
+    Without a seed, for validation and test, the dataset contains each image once, in order of width. With a
+    seed, it is infinite, and shuffled again after each pass; pass `steps_per_epoch` to `fit`. Order and
+    augmentation depend only on seed and step, so a training that resumes gets the same batches. If several
+    devices share each batch, the last one of a width may be padded: in training with images, otherwise with
+    rows without a label, which loss and metrics ignore.
 
     Args:
         samples: a list of `Sample`s.

@@ -7,9 +7,9 @@ import tensorflow as tf
 def augment(image, seed, strength=1.0):
     """Shifts, rotates, shears and scales each image a little.
 
-    Each image gets its own affine map, drawn uniformly: rotated by up to 4°, sheared by up to 0.15, scaled
-    by up to 10% in width and in height, and shifted by up to 4% of the width and 8% of the height. Beyond
-    the edge of the old image, its edge pixels are repeated.
+    Each image gets its own affine map, drawn uniformly: rotated by up to 4°, sheared by up to 0.15, scaled by
+    up to 10% in width and in height, and shifted by up to 4% of the width and 8% of the height. Edge pixels
+    are repeated beyond the edge.
 
     Args:
         image: uint8 of shape `(batch, height, width)`, like the result.

@@ -53,10 +53,9 @@ def observe(reader, samples):
 
 
 def log_odds(observations, labels):
-    """Returns the log-odds of each reading against its label, log(p(reading) / p(label)).
+    """Returns log(p(reading) / p(label)) of each reading, in nats; float64 of shape `(images,)`.
 
-    Each label is a sequence of class numbers. The log-odds are float64 of shape
-    `(images,)`, in nats; 0 where the reading equals the label.
+    Each label is a sequence of class numbers. The result is 0 where the reading equals the label.
     """
     reading = observations.log_probabilities(observations.texts)
     return reading - observations.log_probabilities(labels)
@@ -72,12 +71,11 @@ def reliability_bins(confidences, right):
     """Compares confidence with the share of correct readings, in bins of equal width.
 
     Args:
-        confidences: floats from 0 to 1, of shape `(images,)`.
-        right: booleans of shape `(images,)`.
+        confidences, right: floats from 0 to 1, and booleans, each of shape `(images,)`.
 
     Returns:
-        A list with a dictionary for each bin that is not empty: the number of
-        `images`, their mean `confidence`, and `right`, the share that is correct.
+        A list with a dictionary for each bin that is not empty: the number of `images`, their mean
+        `confidence`, and `right`, the share that is correct.
     """
     bins = np.minimum((confidences * BINS).astype(int), BINS - 1)  # (images,)
     return [
@@ -91,11 +89,11 @@ def reliability_bins(confidences, right):
 
 
 def calibration_error(confidences, right):
-    """Returns the expected calibration error, from 0 (perfect) to 1. It needs at least one reading.
+    """Returns the expected calibration error of at least one reading, from 0 (perfect) to 1.
 
-    It is the mean difference between confidence and the share of correct
-    readings over `reliability_bins`, weighted by their images (Naeini et al.,
-    "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015).
+    It is the mean difference between confidence and the share of correct readings over `reliability_bins`,
+    weighted by their images (Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
+    AAAI 2015).
     """
     bins = reliability_bins(confidences, right)
     return sum(row["images"] * abs(row["confidence"] - row["right"]) for row in bins) / len(right)
@@ -104,30 +102,23 @@ def calibration_error(confidences, right):
 def readings_needed(target, wrong=0):
     """Returns how many readings a guaranteed precision needs if `wrong` of them are wrong.
 
-    With this number, the one-sided 95% lower bound of the precision reaches the target
-    (Clopper & Pearson, "The Use of Confidence or Fiducial Limits", Biometrika,
-    1934). For a target of 0.99 it is 299, and 473 with one wrong reading.
+    With this number, the one-sided 95% lower bound of the precision reaches the target (Clopper & Pearson,
+    "The Use of Confidence or Fiducial Limits", Biometrika, 1934). For 0.99 it is 299, and 473 with one wrong
+    reading.
     """
     # The number of correct readings before wrong reading number `wrong + 1` is negative binomial.
     return int(nbinom.isf(1 - CONFIDENCE_LEVEL, wrong + 1, 1 - target)) + 1 + wrong
 
 
 def find_threshold(confidences, right, target):
-    """Finds the lowest confidence at which a precision is guaranteed, with 95% statistical confidence.
+    """Returns the lowest confidence at which `target` precision is guaranteed with 95% confidence, or None.
 
     Readings are accepted from the most confident down, in a fixed sequence of tests. Test k = 0, 1, 2, …
     accepts `readings_needed(target, k)` readings and passes if at most k of them are wrong; the last test
-    accepts all readings. The first test that fails ends the sequence. So the guarantee is wrong with a
-    probability of at most 5%, whatever the number of tests (fixed sequence testing: Angelopoulos et al.,
-    "Learn then Test", 2021, <https://arxiv.org/abs/2110.01052>). Choosing the best of all thresholds would
-    give no such guarantee.
-
-    Args:
-        confidences, right: as in `reliability_bins`.
-        target: the precision to guarantee, between 0 and 1.
-
-    Returns:
-        A float from 0 to 1, or None if the readings do not support the guarantee.
+    accepts all readings. The first test that fails ends the sequence, so the guarantee is wrong with a
+    probability of at most 5% (fixed sequence testing: Angelopoulos et al., "Learn then Test", 2021,
+    <https://arxiv.org/abs/2110.01052>). The best of all thresholds would give no such guarantee. The
+    arguments are those of `reliability_bins`.
     """
     order = np.argsort(-confidences, kind="stable")
     ranked = confidences[order]
@@ -148,8 +139,8 @@ def fit(observations, target):
     """Finds the threshold that guarantees a target precision, from `Observations`.
 
     Returns:
-        A dictionary of JSON values: `readings` and `right` (counts), `target_precision`,
-        `threshold` (None if there is none), and the results of `check` on the same readings.
+        A dictionary of JSON values: `readings` and `right` (counts), `target_precision`, `threshold` (None if
+        there is none), and the results of `check` on the same readings.
     """
     threshold = find_threshold(observations.confidences(), observations.right, target)
     return {
@@ -172,8 +163,8 @@ def check(observations, threshold):
     """Measures the confidence and a threshold (or None) on `Observations` of at least one reading.
 
     Returns:
-        A dictionary with the expected `calibration_error`. With a threshold, also `accepted`, the
-        share of readings that reach it, and their `precision` (None if there are none).
+        A dictionary with the expected `calibration_error`. With a threshold, also `accepted`, the share of
+        readings that reach it, and their `precision` (None if there are none).
     """
     confidences, right = observations.confidences(), observations.right
     error = calibration_error(confidences, right)
@@ -187,8 +178,8 @@ def check(observations, threshold):
 def describe(fitted, chose_epoch=False):
     """Returns the result of `fit` as text for the user.
 
-    A threshold gives a guarantee only if its images chose nothing. `chose_epoch` says that they chose the
-    epoch, as validation images do: the guarantee then fails more often than in 5% of cases.
+    If the images also chose the epoch (`chose_epoch`), as validation images do, a threshold gives no
+    guarantee.
     """
     target = f"{100 * fitted['target_precision']:g}%"
     source = f"from {fitted['readings']} readings"

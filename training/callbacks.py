@@ -1,7 +1,7 @@
 """Callbacks of `fit`: progress and warnings, early stopping after take-off, checkpoints.
 
-The plateau is the first part of a training, in which the model predicts blanks almost everywhere. It ends
-with the take-off: the first epoch in which a validation image is read correctly.
+A training starts with a plateau, in which the model predicts blanks almost everywhere. It ends with the
+take-off: the first epoch in which a validation image is read correctly.
 """
 
 import json
@@ -23,10 +23,7 @@ LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum giv
 
 
 class Progress(keras.callbacks.Callback):
-    """Reports each epoch in one line: losses, exact match on the validation images, time left.
-
-    It also warns, once each, of a missing take-off and of a rising training loss.
-    """
+    """Reports each epoch in one line, and warns once of a missing take-off and of a rising training loss."""
 
     def on_train_begin(self, logs=None):
         self.seconds = []
@@ -68,11 +65,10 @@ class Progress(keras.callbacks.Callback):
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Early stopping as in Keras, but patience counts only epochs after take-off.
 
-    A plateau may last many epochs, so they do not count. The best epoch has the lowest
-    `metrics.ClippedLoss` on the validation images, so that a few wrong labels do not end the training. Its
-    weights are kept, from the first epoch on. Gains that add up to less than `MIN_LOSS_GAIN` do not prolong
-    the training: they change no text, the model only becomes surer of what it reads already. A loss that is
-    not finite ends the training, because the weights cannot recover.
+    The best epoch has the lowest `metrics.ClippedLoss` on the validation images, so that a few wrong labels
+    do not end the training. Its weights are kept. Gains that add up to less than `MIN_LOSS_GAIN` do not
+    prolong the training: they change no text. A loss that is not finite ends it, because the weights cannot
+    recover.
 
     Args:
         patience: the number of epochs without improvement after which the training stops, at least 1.
@@ -127,14 +123,13 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves the state of the training after each epoch, and restores it when the training starts.
 
     One file holds the weights, their moving average, the optimizer, the seed generators, early stopping with
-    its best weights, and the history. It is written atomically, so a kill at any moment leaves a complete
-    file. The history is also saved as `history.csv`.
+    its best weights, and the history. It is written atomically. The history is also saved as `history.csv`.
 
     Args:
         folder: the run's folder.
-        averaging: the `keras.callbacks.SwapEMAWeights` of the same training, with `swap_on_epoch=True`.
-        early_stopping: the `EarlyStopping` of the same training. Both must come before this callback in the
-            list, because it saves their state.
+        averaging, early_stopping: the `keras.callbacks.SwapEMAWeights` with `swap_on_epoch=True` and the
+            `EarlyStopping` of the same training. Both must come before this callback, which saves their
+            state.
 
     Attributes:
         history: a list with a dictionary for each finished epoch: `epoch` (counted from 1), the logs of

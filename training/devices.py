@@ -1,9 +1,8 @@
 """Training on several devices of one machine.
 
-TensorFlow uses all GPUs, through `tf.distribute.MirroredStrategy`. JAX (`KERAS_BACKEND=jax`) uses all
-devices, through `keras.distribution.DataParallel`. The devices share each batch, so batch size and learning
-rate do not change with their number. The training is equivalent on any number of devices, except that dropout
-and augmentation draw other random numbers.
+TensorFlow uses all GPUs (`tf.distribute.MirroredStrategy`); JAX uses all devices (`DataParallel`). They share
+each batch, so the training is equivalent on any number, apart from the random numbers of dropout and
+augmentation.
 """
 
 import keras
@@ -18,11 +17,8 @@ ON_JAX = keras.backend.backend() == "jax"
 def describe(batch_size):
     """Returns a line that describes the devices. Call this before Keras computes anything.
 
-    Args:
-        batch_size: the number of images in a batch, over all devices.
-
     Raises:
-        ValueError: if the devices cannot share a batch equally.
+        ValueError: if the devices cannot share `batch_size` images, the batch over all devices, equally.
     """
     if ON_JAX:
         tf.config.set_visible_devices([], "GPU")  # TensorFlow only prepares the data
@@ -49,13 +45,11 @@ def _device_names():
 
 
 def over_all_devices(model):
-    """Returns a copy of a model that trains on all devices; on a single device, the model itself.
+    """Returns a copy of a compiled, untrained model that trains on all devices; on one device, the model
+    itself.
 
-    Each device has all weights and gets an equal share of each batch. Batch normalisation uses the
-    statistics of the whole batch. The gradients of all devices are added up and then clipped.
-
-    Args:
-        model: a compiled Keras model, not yet trained.
+    Each device has all weights and gets an equal share of each batch. Batch normalisation uses the statistics
+    of the whole batch. The gradients of all devices are added up and then clipped.
     """
     if device_count() == 1:
         return model
@@ -70,10 +64,9 @@ def over_all_devices(model):
 
 
 class ReplicaCTCLayer(CTCLayer):
-    """A `CTCLayer` for TensorFlow's replicas.
+    """A `CTCLayer` for TensorFlow's replicas, which share a layer and its list of losses.
 
-    Replicas share a layer and its list of losses. Batch normalisation makes
-    them wait for each other within a call of the model, so the second replica
+    Batch normalisation makes replicas wait for each other within a call of the model, so the second replica
     finds the loss of the first in the list. It is subtracted here.
     """
 
@@ -108,11 +101,10 @@ def _copy_layer(layer):
 
 
 def _clip_after_sum(optimizer, replicas):
-    """Makes an optimizer clip the sum of the replicas' gradients.
+    """Makes an optimizer clip the sum of the replicas' gradients. Keras clips them before summing.
 
-    Keras clips the gradients of each replica before summing them, which gives a
-    different result than on one device. Here, each replica gets the mean of all gradients,
-    clipped to the norm divided by the number of replicas. Keras adds these up.
+    Each replica gets the mean of all gradients, clipped to the norm divided by the number of replicas. Keras
+    adds these up.
     """
     apply = optimizer.apply
 
@@ -126,12 +118,10 @@ def _clip_after_sum(optimizer, replicas):
 
 
 def pad_order(order, repeat):
-    """Pads the indices of images to a multiple of the number of devices.
+    """Pads the indices of images, of shape `(images,)`, to a multiple of the number of devices.
 
-    Args:
-        order: the indices of the images, integers of shape `(images,)`.
-        repeat: whether the first images are repeated, as for training. Otherwise, the padding is `-1 - i`,
-            where `i` is the first index, for rows with that image and without a label.
+    With `repeat`, as in training, the first images are repeated. Otherwise, the padding is `-1 - i`, where
+    `i` is the first index, for rows with that image and without a label.
     """
     total = -(-len(order) // device_count()) * device_count()
     if repeat:

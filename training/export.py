@@ -16,8 +16,7 @@ def export(reader, path, prepared):
         The maximum difference of the probabilities.
 
     Raises:
-        ValueError: if the reader is an ONNX file already, or if its model cannot be exported; the message
-            has the reason.
+        ValueError: if the reader is an ONNX file already, or its model cannot be exported, with the reason.
         OSError: if the file cannot be written.
     """
     if isinstance(reader.model, model_file.OnnxModel):
@@ -55,13 +54,12 @@ def save(reader, folder, paths):
     """Saves a reader in a run's folder: `reader.keras` for training, and `reader.onnx` for reading.
 
     Args:
-        reader: a `Reader` with a Keras model.
-        folder: the `Path` of the folder.
-        paths: a list of images, at least one, on which both files are compared.
+        reader, folder: a `Reader` with a Keras model, and a `Path`.
+        paths: a list of at least one image, on which both files are compared.
 
     Returns:
-        A tuple of the reader, loaded from the file to read with; the arguments with which the command opens
-        this file, a string; and a message. The file is `reader.onnx` if the model can be exported.
+        A tuple: the reader, loaded from `reader.onnx` if the model can be exported; the arguments with which
+        the command opens this file, a string; and a message.
     """
     keras_file, onnx_file = folder / "reader.keras", folder / "reader.onnx"
     reader.save(keras_file)

@@ -1,8 +1,7 @@
 """The same bidirectional GRUs as Keras's, computed about twice as fast on CPUs with TensorFlow.
 
-Keras runs the two directions in two loops, and multiplies inputs and kernels inside them. Here, one product
-before the loop replaces those of all time steps, both directions share one loop that XLA compiles, and in the
-backward loop only the products remain on which the next step depends.
+One product before the loop replaces those of inputs and kernels at each step, both directions share one loop
+that XLA compiles, and the backward loop has only the products on which the next step depends.
 """
 
 import keras
@@ -26,15 +25,10 @@ GRU_CONFIG = {
 
 
 def speed_up(model):
-    """Makes the bidirectional GRUs of a model faster, in place. Weights and configuration do not change.
+    """Makes the bidirectional GRUs of a Keras model faster, in place; weights and configuration stay. Returns
+    it.
 
     Only with TensorFlow on a CPU: on GPUs, Keras calls cuDNN, and JAX compiles the whole training step.
-
-    Args:
-        model: a Keras model.
-
-    Returns:
-        The model.
     """
     if keras.backend.backend() == "tensorflow" and not tf.config.list_logical_devices("GPU"):
         for layer in model.layers:
@@ -78,8 +72,8 @@ def _bidirectional_gru(x, kernel, recurrent, bias):
 
     Args:
         x: float32 of shape `(batch, steps, features)`.
-        kernel, recurrent, bias: the weights of both directions, of shapes `(2, features, 3 * units)`,
-            `(2, units, 3 * units)` and `(2, 2, 3 * units)`, in the order update, reset, candidate.
+        kernel, recurrent, bias: the weights of both directions, of shapes `(2, features, 3 * units)`, `(2,
+            units, 3 * units)` and `(2, 2, 3 * units)`, in the order update, reset, candidate.
     """
     batch = tf.shape(x)[0]
     padding = [[0, -batch % ROWS], [0, 0], [0, 0]]
@@ -141,10 +135,7 @@ def _forward(products, recurrent, bias):
 
 
 def _backward(upstream, states, gates, recurrent):
-    """Returns the gradients of the products, the recurrent kernels and the recurrent biases.
-
-    `upstream` is the gradient of the outputs; `states` and `gates` are as `_forward` returns them.
-    """
+    """Returns the gradients of products, recurrent kernels and recurrent biases, from that of the outputs."""
     steps, units = tf.shape(states)[0], recurrent.shape[1]
     upstream = _split(upstream)  # (steps, 2, batch, units)
     before = tf.concat([tf.zeros_like(states[:1]), states[:-1]], 0)

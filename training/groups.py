@@ -22,9 +22,8 @@ def set_groups(samples, group_by, data_dir, cells):
     """Sets the `group` of `utils.Sample`s.
 
     Args:
-        samples: a list of `utils.Sample`s.
+        samples, data_dir: a list of `utils.Sample`s, and the `Path` of their folder.
         group_by: a key of `GROUPINGS`, or the name of a column of the label file; empty for no groups.
-        data_dir: the `Path` of the folder of images.
         cells: a dictionary from the path of an image to the cells of its row, by lower-case column names.
 
     Raises:
@@ -55,7 +54,7 @@ def set_groups(samples, group_by, data_dir, cells):
 def mark_near_duplicates(samples, thumbnails):
     """Sets `copy_of` of the samples. `thumbnails` is a dictionary from their digests.
 
-    Images without text often look alike without being copies, so theirs are only the byte-identical ones.
+    Images without text often look alike, so their copies are only the byte-identical ones.
     """
     digests = sorted({sample.digest for sample in samples})
     firsts = pixels.find_near_duplicates([thumbnails[digest] for digest in digests])
@@ -75,10 +74,7 @@ def find_copies(samples, *keys):
 
 
 def find_inseparable(samples):
-    """Returns lists of the samples that stay in one split.
-
-    These are copies with the same label, samples of the same group, and whatever is connected by them.
-    """
+    """Returns lists of the samples that stay in one split: copies with the same label, or groups."""
     copies = find_copies(samples, "label")
     numbers = {}  # of the groups
     edges = [

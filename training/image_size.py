@@ -38,15 +38,11 @@ def max_time_steps(image_width=0):
 
 
 def choose_rows(samples, rows=0):
-    """Chooses the number of rows of text that an image has: the number that is set, or the lines of a label.
-
-    Args:
-        samples: a list of `utils.Sample`s.
-        rows: the number that the user has set; 0 for automatic.
+    """Chooses the number of rows of text in an image: `rows`, if it is not 0, or the most lines of a label.
 
     Returns:
-        A tuple of the number and a message with the reason. The message also suggests two rows if the labels
-        have no line breaks and the images are narrow for their texts.
+        A tuple of the number and a message with the reason, which suggests two rows if the labels of
+        `samples` have no line breaks and the images are narrow for their texts.
 
     Raises:
         ValueError: if a label has more lines than `rows`.
@@ -81,7 +77,7 @@ def choose_size(samples, image_width=0, image_height=0, rows=1):
     Images are scaled to a height of 24 to 64 pixels and a width of at most 640, and then reduced as far as
     the text stays legible, because the time of a training step is proportional to the number of pixels. Each
     width is a multiple of 4 and has enough time steps for the labels of its images. With several rows of
-    text, the heights above are those of a row, and the height is a multiple of 4 for each row.
+    text, these heights are those of a row, and the height is a multiple of 4 for each row.
 
     Args:
         samples: a list of `utils.Sample`s.
@@ -153,11 +149,7 @@ def _reduction(samples, width, height, rows):
 
 
 def _detail_loss(pixels, factor):
-    """Returns how much an image changes if it is reduced by a factor and enlarged again.
-
-    Thin strokes lose more than thick ones. The result is the standard deviation of the change, relative to
-    that of the image.
-    """
+    """Returns the standard deviation, relative to the image's, of its change if reduced and enlarged again."""
     image = Image.fromarray(pixels)
     reduced = image.resize([max(round(side * factor), 1) for side in image.size], Image.Resampling.BILINEAR)
     change = pixels - np.asarray(reduced.resize(image.size, Image.Resampling.BICUBIC), "float32")
@@ -165,10 +157,7 @@ def _detail_loss(pixels, factor):
 
 
 def _typical_size(sizes):
-    """Returns a typical width and height, not rounded, and how many images have exactly that size.
-
-    The latter is a string such as "9 of 10", empty if most images have other sizes.
-    """
+    """Returns a typical width and height, and a string such as "9 of 10" if most images have it."""
     ((size, count),) = Counter(sizes).most_common(1)
     if 2 * count > len(sizes):
         return *size, f"{count} of {len(sizes)}"

@@ -11,11 +11,11 @@ INTERVAL = 0.1  # seconds between two messages; on a busy machine they are late 
 
 @functools.cache  # a second thread would send the same messages
 def send_heartbeats():
-    """Sends a status message every `INTERVAL` seconds while a cell runs.
+    """Sends a status message every `INTERVAL` seconds while a cell runs. Calls after the first do nothing.
 
-    runipy 0.1.5 needs it. Where the kernel takes longer than a second to start, jupyter_client asks it twice
-    whether it is ready; runipy takes the second answer for the end of the first cell, waits one second for
-    the next message and stops with `queue.Empty`. Calls after the first do nothing.
+    runipy 0.1.5 needs it. If the kernel takes more than a second to start, jupyter_client asks it twice
+    whether it is ready; runipy takes the second answer for the end of the first cell and stops with
+    `queue.Empty`.
     """
     shell = get_ipython()
     kernel, lock = getattr(shell, "kernel", None), threading.Lock()

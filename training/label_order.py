@@ -14,17 +14,16 @@ MIN_GAIN = 0.05  # by which visual order must explain the images better than log
 def find_order(samples, order=AUTO):
     """Finds out whether labels of a right-to-left script are in logical or in visual order.
 
-    Programs store such texts in logical order, the order in which they are typed. Annotation that goes from
-    left to right gives visual order. With `"auto"`, the images decide: if the labels are in visual order,
-    the left part of an image tells their first character, and the right part the last one.
+    Programs store such texts in logical order, as they are typed. Annotation from left to right gives visual
+    order. With `"auto"`, the images decide: if the labels are in visual order, the left part of an image
+    shows their first character, and the right part the last one.
 
     Args:
         samples: a list of `utils.Sample`s.
         order: `"logical"`, `"visual"`, or `"auto"`.
 
     Returns:
-        A tuple of `"logical"` or `"visual"`, and a line for the user. Without right-to-left characters, both
-        orders are the same, and the first is `"visual"`.
+        A tuple of `"logical"` or `"visual"` (also if no character is right-to-left), and a line for the user.
     """
     labels = [sample.label for sample in samples]
     if not any(map(is_right_to_left, labels)):

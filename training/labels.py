@@ -49,8 +49,8 @@ class Labels(NamedTuple):
 def label_from_name(name, drop_copy_number=True):
     """Returns the label in a file name such as `"2b827_1.png"`: without the extension, in normal form NFC.
 
-    With `drop_copy_number`, a trailing `_` and number are removed, so that several files can show one text.
-    A number after a hyphen always stays: the label of `AB-1234.png` is `AB-1234`.
+    With `drop_copy_number`, a trailing `_` and number are removed, so that several files can show one text. A
+    number after a hyphen always stays.
     """
     label = name[: name.rfind(".")] if "." in name else name
     if drop_copy_number:
@@ -59,29 +59,22 @@ def label_from_name(name, drop_copy_number=True):
 
 
 def steps_needed(label):
-    """Returns the time steps that CTC needs for the longest row of a label.
-
-    These are one per character, one for a blank between repeated characters, and one for a line break.
-    """
+    """Returns the time steps that CTC needs for the longest row of a label, plus one for line breaks."""
     rows = label.split("\n")
     repeats = [sum(left == right for left, right in zip(row, row[1:], strict=False)) for row in rows]
     return max(len(row) + count for row, count in zip(rows, repeats, strict=True)) + (len(rows) > 1)
 
 
 def find_labels(data_dir, paths, drop_copy_number=True, allow_empty=False):
-    """Reads the label files of a folder; `docs/your_data.md` lists the formats.
+    """Reads the label files of a folder; `docs/your_data.md` lists the formats. Returns `Labels`.
 
     A `labels.csv` in the folder itself overrides all others. Otherwise, there may be one source: one file,
     files of one name in several subfolders, `rec_gt*.txt`, or a `NAME.gt.txt` next to each image.
 
     Args:
-        data_dir: the folder, a `Path`.
-        paths: the `Path`s of all files in it and below it.
+        data_dir, paths: the folder, a `Path`, and the `Path`s of all files in it and below it.
         drop_copy_number: see `label_from_name`; used in messages.
         allow_empty: whether rows with an empty text are used, as labels of images without text.
-
-    Returns:
-        A `Labels`.
 
     Raises:
         ValueError: if a label file is not understood or has boxes, or if there are several sources.

@@ -14,9 +14,7 @@ MAX_LOSS = 3.0  # of an image in `ClippedLoss`, in nats: the loss of a text with
 
 
 class _MeanOverImages(keras.metrics.Mean):
-    """Averages `values(label, logits)`, one per image. Padding rows do not count.
-
-    In a training with the callback `ValidationOnly`, only validation batches are evaluated.
+    """Averages `values(label, logits)`, one per image, over all rows but padding; see `ValidationOnly`.
 
     Call arguments:
         label: integers of shape `(batch, max_label_length)`, as for `CTCLayer`.
@@ -66,8 +64,7 @@ class ExactMatch(_MeanOverImages):
 class ClippedLoss(_MeanOverImages):
     """The mean CTC loss in nats, where each image counts for at most `MAX_LOSS`.
 
-    The more confident a model is, the more a wrong label costs it. Without the clipping, a few wrong labels
-    can raise the mean loss while the readings still improve.
+    Without the clipping, a few wrong labels can raise the mean loss while the readings still improve.
     """
 
     def __init__(self, name="clipped_loss", dtype=None):
@@ -80,9 +77,8 @@ class ClippedLoss(_MeanOverImages):
 class ValidationOnly(keras.callbacks.Callback):
     """Switches the metrics of this module off in training steps, and removes them from the training's logs.
 
-    Decoding every training batch would take time, and would say little: the images are augmented and the
-    weights change from batch to batch. Keras compiles training and validation steps separately, each at its
-    first call, so the switch costs nothing. The callback must be the first.
+    Decoding augmented training batches would take time and say little. Keras compiles training and validation
+    steps separately, each at its first call, so the switch costs nothing. The callback must be the first.
     """
 
     def on_train_begin(self, logs=None):
@@ -103,11 +99,9 @@ class ValidationOnly(keras.callbacks.Callback):
 
 
 def character_error_rate(labels, texts):
-    """Returns the number of edits per character of the labels, over all labels together.
+    """Returns the edits (Levenshtein distance) per character of the labels, over all labels together.
 
-    An edit is a substitution, an insertion or a deletion (Levenshtein distance). The rate is 0 if all texts
-    are right; it exceeds 1 if they are much longer than their labels. Labels that are all empty count as one
-    character.
+    It exceeds 1 if texts are much longer than their labels. Labels that are all empty count as one character.
     """
     edits = sum(Levenshtein.distance(label, text) for label, text in zip(labels, texts, strict=True))
     return edits / max(sum(map(len, labels)), 1)
@@ -116,21 +110,19 @@ def character_error_rate(labels, texts):
 def wilson_interval(successes, trials):
     """Returns the bounds of the 95% Wilson score interval of a proportion, from at least one trial.
 
-    Unlike the normal approximation, it stays within 0 and 1, and has a width even if every trial succeeds.
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    It stays within 0 and 1, and has a width even if every trial succeeds. Source: Wilson, "Probable
+    Inference, the Law of Succession, and Statistical Inference", 1927.
     """
     interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return interval.low, interval.high
 
 
 def confusions(labels, texts):
-    """Counts which characters were read as which others.
-
-    Each text is aligned with its label by the smallest number of edits.
+    """Counts which characters were read as which others, in the alignments with the fewest edits.
 
     Returns:
-        A `Counter` of pairs `(character of the label, character read)`. A
-        missed character is read as `""`; an invented one has `""` as its label.
+        A `Counter` of pairs `(character of the label, character read)`, with `""` for the character read if
+        it was missed, and for that of the label if it was invented.
     """
     counts = Counter()
     for label, text in zip(labels, texts, strict=True):

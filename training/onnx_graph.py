@@ -1,7 +1,7 @@
 """Writes a Keras model as an ONNX graph, layer by layer, with one node for each recurrent layer.
 
-Keras's own exporter writes the layers that this module does not know. It is not used for all layers, because
-it writes recurrent layers as loops, which are slow and which `snippet_ocr.safety` refuses.
+Keras's own exporter is used only for layers that this module does not know: it writes recurrent layers as
+loops, which are slow and which `snippet_ocr.safety` refuses.
 """
 
 import contextlib
@@ -50,8 +50,7 @@ class Graph:
     """An ONNX graph, written node by node.
 
     Attributes:
-        nodes: a list of nodes.
-        constants: a dictionary from names to arrays.
+        nodes, constants: a list of nodes, and a dictionary from names to arrays.
         values: a dictionary from the id of a Keras tensor to its `Value`.
         foldable: a dictionary from the name of a value to the convolution into which a following
             normalisation can be folded, and whether a pooling layer lies between them.
@@ -325,14 +324,12 @@ def write(model, description, by_layer=True):
     """Converts a reading model to ONNX.
 
     Args:
-        model: a Keras model from images of shape `(batch, height, width)` to logits of shape
-            `(batch, steps, classes)`.
+        model: a Keras model from images `(batch, height, width)` to logits `(batch, steps, classes)`.
         description: `Reader.metadata()`, a dictionary; it is stored in the file's metadata.
         by_layer: whether to write known layers one by one. Otherwise, Keras's own exporter writes them all.
 
     Returns:
-        An `onnx.ModelProto`, from `image`, uint8 of shape `(batch, image_height, width)`,
-        to `log_probabilities`, float32 of shape `(batch, steps, classes)`.
+        An `onnx.ModelProto`, from `image`, uint8, to `log_probabilities`, float32, of the same shapes.
 
     Raises:
         Exception: of any type, if Keras or tf2onnx cannot export a layer.

@@ -1,7 +1,7 @@
 """The notebook's parameters: their values from the environment, and their limits.
 
-The notebook's cell tagged `parameters` defines names, types and defaults. An environment variable, `OCR_`
-plus the name in capitals, overrides a default. papermill's `-p` overrides both.
+The notebook's cell tagged `parameters` defines names, types and defaults. `OCR_` variables override the
+defaults, and papermill's `-p` overrides both.
 """
 
 import ast
@@ -76,8 +76,8 @@ def from_environment(environment=os.environ):
     """Returns a dictionary of the parameters set by environment variables, converted to their types.
 
     Raises:
-        ValueError: with a line for each variable that starts with `OCR_` but is
-            not a parameter, or whose value is invalid.
+        ValueError: with a line for each variable that starts with `OCR_` and is no parameter or has an
+            invalid value.
     """
     values, problems = {}, []
     variables = {PREFIX + name.upper(): (name, default) for name, default in defaults().items()}
@@ -110,8 +110,7 @@ def validate(values):
     """Checks all parameters at once, and returns a dictionary of them in the notebook's order.
 
     Args:
-        values: a mapping with a value for each parameter, such as the
-            notebook's `globals()`. Other names are ignored.
+        values: a mapping with a value for each parameter, such as `globals()`. Other names are ignored.
 
     Raises:
         ValueError: with a line for each parameter that is missing or invalid.

@@ -56,11 +56,7 @@ def inspect_images(paths):
 def find_near_duplicates(thumbnails):
     """Groups images that are nearly the same: saved again, scaled, or of another brightness or contrast.
 
-    Args:
-        thumbnails: a list of the thumbnails that `inspect_image` returns.
-
-    Returns:
-        A list of an integer per image: the index of the first image of its group.
+    Returns the index of the first image of its group for each of the `thumbnails` of `inspect_image`, a list.
     """
     pixels = np.empty((len(thumbnails), math.prod(THUMBNAIL_SIZE)), "float16")
     for row, thumbnail in zip(pixels, thumbnails, strict=True):
@@ -82,9 +78,7 @@ def find_near_duplicates(thumbnails):
 
 
 def encode_all(samples, encode):
-    """Encodes labelled images in parallel.
-
-    If the images exceed `MAX_BYTES`, they are kept in a temporary file in the project's folder.
+    """Encodes labelled images in parallel. More than `MAX_BYTES` of them are kept in a temporary file.
 
     Args:
         samples: a list of `utils.Sample`s, at least one.
@@ -92,8 +86,7 @@ def encode_all(samples, encode):
             `"label"`, int32 of shape `(max_label_length,)`. Images may differ in width.
 
     Returns:
-        A tuple: a list of the images, as `encode` returns them, and the labels, an int32 array of shape
-        `(samples, max_label_length)`.
+        A tuple: a list of the images, and the labels, int32 of shape `(samples, max_label_length)`.
 
     Raises:
         ValueError: if an image can no longer be read; the message names the file.

@@ -1,7 +1,7 @@
 """Figures: each function except `show` and `save_all` draws one and returns a matplotlib `Figure`.
 
-Line styles, markers and words carry the same information as colours, so the figures can be printed in black
-and white. The colours are from the palette of Okabe and Ito, which colour-blind readers can distinguish.
+They can be printed in black and white. The colours are those of Okabe and Ito, which colour-blind readers can
+distinguish.
 """
 
 import io
@@ -95,11 +95,8 @@ def labelled_grid(images, labels):
 
 
 def data_overview(samples, images, labels):
-    """Draws ten labelled images, and how often each label length, image size and character occurs.
-
-    Args:
-        samples: a list of `utils.Sample`s, which are counted.
-        images, labels: as in `labelled_grid`, of at most ten images.
+    """Draws at most ten images and labels, and how often lengths, sizes and characters of all `samples`
+    occur.
     """
     figure = _figure(10, 6.5)
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
@@ -141,12 +138,7 @@ def _draw_counts(axis, counts):
 
 
 def result_grid(images, labels, readings):
-    """Draws images with their readings. A wrong reading has a frame and shows the label.
-
-    Args:
-        images, labels: as in `labelled_grid`.
-        readings: a list of `Reading`s, one for each image.
-    """
+    """Draws images with their `Reading`s. A wrong reading has a frame and shows the label."""
     figure = labelled_grid(images, map(_caption, readings))
     for axis, label, reading in zip(figure.axes[: len(images)], labels, readings, strict=True):
         if reading.text != label:
@@ -169,12 +161,7 @@ def schedule(rates):
 
 
 def learning_curves(history, best_epoch):
-    """Draws the losses and the exact match of each epoch.
-
-    Args:
-        history: a list with a dictionary for each epoch, as `Checkpoint.history`.
-        best_epoch: the epoch whose weights were kept, counted from 1.
-    """
+    """Draws the losses and the exact match of each epoch of `Checkpoint.history`; `best_epoch` is from 1."""
     figure = _figure(10, 3.6)
     loss_axis, match_axis = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
@@ -224,10 +211,7 @@ def confusion_matrix(confusions):
 
 
 def reliability(observations, threshold):
-    """Draws a reliability diagram, and the precision over the share of readings that are accepted.
-
-    The arguments are those of `calibration.check`.
-    """
+    """Draws a reliability diagram, and the precision over the share of readings that a threshold accepts."""
     figure = _figure(10, 3.6)
     bin_axis, precision_axis = figure.subplots(1, 2)
     confidences = observations.confidences()  # (images,)
@@ -270,11 +254,10 @@ def character_positions(reader, sources, rows=1, inches=3.4, top=1):
     with a confidence below 99.5% has it above.
 
     Args:
-        reader: a `Reader`.
-        sources: a list of images, as in `Reader.read`, at least one.
+        reader, sources, top: as in `Reader.read`, with at least one image; with a `top` of 1, the text is
+            that of greedy decoding.
         rows: the number of rows of text that the reader reads. They are drawn next to each other.
         inches: the width of each image in the figure.
-        top: as in `Reader.read`. With 1 the text is that of greedy decoding, with more that of the search.
     """
     prepared = reader.prepare(sources)  # each (height, width)
     readings = reader.read_prepared(prepared, top=top, characters=True)

@@ -33,15 +33,13 @@ def _digest(content):
 def open_run(runs_dir, name, numbered, settings, model, splits):
     """Opens the folder of a training: an unfinished run that can resume, or else a new folder.
 
-    A run can resume if its settings (except the target precision, which does not affect training), its model
-    configuration and its images are the same, and if no other process is training in its folder. Finished
-    runs are never changed.
+    A run can resume if its settings (except the target precision), its model configuration and its images are
+    the same, and if no other process is training in its folder. Finished runs are never changed.
 
     Args:
         runs_dir, name: the folder of all runs, and the name of the run.
         numbered: whether the first folder is `name-1` instead of `name`. The second is `name-2` either way.
-        settings: a dictionary of all parameters of the notebook.
-        model: the Keras model to train.
+        settings, model: a dictionary of all parameters of the notebook, and the Keras model to train.
         splits: a dictionary from the names of the splits to lists of `utils.Sample`s.
 
     Returns:
@@ -133,9 +131,8 @@ def environment():
 
 
 def write_readings(path, images_dir, samples, readings):
-    """Writes a CSV with a row per labelled image: file, label, text, confidence, right (0 or 1).
-
-    File names are relative to `images_dir`. `readings` has a `Reading` for each of `samples`, in order.
+    """Writes a CSV with a row per sample: file (relative to `images_dir`), label, text, confidence, right (0
+    or 1).
     """
     rows = [
         {
