@@ -216,9 +216,8 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
 def encode_single_sample(sample, alphabet, widths, image_height, max_label_length):
     """Converts a `Sample` to arrays. The arguments are those of the model; sizes are in pixels.
 
-    Returns:
-        A dictionary of `"image"`, uint8 of shape `(image_height, width)` with one of the `widths`, and
-        `"label"`, int32 of shape `(max_label_length,)`, padded with 0.
+    Returns a dictionary of `"image"`, uint8 of shape `(image_height, width)` with one of the `widths`, and
+    `"label"`, int32 of shape `(max_label_length,)`, padded with 0.
     """
     return {
         "image": images.load_fitted(sample.path, widths, image_height),

@@ -5,11 +5,10 @@ import tensorflow as tf
 
 
 def augment(image, seed, strength=1.0):
-    """Shifts, rotates, shears and scales each image a little.
+    """Applies to each image an affine map of its own, drawn uniformly; edge pixels are repeated beyond the
+    edge.
 
-    Each image gets its own affine map, drawn uniformly: rotated by up to 4°, sheared by up to 0.15, scaled by
-    up to 10% in width and in height, and shifted by up to 4% of the width and 8% of the height. Edge pixels
-    are repeated beyond the edge.
+    The bounds are 4° of rotation, a shear of 0.15, 10% in width and height, and shifts of 4% and 8% of them.
 
     Args:
         image: uint8 of shape `(batch, height, width)`, like the result.

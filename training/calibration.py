@@ -53,10 +53,7 @@ def observe(reader, samples):
 
 
 def log_odds(observations, labels):
-    """Returns log(p(reading) / p(label)) of each reading, in nats; float64 of shape `(images,)`.
-
-    Each label is a sequence of class numbers. The result is 0 where the reading equals the label.
-    """
+    """Returns log(p(reading) / p(label)) of each reading, in nats; float64 of shape `(images,)`."""
     reading = observations.log_probabilities(observations.texts)
     return reading - observations.log_probabilities(labels)
 
@@ -68,14 +65,10 @@ def join(observations):
 
 
 def reliability_bins(confidences, right):
-    """Compares confidence with the share of correct readings, in bins of equal width.
+    """Compares confidences, from 0 to 1, with the share of right readings; both arguments: `(images,)`.
 
-    Args:
-        confidences, right: floats from 0 to 1, and booleans, each of shape `(images,)`.
-
-    Returns:
-        A list with a dictionary for each bin that is not empty: the number of `images`, their mean
-        `confidence`, and `right`, the share that is correct.
+    Returns a list with a dictionary for each bin that is not empty: the number of `images`, their mean
+    `confidence`, and `right`, the share that is correct.
     """
     bins = np.minimum((confidences * BINS).astype(int), BINS - 1)  # (images,)
     return [
@@ -91,20 +84,17 @@ def reliability_bins(confidences, right):
 def calibration_error(confidences, right):
     """Returns the expected calibration error of at least one reading, from 0 (perfect) to 1.
 
-    It is the mean difference between confidence and the share of correct readings over `reliability_bins`,
-    weighted by their images (Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
-    AAAI 2015).
+    Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
     """
     bins = reliability_bins(confidences, right)
     return sum(row["images"] * abs(row["confidence"] - row["right"]) for row in bins) / len(right)
 
 
 def readings_needed(target, wrong=0):
-    """Returns how many readings a guaranteed precision needs if `wrong` of them are wrong.
+    """Returns how many readings a guaranteed precision needs if `wrong` of them are wrong: for 0.99, 299.
 
     With this number, the one-sided 95% lower bound of the precision reaches the target (Clopper & Pearson,
-    "The Use of Confidence or Fiducial Limits", Biometrika, 1934). For 0.99 it is 299, and 473 with one wrong
-    reading.
+    "The Use of Confidence or Fiducial Limits", Biometrika, 1934).
     """
     # The number of correct readings before wrong reading number `wrong + 1` is negative binomial.
     return int(nbinom.isf(1 - CONFIDENCE_LEVEL, wrong + 1, 1 - target)) + 1 + wrong
@@ -138,9 +128,8 @@ def find_threshold(confidences, right, target):
 def fit(observations, target):
     """Finds the threshold that guarantees a target precision, from `Observations`.
 
-    Returns:
-        A dictionary of JSON values: `readings` and `right` (counts), `target_precision`, `threshold` (None if
-        there is none), and the results of `check` on the same readings.
+    Returns a dictionary: the counts `readings` and `right`, `target_precision`, `threshold` (None if there is
+    none), and the results of `check` on the same readings.
     """
     threshold = find_threshold(observations.confidences(), observations.right, target)
     return {
@@ -162,9 +151,8 @@ def calibrate(reader, samples, target):
 def check(observations, threshold):
     """Measures the confidence and a threshold (or None) on `Observations` of at least one reading.
 
-    Returns:
-        A dictionary with the expected `calibration_error`. With a threshold, also `accepted`, the share of
-        readings that reach it, and their `precision` (None if there are none).
+    Returns a dictionary with the expected `calibration_error`. With a threshold, also `accepted`, the share
+    of readings that reach it, and their `precision` (None if there are none).
     """
     confidences, right = observations.confidences(), observations.right
     error = calibration_error(confidences, right)
@@ -176,10 +164,8 @@ def check(observations, threshold):
 
 
 def describe(fitted, chose_epoch=False):
-    """Returns the result of `fit` as text for the user.
-
-    If the images also chose the epoch (`chose_epoch`), as validation images do, a threshold gives no
-    guarantee.
+    """Returns the result of `fit` as text; images that also chose the epoch, as validation images, guarantee
+    nothing.
     """
     target = f"{100 * fitted['target_precision']:g}%"
     source = f"from {fitted['readings']} readings"

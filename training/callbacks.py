@@ -65,16 +65,12 @@ class Progress(keras.callbacks.Callback):
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Early stopping as in Keras, but patience counts only epochs after take-off.
 
-    The best epoch has the lowest `metrics.ClippedLoss` on the validation images, so that a few wrong labels
-    do not end the training. Its weights are kept. Gains that add up to less than `MIN_LOSS_GAIN` do not
-    prolong the training: they change no text. A loss that is not finite ends it, because the weights cannot
-    recover.
+    The best epoch has the lowest `metrics.ClippedLoss` on the validation images. Its weights are kept. Gains
+    that add up to less than `MIN_LOSS_GAIN` do not prolong the training: they change no text. A loss that is
+    not finite ends it, because the weights cannot recover; in the first epoch, it raises ValueError.
 
     Args:
         patience: the number of epochs without improvement after which the training stops, at least 1.
-
-    Raises:
-        ValueError: if the loss of the first epoch is not finite.
     """
 
     STATE = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off", "reference")  # saved in a checkpoint
@@ -123,13 +119,12 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves the state of the training after each epoch, and restores it when the training starts.
 
     One file holds the weights, their moving average, the optimizer, the seed generators, early stopping with
-    its best weights, and the history. It is written atomically. The history is also saved as `history.csv`.
+    its best weights, and the history, which is also saved as `history.csv`.
 
     Args:
         folder: the run's folder.
         averaging, early_stopping: the `keras.callbacks.SwapEMAWeights` with `swap_on_epoch=True` and the
-            `EarlyStopping` of the same training. Both must come before this callback, which saves their
-            state.
+            `EarlyStopping` of the same training. Both must come before this callback.
 
     Attributes:
         history: a list with a dictionary for each finished epoch: `epoch` (counted from 1), the logs of

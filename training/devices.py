@@ -17,8 +17,7 @@ ON_JAX = keras.backend.backend() == "jax"
 def describe(batch_size):
     """Returns a line that describes the devices. Call this before Keras computes anything.
 
-    Raises:
-        ValueError: if the devices cannot share `batch_size` images, the batch over all devices, equally.
+    Raises ValueError if the devices cannot share a batch of `batch_size` images equally.
     """
     if ON_JAX:
         tf.config.set_visible_devices([], "GPU")  # TensorFlow only prepares the data
@@ -48,8 +47,8 @@ def over_all_devices(model):
     """Returns a copy of a compiled, untrained model that trains on all devices; on one device, the model
     itself.
 
-    Each device has all weights and gets an equal share of each batch. Batch normalisation uses the statistics
-    of the whole batch. The gradients of all devices are added up and then clipped.
+    Batch normalisation uses the whole batch's statistics. The gradients of all devices are summed, then
+    clipped.
     """
     if device_count() == 1:
         return model
@@ -66,8 +65,7 @@ def over_all_devices(model):
 class ReplicaCTCLayer(CTCLayer):
     """A `CTCLayer` for TensorFlow's replicas, which share a layer and its list of losses.
 
-    Batch normalisation makes replicas wait for each other within a call of the model, so the second replica
-    finds the loss of the first in the list. It is subtracted here.
+    The second replica finds the loss of the first in the list. It is subtracted here.
     """
 
     def add_loss(self, loss):
@@ -103,8 +101,7 @@ def _copy_layer(layer):
 def _clip_after_sum(optimizer, replicas):
     """Makes an optimizer clip the sum of the replicas' gradients. Keras clips them before summing.
 
-    Each replica gets the mean of all gradients, clipped to the norm divided by the number of replicas. Keras
-    adds these up.
+    Each replica gets the mean of all gradients, clipped to a share of the norm. Keras adds these up.
     """
     apply = optimizer.apply
 
@@ -120,8 +117,8 @@ def _clip_after_sum(optimizer, replicas):
 def pad_order(order, repeat):
     """Pads the indices of images, of shape `(images,)`, to a multiple of the number of devices.
 
-    With `repeat`, as in training, the first images are repeated. Otherwise, the padding is `-1 - i`, where
-    `i` is the first index, for rows with that image and without a label.
+    With `repeat`, as in training, the first images are repeated. Otherwise, the padding is `-1 - i`, for rows
+    with image `i`, the first one, and no label.
     """
     total = -(-len(order) // device_count()) * device_count()
     if repeat:

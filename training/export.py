@@ -12,8 +12,7 @@ MAX_IMAGES, TOLERANCE = 200, 1e-3  # images to compare; accepted difference of p
 def export(reader, path, prepared):
     """Exports a `Reader` with a Keras model to a file, after a check that it reads `prepared` like Keras.
 
-    Returns:
-        The maximum difference of the probabilities.
+    Returns the maximum difference of the probabilities.
 
     Raises:
         ValueError: if the reader is an ONNX file already, or its model cannot be exported, with the reason.

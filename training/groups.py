@@ -52,10 +52,7 @@ def set_groups(samples, group_by, data_dir, cells):
 
 
 def mark_near_duplicates(samples, thumbnails):
-    """Sets `copy_of` of the samples. `thumbnails` is a dictionary from their digests.
-
-    Images without text often look alike, so their copies are only the byte-identical ones.
-    """
+    """Sets `copy_of` of the samples. `thumbnails` is a dictionary from their digests."""
     digests = sorted({sample.digest for sample in samples})
     firsts = pixels.find_near_duplicates([thumbnails[digest] for digest in digests])
     originals = {digest: digests[first] for digest, first in zip(digests, firsts, strict=True)}

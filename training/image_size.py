@@ -149,7 +149,7 @@ def _reduction(samples, width, height, rows):
 
 
 def _detail_loss(pixels, factor):
-    """Returns the standard deviation, relative to the image's, of its change if reduced and enlarged again."""
+    """Returns how much of its standard deviation an image loses if it is reduced and enlarged again."""
     image = Image.fromarray(pixels)
     reduced = image.resize([max(round(side * factor), 1) for side in image.size], Image.Resampling.BILINEAR)
     change = pixels - np.asarray(reduced.resize(image.size, Image.Resampling.BICUBIC), "float32")

@@ -13,9 +13,8 @@ INTERVAL = 0.1  # seconds between two messages; on a busy machine they are late 
 def send_heartbeats():
     """Sends a status message every `INTERVAL` seconds while a cell runs. Calls after the first do nothing.
 
-    runipy 0.1.5 needs it. If the kernel takes more than a second to start, jupyter_client asks it twice
-    whether it is ready; runipy takes the second answer for the end of the first cell and stops with
-    `queue.Empty`.
+    If a kernel starts slowly, jupyter_client asks it twice whether it is ready. runipy 0.1.5 takes the second
+    answer for the end of the first cell, and stops with `queue.Empty` if no message follows in a second.
     """
     shell = get_ipython()
     kernel, lock = getattr(shell, "kernel", None), threading.Lock()

@@ -15,15 +15,11 @@ def find_order(samples, order=AUTO):
     """Finds out whether labels of a right-to-left script are in logical or in visual order.
 
     Programs store such texts in logical order, as they are typed. Annotation from left to right gives visual
-    order. With `"auto"`, the images decide: if the labels are in visual order, the left part of an image
-    shows their first character, and the right part the last one.
+    order. With `"auto"`, the images decide: the left part of an image shows the first character of labels in
+    visual order, and the right part the last one.
 
-    Args:
-        samples: a list of `utils.Sample`s.
-        order: `"logical"`, `"visual"`, or `"auto"`.
-
-    Returns:
-        A tuple of `"logical"` or `"visual"` (also if no character is right-to-left), and a line for the user.
+    Returns a tuple of `"logical"` or `"visual"` (also if no character is right-to-left), and a line for the
+    user.
     """
     labels = [sample.label for sample in samples]
     if not any(map(is_right_to_left, labels)):

@@ -49,8 +49,7 @@ class Labels(NamedTuple):
 def label_from_name(name, drop_copy_number=True):
     """Returns the label in a file name such as `"2b827_1.png"`: without the extension, in normal form NFC.
 
-    With `drop_copy_number`, a trailing `_` and number are removed, so that several files can show one text. A
-    number after a hyphen always stays.
+    With `drop_copy_number`, a trailing `_` and number are removed, so that several files can show one text.
     """
     label = name[: name.rfind(".")] if "." in name else name
     if drop_copy_number:

@@ -118,11 +118,10 @@ def wilson_interval(successes, trials):
 
 
 def confusions(labels, texts):
-    """Counts which characters were read as which others, in the alignments with the fewest edits.
+    """Returns a `Counter` of pairs `(character of the label, character read)`, in alignments of the fewest
+    edits.
 
-    Returns:
-        A `Counter` of pairs `(character of the label, character read)`, with `""` for the character read if
-        it was missed, and for that of the label if it was invented.
+    A missed character is read as `""`; an invented one has `""` as its label.
     """
     counts = Counter()
     for label, text in zip(labels, texts, strict=True):
@@ -134,7 +133,7 @@ def confusions(labels, texts):
 
 
 def score(labels, texts, trained=None):
-    """Scores the readings of a split: the labels, at least one, and a text for each.
+    """Scores a text for each label of a split, at least one.
 
     Args:
         labels, texts: lists of strings.
@@ -142,9 +141,8 @@ def score(labels, texts, trained=None):
 
     Returns:
         A dictionary: the counts `images` and `right` (correct texts), and the fractions `exact_match`, its
-        95% Wilson `interval` (a list of two) and `character_error_rate`. With `trained`, also the counts
-        `images` and `right` of the `unseen` texts, which are the label of no training image. If there are
-        empty labels, also these counts of the images with `no_text`.
+        95% Wilson `interval` (a list of two) and `character_error_rate`. With `trained`, also the counts of
+        the `unseen` texts, which are the label of no training image; with empty labels, those of `no_text`.
     """
     right = [label == text for label, text in zip(labels, texts, strict=True)]
     row = {

@@ -75,9 +75,7 @@ def table():
 def from_environment(environment=os.environ):
     """Returns a dictionary of the parameters set by environment variables, converted to their types.
 
-    Raises:
-        ValueError: with a line for each variable that starts with `OCR_` and is no parameter or has an
-            invalid value.
+    Raises ValueError with a line for each `OCR_` variable that is no parameter or whose value is invalid.
     """
     values, problems = {}, []
     variables = {PREFIX + name.upper(): (name, default) for name, default in defaults().items()}
@@ -107,13 +105,9 @@ def _parse(text, kind):
 
 
 def validate(values):
-    """Checks all parameters at once, and returns a dictionary of them in the notebook's order.
+    """Returns a dictionary of all parameters in the notebook's order; `values` may be its `globals()`.
 
-    Args:
-        values: a mapping with a value for each parameter, such as `globals()`. Other names are ignored.
-
-    Raises:
-        ValueError: with a line for each parameter that is missing or invalid.
+    Raises ValueError with a line for each parameter that is missing or invalid.
     """
     problems, settings = [], {}
     for name, default in defaults().items():
@@ -167,8 +161,7 @@ def _is_possible(name, value, default):
 def resolve(path):
     """Returns an absolute `Path`. Relative paths start at the project's folder; `~` is the home folder.
 
-    Raises:
-        ValueError: if the path starts with `~` and the name of a user who does not exist.
+    Raises ValueError if the path starts with `~` and the name of a user who does not exist.
     """
     try:
         return PROJECT / Path(path).expanduser()

@@ -33,9 +33,8 @@ Of those missed at half the size, 80% had at most 27 rows.
 def inspect_image(path):
     """Checks an image file.
 
-    Returns:
-        A tuple: the size `(width, height)` in pixels, the SHA-256 of the file in hexadecimal, and the
-        thumbnail for `find_near_duplicates`. If the file cannot be used, a string: the reason.
+    Returns a tuple: the size `(width, height)` in pixels, the SHA-256 of the file in hexadecimal, and the
+    thumbnail for `find_near_duplicates`. If the file cannot be used, a string: the reason.
     """
     try:
         content = images.read_file(path)
@@ -82,8 +81,7 @@ def encode_all(samples, encode):
 
     Args:
         samples: a list of `utils.Sample`s, at least one.
-        encode: a function from a sample to a dictionary of `"image"`, uint8 of shape `(height, width)`, and
-            `"label"`, int32 of shape `(max_label_length,)`. Images may differ in width.
+        encode: a function from a sample to a dictionary, as `utils.encode_single_sample` returns it.
 
     Returns:
         A tuple: a list of the images, and the labels, int32 of shape `(samples, max_label_length)`.

@@ -1,8 +1,4 @@
-"""Figures: each function except `show` and `save_all` draws one and returns a matplotlib `Figure`.
-
-They can be printed in black and white. The colours are those of Okabe and Ito, which colour-blind readers can
-distinguish.
-"""
+"""Figures for colour and for black and white; each function but `show` and `save_all` returns a `Figure`."""
 
 import io
 import textwrap
@@ -77,12 +73,7 @@ def _caption(reading):
 
 
 def labelled_grid(images, labels):
-    """Draws images in rows of four, each below its label.
-
-    Args:
-        images: at least one image: uint8 of shape `(height, width)`, with equal heights.
-        labels: an iterable of strings, one for each image.
-    """
+    """Draws at least one image, uint8 of shape `(height, width)`, in rows of four, each below its label."""
     rows = -(-len(images) // COLUMNS)
     shares = [image.shape[0] / image.shape[1] for image in images]  # wider images than the median are smaller
     figure = _figure(10, rows * (2.4 * float(np.median(shares)) + 0.45))
@@ -254,8 +245,7 @@ def character_positions(reader, sources, rows=1, inches=3.4, top=1):
     with a confidence below 99.5% has it above.
 
     Args:
-        reader, sources, top: as in `Reader.read`, with at least one image; with a `top` of 1, the text is
-            that of greedy decoding.
+        reader, sources, top: as in `Reader.read`, with at least one image.
         rows: the number of rows of text that the reader reads. They are drawn next to each other.
         inches: the width of each image in the figure.
     """

@@ -113,9 +113,7 @@ def read_rows(path, index, allow_empty=False):
     """Returns the two columns of a label file, such as "file, text", and a list of `Row`s.
 
     An empty text is a problem, unless `allow_empty`; a missing one, as in a line without a comma, always is.
-
-    Raises:
-        ValueError: if the file cannot be read or is not understood.
+    Raises ValueError if the file cannot be read or is not understood.
     """
     try:
         (_, header), *lines = _read_table(path)

@@ -20,10 +20,9 @@ def find_base(base_reader):
 
 
 def related_characters(labels, reader):
-    """Returns the characters of a base reader (or None) that images with such labels may show, a string.
+    """Returns the characters of a base reader (or None) in the Unicode categories of the labels, a string.
 
-    A few labels do not have all characters of later images, so all of the same Unicode categories are kept:
-    all digits if a label has a digit, and so on.
+    Later images may show them: all digits if a label has a digit, and so on.
     """
     if reader is None:
         return ""
@@ -35,10 +34,8 @@ def copy_weights(reader, model, alphabet):
     """Copies the weights of a base reader into a new model, whose alphabet and image height may differ.
 
     Characters of both alphabets keep their weights in the logits layer; new ones keep the model's initial
-    weights. For another image height, the weights of the rows of a column are interpolated.
-
-    Returns:
-        A message: how many characters keep their weights, which ones are new, and a warning about the score.
+    weights. For another image height, the weights of the rows of a column are interpolated. Returns a
+    message.
 
     Raises:
         ValueError: if the base reader is an ONNX file, or its network differs.
