@@ -54,8 +54,7 @@ def observe(reader, samples):
 
 def log_odds(observations, labels):
     """Returns log(p(reading) / p(label)) of each reading, in nats; float64 of shape `(images,)`."""
-    reading = observations.log_probabilities(observations.texts)
-    return reading - observations.log_probabilities(labels)
+    return observations.log_probabilities(observations.texts) - observations.log_probabilities(labels)
 
 
 def join(observations):

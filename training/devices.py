@@ -25,10 +25,10 @@ def describe(batch_size):
     if batch_size % count:
         raise ValueError(f"Expected batch_size to be a multiple of {count} (devices). Received: {batch_size}")
     kind = _device_names()[0].split(":")[-2].upper()  # "cpu:0" and "/device:CPU:0" give "CPU"
-    line = (
-        f"training on {count} device{'s' if count > 1 else ''} ({'JAX' if ON_JAX else 'TensorFlow'}, {kind})"
-    )
-    return f"{line}; {batch_size // count} images of each batch per device" if count > 1 else line
+    kind = f"({'JAX' if ON_JAX else 'TensorFlow'}, {kind})"
+    if count == 1:
+        return f"training on 1 device {kind}"
+    return f"training on {count} devices {kind}; {batch_size // count} images of each batch per device"
 
 
 def device_count():

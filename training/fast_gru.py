@@ -10,18 +10,12 @@ from keras import layers
 
 ROWS = 16  # batches are padded to a multiple of it, because XLA compiles for each number of rows and steps
 
-GRU_CONFIG = {
+GRU_CONFIG = {  # of the GRUs that are computed here; all others stay as they are
     "activation": "tanh",
     "recurrent_activation": "sigmoid",
-    "use_bias": True,
-    "reset_after": True,
-    "return_sequences": True,
-    "return_state": False,
-    "stateful": False,
-    "dropout": 0.0,
-    "recurrent_dropout": 0.0,
+    **dict.fromkeys(("use_bias", "reset_after", "return_sequences"), True),
+    **dict.fromkeys(("return_state", "stateful", "dropout", "recurrent_dropout"), False),
 }
-"""The configuration of the GRUs that are computed here. All others stay as they are."""
 
 
 def speed_up(model):

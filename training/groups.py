@@ -3,9 +3,7 @@
 import itertools
 import re
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from snippet_ocr.terminal import printable
 from training import pixels
@@ -73,18 +71,9 @@ def find_copies(samples, *keys):
 def find_inseparable(samples):
     """Returns lists of the samples that stay in one split: copies with the same label, or groups."""
     copies = find_copies(samples, "label")
-    numbers = {}  # of the groups
-    edges = [
-        (number, len(copies) + numbers.setdefault(sample.group, len(numbers)))
-        for number, same in enumerate(copies)
-        for sample in same
-        if sample.group
-    ]
-    size = len(copies) + len(numbers)
-    starts, ends = np.array(edges, int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(edges)), (starts, ends)), shape=(size, size))
-    components = connected_components(graph, directed=False)[1][: len(copies)]
-    joined = {}
-    for component, same in zip(components.tolist(), copies, strict=True):
-        joined.setdefault(component, []).extend(same)
-    return list(joined.values())
+    joined, firsts = DisjointSet(range(len(copies))), {}  # group → the first of the copies with it
+    for number, same in enumerate(copies):
+        for sample in same:
+            if sample.group:
+                joined.merge(number, firsts.setdefault(sample.group, number))
+    return [[one for number in sorted(subset) for one in copies[number]] for subset in joined.subsets()]

@@ -11,13 +11,8 @@ from training.labels import MAX_ROWS, steps_needed
 
 STEP_WIDTH = 4  # of a time step, in pixels: the two convolutional blocks halve the width twice
 FEATURE_HEIGHT = 4  # of a row of features, in pixels: they halve the height twice, too
-MIN_WIDTH, MAX_WIDTH, MIN_HEIGHT, MAX_HEIGHT = (
-    16,
-    640,
-    24,
-    64,
-)  # of an image size that is chosen from the data, in pixels
-
+MIN_WIDTH, MAX_WIDTH = 16, 640  # pixels, of a size that is chosen from the data
+MIN_HEIGHT, MAX_HEIGHT = 24, 64
 WIDTH_FACTOR = 1.25  # from a width to the next, if enough images use both
 MIN_SHARE = 0.1  # of the images, that use a width: each width has a last, smaller batch, and is compiled
 MAX_SQUEEZED = 0.01  # share of the images that may be wider than the largest width
@@ -27,8 +22,6 @@ MIN_REDUCED_HEIGHT = 32  # pixels
 MIN_CHARACTER_WIDTH = 40  # pixels for each character of the longest label
 MAX_DETAIL_LOSS = 0.2  # see `_detail_loss`
 EXAMPLES = 50  # images that are reduced to measure the loss of detail
-
-
 NARROW, MIN_CHARACTERS = 0.3, 4  # a character's width relative to the image's height, of texts of a length
 
 
@@ -57,11 +50,8 @@ def choose_rows(samples, rows=0):
     if rows or several:
         reason = "set by rows" if rows else f"{several} of {len(samples)} labels have line breaks"
         return rows or lines, f"rows of text in an image: {rows or lines} ({reason})"
-    widths = [
-        sample.size[0] / sample.size[1] / len(sample.label)
-        for sample in samples
-        if len(sample.label) >= MIN_CHARACTERS
-    ]
+    long = [one for one in samples if len(one.label) >= MIN_CHARACTERS]
+    widths = [one.size[0] / one.size[1] / len(one.label) for one in long]
     advice = "; the images are narrow for their texts: if they show two rows of text, set rows to 2"
     narrow = len(widths) > 0 and np.median(widths) < NARROW
     return 1, f"rows of text in an image: 1 (no label has a line break{advice if narrow else ''})"

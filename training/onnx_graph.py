@@ -25,15 +25,15 @@ IMAGE = (0, 3, 1, 2)  # the axes of images in ONNX: (batch, features, width, hei
 STEPS = (1, 0, 2)  # the axes of sequences in ONNX's recurrent operations: (steps, batch, features)
 PADDING = {"same": "SAME_UPPER", "valid": "VALID"}
 ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianDropout", "GaussianNoise")
 GATES = {"GRU": [0, 1, 2], "LSTM": [0, 3, 1, 2]}  # Keras's gates in ONNX's order
 
 
 class UnknownError(ValueError):
-    """A layer is not one that this module can write."""
+    """A layer, or an option of it, is not one that this module can write."""
 
 
 def require(known):
-    """Raises an `UnknownError` if an option of a layer is not known."""
     if not known:
         raise UnknownError
 
@@ -68,7 +68,6 @@ class Graph:
         return output
 
     def constant(self, array):
-        """Adds a constant; returns its name."""
         name = f"constant_{len(self.constants)}"
         self.constants[name] = array
         return name
@@ -113,10 +112,6 @@ def _permute(graph, layer, x):
     value = graph.values[id(x)]
     require(not value.columns)
     return value._replace(axes=tuple([0, *layer.dims].index(axis) for axis in value.axes))
-
-
-def _activation(graph, layer, x):
-    return _activate(graph, layer, graph.values[id(x)])
 
 
 def _activate(graph, layer, value):
@@ -232,11 +227,9 @@ def _recurrent(graph, layer, x):
     require(not both or layer.merge_mode == "concat")
     directions = (layer.forward_layer, layer.backward_layer) if both else (layer,)
     kind, units = type(directions[0]).__name__, directions[0].units
-    for one in directions:
+    for backwards, one in enumerate(directions):
         require(type(one).__name__ == kind and kind in GATES and one.units == units)
-        require(
-            one.return_sequences and not one.return_state and one.go_backwards == (one is not directions[0])
-        )
+        require(one.return_sequences and not one.return_state and one.go_backwards == bool(backwards))
         require((one.activation.__name__, one.recurrent_activation.__name__) == ("tanh", "sigmoid"))
     weights = map(np.stack, zip(*(_recurrent_weights(one, kind) for one in directions), strict=True))
     options = {"hidden_size": units, "direction": "bidirectional" if both else "forward"}
@@ -273,27 +266,20 @@ def _sum(graph, layer, *inputs):
     return values[0]._replace(name=name)
 
 
-WRITERS = {
+WRITERS = {  # functions that add a Keras layer to a graph, by the name of its class
     "Rescaling": _rescaling,
     "Permute": _permute,
     "Conv2D": _convolution,
     "MaxPooling2D": _pooling,
     "BatchNormalization": _batch_normalisation,
-    "Activation": _activation,
+    "Activation": lambda graph, layer, x: _activate(graph, layer, graph.values[id(x)]),
     "Reshape": _reshape,
     "Dense": _dense,
     "LayerNormalization": _layer_normalisation,
-    "Bidirectional": _recurrent,
-    "GRU": _recurrent,
-    "LSTM": _recurrent,
+    **dict.fromkeys(("Bidirectional", *GATES), _recurrent),
     "Add": _sum,
-    "Dropout": _dropout,
-    "SpatialDropout1D": _dropout,
-    "SpatialDropout2D": _dropout,
-    "GaussianDropout": _dropout,
-    "GaussianNoise": _dropout,
+    **dict.fromkeys(DROPOUTS, _dropout),
 }
-"""Functions that add a Keras layer to a graph, by the name of its class."""
 
 
 def _insert(graph, inputs, output):
@@ -353,7 +339,6 @@ def write(model, description, by_layer=True):
 
 
 def _call(layer):
-    """Returns a layer with its inputs (a list) and its output, Keras tensors."""
     # `_insert` calls the layer again, so `layer.input` is undefined later; the first call is the model's.
     node = layer._inbound_nodes[0]
     return layer, node.input_tensors, node.output_tensors[0]
@@ -371,21 +356,14 @@ def _write_layer(graph, layer, inputs, output):
 
 def _to_model(graph, model, description):
     """Returns the `onnx.ModelProto` of a graph."""
-    image, output = (
-        helper.make_tensor_value_info(name, kind, shape)
-        for name, kind, shape in (
-            ("image", TensorProto.UINT8, ["batch", model.input_shape[1], "width"]),
-            ("log_probabilities", TensorProto.FLOAT, ["batch", "steps", model.output_shape[2]]),
-        )
-    )
-    constants = [
-        numpy_helper.from_array(np.array(array, order="C"), name) for name, array in graph.constants.items()
-    ]
-    converted = helper.make_model(
-        helper.make_graph(graph.nodes, "reader", [image], [output], constants),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-    )
+    in_shape, out_shape = ["batch", model.input_shape[1], "width"], ["batch", "steps", model.output_shape[2]]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, in_shape)
+    output = helper.make_tensor_value_info("log_probabilities", TensorProto.FLOAT, out_shape)
+    arrays = graph.constants.items()
+    constants = [numpy_helper.from_array(np.array(array, order="C"), name) for name, array in arrays]
+    written = helper.make_graph(graph.nodes, "reader", [image], [output], constants)
+    opsets = [helper.make_opsetid("", OPSET)]
+    converted = helper.make_model(written, opset_imports=opsets, ir_version=IR_VERSION)
     helper.set_model_props(converted, {DESCRIPTION: json.dumps(description, ensure_ascii=False)})
     onnx.checker.check_model(converted)
     return converted

@@ -6,6 +6,7 @@ defaults, and papermill's `-p` overrides both.
 
 import ast
 import configparser
+import contextlib
 import difflib
 import json
 import os
@@ -98,10 +99,8 @@ def _parse(text, kind):
     """Converts a text to a type; returns None if that is not possible."""
     if kind is bool:
         return configparser.ConfigParser.BOOLEAN_STATES.get(text.lower())  # 1, yes, true, on, 0, no, …
-    try:
+    with contextlib.suppress(ValueError):
         return kind(text)
-    except ValueError:
-        return None
 
 
 def validate(values):

@@ -2,7 +2,7 @@
 
 import unicodedata
 
-import numpy as np
+from scipy.ndimage import zoom
 
 from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import escape
@@ -48,7 +48,8 @@ def copy_weights(reader, model, alphabet):
         if old.name == new.name == FEATURES_LAYER:
             filters = model.get_layer(COLUMNS_LAYER).input.shape[-1]
             weights[0] = _interpolate(weights[0], filters, len(initial[0]) // filters)
-        if len(old_layers) != len(new_layers) or _shapes(weights) != _shapes(initial):
+        shapes, expected = ([weight.shape for weight in one] for one in (weights, initial))
+        if len(old_layers) != len(new_layers) or shapes != expected:
             raise ValueError(
                 "Expected base_reader to have the network of the new model, but their weights differ in "
                 "shape. Use the build_model that it was trained with, or no base_reader."
@@ -76,16 +77,9 @@ def _layers_below_logits(model):
     return [layer for layer in model.layers if layer.weights and layer.name != LOGITS_LAYER]
 
 
-def _shapes(weights):
-    return [weight.shape for weight in weights]
-
-
 def _interpolate(kernel, filters, rows):
     """Resizes a kernel of shape (rows × filters, units) to other rows; the sum over the rows is kept."""
     kernel = kernel.reshape(-1, filters, kernel.shape[-1])  # (old rows, filters, units)
-    ratio = len(kernel) / rows
-    positions = ((np.arange(rows) + 0.5) * ratio - 0.5).clip(0, len(kernel) - 1)
-    below = positions.astype(int)
-    above, share = np.minimum(below + 1, len(kernel) - 1), (positions - below)[:, None, None]
-    kernel = ratio * (kernel[below] * (1 - share) + kernel[above] * share)
-    return kernel.reshape(rows * filters, -1).astype("float32")
+    factor = rows / len(kernel)
+    resized = zoom(kernel, (factor, 1, 1), order=1, mode="nearest", grid_mode=True)  # (rows, filters, units)
+    return resized.reshape(rows * filters, -1) / factor
