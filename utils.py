@@ -15,14 +15,7 @@ from snippet_ocr import images
 from snippet_ocr.terminal import printable
 from training import devices, groups, pixels
 from training.augmentation import augment
-from training.labels import (
-    FILE_NAMES,
-    MAX_ROWS,
-    check_labels,
-    find_labels,
-    label_from_name,
-    steps_needed,
-)
+from training.labels import FILE_NAMES, MAX_ROWS, check_labels, find_labels, label_from_name, steps_needed
 from training.summary import listed
 
 COPY = re.compile(r"(?i). (\(\d+\)|(- )?(copy|kopie|copie|copia)( \(?\d+\)?)?)$")  # as of "04187 (1)"
