@@ -222,25 +222,24 @@ def _read_json(text, name):
     items = [json.loads(line, parse_int=str, parse_float=str) if line.strip() else {} for line in lines]
     items = enumerate(items if unit == "line" else items[0], 1)
     try:
-        rows = [
-            (f"{unit} {number}", row)
-            for number, item in items
-            for row in _rows_of({} if item is None else item)
-            if row
-        ]
+        rows = [(number, row) for number, item in items if item is not None for row in _rows_of(item) if row]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("Expected a list of objects, or an export of Label Studio.") from error
     header = list(dict.fromkeys(name for _, row in rows for name in row))
-    return [("", header)] + [(place, [row.get(name) for name in header]) for place, row in rows]
+    return [("", header)] + [(f"{unit} {number}", [row.get(name) for name in header]) for number, row in rows]
 
 
-def _is_box(value):
-    return type(value) is dict and "text" not in value and not {"x", "points"}.isdisjoint(value)
+def _has_boxes(values):
+    lists = [value for value in values if type(value) is list and value]
+    return any(all(type(one) is dict and {"x", "points"} & {*one} for one in value) for value in lists)
 
 
 def _rows_of(item):
     """Returns the rows of an object: one for each of Label Studio's boxes, or one for a whole image."""
-    done, regions = [one for one in item.get("annotations", ()) if not one.get("was_cancelled")], {}
+    if "annotations" not in item:
+        reason = "has boxes in JSON-MIN, which does not say which text a box has; export JSON"
+        return [{"file": None, "text": ValueError(reason)} if _has_boxes(item.values()) else item]
+    done, regions = [one for one in item["annotations"] if not one.get("was_cancelled")], {}
     for number, one in enumerate(done):
         for position, result in enumerate(one["result"]):  # a box and its text have the same id
             region = regions.setdefault((number, result.get("id", position)), {"text": []})
@@ -250,19 +249,6 @@ def _rows_of(item):
             region |= result | value | {"text": [*region["text"], *text]}
     boxes = [region for region in regions.values() if {"x", "points", "rle"} & set(region)]
     texts = [region["text"] for region in regions.values() if region["text"]]
-    if "annotations" not in item:
-        lists = [value for value in item.values() if type(value) is list and {*map(_is_box, value)} == {True}]
-        if not lists:
-            return [item]
-        # JSON-MIN lists the boxes and the texts in the same order.
-        texts = [
-            value for name, value in item.items() if name.lower() in COLUMNS["text"] and value not in lists
-        ]
-        texts = texts[0] if texts and type(texts[0]) is list else texts
-        if len(texts) != len(lists[0]):
-            found = f"has {len(lists[0])} boxes and {len(texts)} texts"
-            return [{"file": None, "text": ValueError(f"{found}; export JSON instead of JSON-MIN")}]
-        boxes = [box | {"text": text} for box, text in zip(lists[0], texts, strict=True)]
     paths = [str(path) for path in item.get("data", item).values()]
     paths = [path for path in paths if unquote(path).lower().endswith(images.SUFFIXES)]
     right = len(done) < 2 if boxes else all(text == texts[0] for text in texts)
