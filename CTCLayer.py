@@ -32,9 +32,6 @@ class CTCLayer(keras.layers.Layer):
             in padding rows.
         logits: floats of shape `(batch, steps, classes)`, before the softmax.
 
-    Returns:
-        `logits`, unchanged.
-
     Examples:
         >>> image = keras.Input((50, 200), dtype="uint8", name="image")
         >>> label = keras.Input((None,), dtype="int32", name="label")

@@ -8,12 +8,11 @@ from scipy.cluster.hierarchy import DisjointSet
 from snippet_ocr.terminal import printable
 from training import pixels
 
-GROUPINGS = {
+GROUPINGS = {  # the values of `group_by` that need no label file
     "text": lambda sample, data_dir: sample.label,
     "folder": lambda sample, data_dir: printable(sample.path.parent.relative_to(data_dir)),
     "prefix": lambda sample, data_dir: re.split("[_-]", sample.path.stem)[0] or sample.path.stem,
 }
-"""The values of `group_by` that need no label file: functions from a sample and its folder to a group."""
 
 
 def set_groups(samples, group_by, data_dir, cells):

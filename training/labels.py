@@ -118,15 +118,13 @@ def check_labels(data_dir, labels, texts):
     """Refuses labels that are probably not the texts of the images.
 
     Args:
-        data_dir: the folder, for the message.
-        labels: the `Labels` of the folder.
+        data_dir, labels: the folder, for the message, and its `Labels`.
         texts: a dictionary from the path of each image to its label.
 
     Raises:
         ValueError: if labels come from names that a camera or a program gave; if most labels are empty; if
             all others are equal; if fewer than `MIN_DISTINCT_SHARE` of them are different and do not come
-            from `labels.csv` with the columns `file` and `text`. The message has three examples and says how
-            to confirm the labels.
+            from `labels.csv` with the columns `file` and `text`. The message says how to confirm them.
     """
     empty = sum(not text for text in texts.values())
     if 2 * empty > len(texts):
@@ -222,12 +220,9 @@ def main(arguments=None):
         if any(path.name.lower() == LABELS_FILE for path in folder.iterdir()):
             raise ValueError(f"Expected no {LABELS_FILE} in {folder}. Found one. It was not changed.")
         paths = [path for path in Index(folder, images.find_files([folder])).paths if path.name[0] != "."]
-        texts = {path: label_from_name(path.name, not options.keep_copy_number) for path in paths}
-        rows = [
-            {"file": path.relative_to(folder).as_posix(), "text": texts[path]}
-            for path in paths
-            if texts[path]
-        ]
+        named = {path: label_from_name(path.name, not options.keep_copy_number) for path in paths}
+        labelled = ((path.relative_to(folder).as_posix(), text) for path, text in named.items() if text)
+        rows = [{"file": file, "text": text} for file, text in labelled]
         files.write_csv(folder / LABELS_FILE, rows, ["file", "text"])
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)

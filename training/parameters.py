@@ -20,7 +20,7 @@ NOTEBOOK = PROJECT / "ocr.ipynb"
 PREFIX = "OCR_"
 MAX_NAME_BYTES = 200  # of a run: file systems allow 255, and a number is appended
 KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
-LIMITS = {
+LIMITS = {  # the minimum and maximum of each number; if the default is 0, 0 is also allowed
     "validation_share": (0.01, 0.45),
     "test_share": (0.01, 0.45),
     "folds": (2, 1_000_000),
@@ -40,8 +40,6 @@ LIMITS = {
     "patience": (1, 1_000_000),
     "target_precision": (0.5, 0.9999),
 }
-"""The minimum and maximum of each number. If the default is 0, 0 is also allowed."""
-
 CHOICES = {"label_order": ("auto", "logical", "visual")}
 
 

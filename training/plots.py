@@ -23,8 +23,6 @@ COLUMNS = 4  # of a grid of images
 MAX_PAIRS = 30  # of characters, in a confusion matrix
 MAX_CHARACTERS = 60  # whose counts are drawn
 EMPTY = "∅"  # stands for an empty text, and for a missed or invented character
-
-
 OTHER_SCRIPTS = [  # fonts of Linux, Windows and macOS, used for characters that matplotlib's font lacks
     *("Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Bengali", "Noto Sans Tamil"),
     *("Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "Leelawadee UI"),
@@ -86,9 +84,7 @@ def labelled_grid(images, labels):
 
 
 def data_overview(samples, images, labels):
-    """Draws at most ten images and labels, and how often lengths, sizes and characters of all `samples`
-    occur.
-    """
+    """Draws at most ten images and labels, and the lengths, sizes and characters of all `samples`."""
     figure = _figure(10, 6.5)
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
     for number, axis in enumerate(above.subplots(2, 5).ravel()):
@@ -101,9 +97,8 @@ def data_overview(samples, images, labels):
     lengths = Counter(len(sample.label) for sample in samples)
     length_axis.bar(lengths.keys(), lengths.values(), color=BLUE)
     length_axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    length_axis.set(
-        xlim=(min(lengths) - 1, max(lengths) + 1), xlabel="characters in a label", ylabel="images"
-    )
+    length_axis.set(xlabel="characters in a label", ylabel="images")
+    length_axis.set_xlim(min(lengths) - 1, max(lengths) + 1)
     sizes = Counter(sample.size for sample in samples)
     areas = [20 + 400 * count / len(samples) for count in sizes.values()]
     size_axis.scatter(*zip(*sizes, strict=True), s=areas, color=BLUE, alpha=0.5)
@@ -124,8 +119,7 @@ def _draw_counts(axis, counts):
             bar.set(color=ORANGE, hatch="//", edgecolor="white")
     more = f"; the {MAX_CHARACTERS} rarest of {len(counts)}" if len(counts) > MAX_CHARACTERS else ""
     axis.set(xlabel=f"character{more} (hatched: fewer than {MIN_CHARACTER_COUNT})")
-    axis.set(ylabel="count", yscale="log")
-    axis.set_ylim(bottom=0.5)
+    axis.set(ylabel="count", yscale="log", ylim=(0.5, None))
 
 
 def result_grid(images, labels, readings):

@@ -52,9 +52,8 @@ def describe(samples, rejected):
     if empty := sum(not sample.label for sample in samples):
         rows.append(("no text", f"{empty} images, because their text in the label file is empty"))
     if rare:
-        rows.append(
-            ("collect more of", f"{_counts(sorted(rare.items()))}, at least {MIN_CHARACTER_COUNT} each")
-        )
+        wanted = f"{_counts(sorted(rare.items()))}, at least {MIN_CHARACTER_COUNT} each"
+        rows.append(("collect more of", wanted))
     if shortened:
         example = f"{name(shortened[0])} → {shortened[0].label!r}"
         rows.append(("copy numbers", f"removed from {len(shortened)} file names, such as {example}"))

@@ -205,11 +205,8 @@ def _read_list(text):
     lines = [line.rstrip("\r ") for line in text.split("\n")]
     cells = [line.split("\t") for line in lines]
     if "\t" not in text.lstrip().partition("\n")[0]:
-        quoted = [re.fullmatch('(.+?),\\s*"(.*)"', line) for line in lines]
-        cells = [
-            [found[1], found[2].replace('\\"', '"')] if found else [line]
-            for line, found in zip(lines, quoted, strict=True)
-        ]
+        quoted = [(line, re.fullmatch('(.+?),\\s*"(.*)"', line)) for line in lines]
+        cells = [[found[1], found[2].replace('\\"', '"')] if found else [line] for line, found in quoted]
     rows = [(f"line {number}", row) for number, row in enumerate(cells, 1) if "".join(row).strip()]
     if not rows or len(rows[0][1]) != 2:
         raise ValueError(f'Expected path, tab, text or path, "text". Found: {lines[0][:80]!r}.')
