@@ -40,15 +40,6 @@ class Alphabet:
 
     Raises:
         ValueError: if there are no characters, or if one is repeated or is not a single code point.
-
-    Examples:
-        >>> alphabet = Alphabet.from_labels(["cab", "bb"])
-        >>> alphabet.characters
-        'abc'
-        >>> alphabet.encode("cab")
-        [3, 1, 2]
-        >>> alphabet.decode([3, 1, 2, 0, 0])
-        'cab'
     """
 
     def __init__(self, characters, logical=False):
@@ -112,9 +103,6 @@ class Alphabet:
 
     def __eq__(self, other):
         return isinstance(other, Alphabet) and vars(self) == vars(other)
-
-    def __hash__(self):
-        return hash((self.characters, self.logical))
 
     def __repr__(self):
         return f"Alphabet({self.characters!r}{', logical=True' if self.logical else ''})"

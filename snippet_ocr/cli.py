@@ -54,10 +54,8 @@ def parse(arguments):
     add("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="Images, or folders to search for images.")
     write = read.add_mutually_exclusive_group()
     constant = {"dest": "write", "action": "store_const", "default": output.write_lines}
-    text = "Print CSV with a header (default: lines separated by tabs)."
-    write.add_argument("--csv", const=output.write_csv, **constant, help=text)
-    text = "Print a JSON array with an object per image (default: lines separated by tabs)."
-    write.add_argument("--json", const=output.write_json, **constant, help=text)
+    write.add_argument("--csv", const=output.write_csv, **constant, help="Print CSV (default: lines).")
+    write.add_argument("--json", const=output.write_json, **constant, help="Print JSON (default: lines).")
     text = "Write CSV to a new file, row by row (default: print to standard output)."
     write.add_argument("--out", type=Path, metavar="FILE.csv", help=text)
     text = "Continue the file of --out: read only the missing images (default: the file must not exist)."
@@ -66,7 +64,7 @@ def parse(arguments):
     add("--top", type=parse_count, default=1, metavar="N", help=text)
     text = "Print the confidence of each character, too (default: only that of the text)."
     add("--characters", action="store_true", help=text)
-    text = "Mark readings below this confidence; auto is the reader's own threshold (default: mark none)."
+    text = "Mark readings below it as needing review; auto is the reader's threshold (default: mark none)."
     add("--min-confidence", type=parse_confidence, metavar="auto|NUMBER", help=text)
     text = "Allow only texts of this number of characters, such as 5 or 4-6 (default: any number)."
     add("--length", type=parse_lengths, metavar="NUMBER|RANGE", help=text)
@@ -112,8 +110,8 @@ def _run(options):
         if options.command == "info":
             description = to_json(reader.metadata(), indent=2)
             return _write(lambda: print(description))
-        limits = options.length, options.pattern, options.words
-        constraint = combine(reader.alphabet, reader.time_steps, *limits)
+        limits = {"length": options.length, "pattern": options.pattern, "words": options.words}
+        constraint = combine(reader.alphabet, reader.time_steps, **limits)
         threshold = options.min_confidence
         if threshold == "auto" and (threshold := reader.threshold) is None:
             raise ValueError(
@@ -123,9 +121,9 @@ def _run(options):
         layout = output.Layout(options.top, options.characters, threshold)
         files = images.find_files(options.images)
         if options.out:
-            words = options.words and repr((constraint.edges, constraint.accepting.tolist())).encode()
-            origin = {"reader": _digest(Path(options.model).read_bytes()), "words": words and _digest(words)}
-            origin |= {"length": options.length, "pattern": options.pattern} | layout._asdict()
+            origin = {"reader": _digest(Path(options.model).read_bytes())} | limits | layout._asdict()
+            if options.words:
+                origin["words"] = _digest(repr((constraint.edges, constraint.accepting.tolist())).encode())
             out, finished = output.open_csv(options.out, options.resume, layout, origin)
             remaining = [file for file in files if printable(file) not in finished]
             if finished:

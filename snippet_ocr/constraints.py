@@ -46,12 +46,6 @@ class Constraint:
     Attributes:
         min_characters: floats of shape `(states,)`: the distance to an accepting state, or infinity.
         trie: the `Trie` of the texts, as with `words`, or None if a state is reached by several texts.
-
-    Examples:
-        >>> alphabet = Alphabet("0123456789-abc")
-        >>> codes = Constraint.pattern(alphabet, "99-A") & Constraint.words(alphabet, ["12-a", "1-b"])
-        >>> codes.allows(alphabet.encode("12-a")), codes.allows(alphabet.encode("1-b"))
-        (True, False)
     """
 
     def __init__(self, edges, accepting):

@@ -58,10 +58,8 @@ def text_log_probabilities(log_probabilities, texts):
 
 
 def _states(texts):
-    """Returns the CTC states of texts (`␣a␣b␣` for `ab`) and the states that may skip the blank before them.
-
-    Shorter texts are padded with blanks; no path through the padding reaches a final state.
-    """
+    """Returns the CTC states of texts (`␣a␣b␣` for `ab`) and which may skip the blank before them."""
+    # Shorter texts are padded with blanks; no path through the padding reaches a final state.
     states = np.full((len(texts), 2 * max(map(len, texts), default=0) + 1), BLANK)
     for row, text in zip(states, texts, strict=True):
         row[1 : 2 * len(text) : 2] = text

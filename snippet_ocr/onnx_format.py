@@ -37,8 +37,7 @@ def message_class(name):
     for message, fields in re.findall(r"message (\w+) {(.*?)}", ONNX_MESSAGES, re.DOTALL):
         descriptor = file.message_type.add(name=message)
         for label, kind, field, number in re.findall(r"(\w+) (\w+) (\w+) = (\d+);", fields):
-            added = descriptor.field.add(name=field, number=int(number))
-            added.label = kinds.Label.Value(f"LABEL_{label.upper()}")
+            added = descriptor.field.add(name=field, number=int(number), label=f"LABEL_{label.upper()}")
             if kind[0].isupper():
                 added.type, added.type_name = kinds.TYPE_MESSAGE, f".reader.{kind}"
             else:

@@ -70,8 +70,7 @@ def write_json(readings, layout, out):
 def finished_files(path, layout):
     """Returns the set of files in a CSV of readings, after removing an incomplete last row.
 
-    Raises:
-        ValueError: if the file is not a CSV of this layout; it is then unchanged.
+    If the file is not a CSV of this layout, raises a `ValueError` and does not change it.
     """
     content = path.read_bytes()
     # A newline in quotes belongs to a file name. Other programs may have changed the rows' ends to LF.
@@ -95,15 +94,12 @@ def finished_files(path, layout):
 
 
 def open_csv(path, resume, layout, origin):
-    """Opens a CSV of readings, locked until it is closed or its process ends.
+    """Opens a CSV to append readings, locked until it is closed; returns it and the set of files in it.
 
     Args:
-        path: the `Path` of the file. `origin` is saved next to it, in a file with `.json` after its name.
-        resume: whether to continue the file if it exists; otherwise, it must not exist.
-        layout, origin: the `Layout` of its rows, and the reader and options of them all, as JSON values.
-
-    Returns:
-        A tuple of the file, to which rows are appended, and the set of files that it already contains.
+        path: the `Path` of the file, which may exist only with `resume`.
+        layout, origin: the `Layout` of its rows, and the reader and options of them all, as JSON values,
+            which are saved next to it, in a file with `.json` after its name.
 
     Raises:
         ValueError: if the file cannot be used, if another process writes to it, or if its rows have another
@@ -132,7 +128,7 @@ def open_csv(path, resume, layout, origin):
 
 
 def _lock(out):
-    """Locks an open file. The operating system releases the lock when the process ends, even by a kill."""
+    """Locks an open file until it is closed or its process ends, even by a kill."""
     try:
         import fcntl
 

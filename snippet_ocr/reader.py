@@ -50,12 +50,6 @@ class Reader:
     Attributes:
         image_height: the height that images are fitted to, in pixels.
         batch_size, threads: the number of images per batch, and of batches read in parallel.
-
-    Examples:
-        >>> reader = Reader.load("runs/captcha_images-1/reader.onnx")
-        >>> (reading,) = reader.read(["snippet.png"])
-        >>> reading.text, reading.confidence
-        ('2b827', 0.998)
     """
 
     def __init__(self, model, alphabet, widths, provenance=None, threshold=None):
@@ -152,11 +146,9 @@ class Reader:
 
     def _read_part(self, sources, constraint, top, characters):
         results = [self._prepare(source) for source in sources]
-        readable = [number for number, result in enumerate(results) if isinstance(result, np.ndarray)]
-        prepared = [results[number] for number in readable]
-        readings = self._read_batches(prepared, constraint, top, characters)
-        for number, reading in zip(readable, readings, strict=True):
-            results[number] = reading
+        prepared = [result for result in results if isinstance(result, np.ndarray)]
+        readings = iter(self._read_batches(prepared, constraint, top, characters))
+        results = [next(readings) if isinstance(result, np.ndarray) else result for result in results]
         return list(zip(sources, results, strict=True))
 
     def read_prepared(self, prepared, constraint=None, top=1, characters=False):
