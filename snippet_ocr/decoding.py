@@ -31,9 +31,9 @@ def greedy_decode(log_probabilities):
 
 
 def text_log_probabilities(log_probabilities, texts):
-    """Computes the log-probability of one text per image, summed over all its alignments.
+    """Computes the log-probability of one text per image, over all its alignments: the negative CTC loss.
 
-    This is the negative CTC loss, by the forward algorithm (Graves et al., ICML 2006, section 4.1).
+    This is the forward algorithm (Graves et al., ICML 2006, section 4.1).
 
     Args:
         log_probabilities: floats of shape `(batch, steps, classes)`, the output of a log-softmax.
@@ -96,11 +96,8 @@ def character_probabilities(log_probabilities, classes):
 def character_steps(log_probabilities, classes):
     """Finds the steps of a text's characters in its most probable alignment (Viterbi over the CTC states).
 
-    Args:
-        log_probabilities, classes: as in `character_probabilities`.
-
-    Returns:
-        A list of `len(classes)` ascending steps, from 0: where each character is most probable.
+    Arguments are those of `character_probabilities`. Returns a list of `len(classes)` ascending steps, from
+    0: of those aligned to a character, the one where it is most probable.
     """
     (states,), (may_skip,) = _states([classes])
     emitted = np.asarray(log_probabilities, dtype="float64")[:, states]  # (steps, states)
@@ -162,8 +159,8 @@ def beam_search(log_probabilities, constraint, width=BEAM_WIDTH):
     This is prefix beam search (Hannun et al., 2014, arXiv 1408.2873) without a language model; it may miss
     the best text. If it finds no allowed text, it searches again with a wider beam.
     """
-    # A beam is a tuple: prefixes, their last classes, their states in the constraint, and two arrays of
-    # log-probabilities: of the alignments that end in a blank, and of those that end in a character.
+    # A beam: prefixes, their last classes, their states in the constraint, and the log-probabilities of their
+    # alignments that end in a blank, and of those that end in a character.
     beam = [()], np.array([BLANK]), np.array([0]), np.array([0.0]), np.array([-np.inf])
     for step, emitted in enumerate(log_probabilities, start=1):
         beam = _extend(beam, emitted, constraint, width, remaining_steps=len(log_probabilities) - step)

@@ -21,8 +21,7 @@ MAX_SCANS = 100  # of a progressive JPEG: programs write about ten, and decoding
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 
-# Pillow warns about large images; this module refuses them, with a reason.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # this module refuses large images
 
 
 def read_file(path):
@@ -55,8 +54,8 @@ def load_image(source):
         A uint8 array of shape `(height, width)`; 0 is black, 255 is white.
 
     Raises:
-        ValueError: if the source is not a complete, readable image of at most `MAX_PIXELS` pixels and
-            `MAX_FILE_BYTES` bytes. The message is the reason, without the path, such as "is not an image".
+        ValueError: if the source is not a complete image within `MAX_PIXELS` and `MAX_FILE_BYTES`. The
+            message is the reason, without the path, such as "is not an image".
     """
     if isinstance(source, np.ndarray):
         return _to_grey(_image_from_array(source))

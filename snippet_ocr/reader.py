@@ -132,8 +132,8 @@ class Reader:
             constraint, top, characters: as in `read`.
 
         Returns:
-            An iterator over tuples `(source, result)`, in the order of the sources. The result is a
-            `Reading`, or a `ValueError` with the reason why the source cannot be read.
+            An iterator over tuples of each source, in order, and its `Reading`, or a `ValueError` with the
+            reason why it cannot be read.
         """
         if isinstance(sources, str | bytes | os.PathLike | np.ndarray):
             kind = type(sources).__name__
@@ -191,10 +191,7 @@ class Reader:
             return error
 
     def log_probabilities(self, prepared):
-        """Returns the log-probabilities of images that `prepare` returned, a list of float64 arrays.
-
-        Each has the shape `(time_steps, classes)`.
-        """
+        """Returns float64 log-probabilities `(time_steps, classes)` of images that `prepare` returned."""
 
         def compute(batch):
             logits = self.model.predict_on_batch(batch)  # (batch, time_steps, classes)

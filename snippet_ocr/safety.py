@@ -129,15 +129,12 @@ def _check_weights(content):
 
     def find_other(name, link):
         item = file[name] if isinstance(link, h5py.HardLink) else None  # other links lead to other files
-        plain = isinstance(item, h5py.Group) or (
-            isinstance(item, h5py.Dataset)
-            and item.chunks is None  # chunks may have filters that expand a few bytes to gigabytes
-            and not item.external
-            and not item.is_virtual
-            and item.shape is not None
-            and item.dtype.kind in "fiu"
-            and item.nbytes <= len(content)
-        )
+        if isinstance(item, h5py.Group):
+            return None
+        # Chunks may have filters that expand a few bytes to gigabytes.
+        if not isinstance(item, h5py.Dataset) or item.chunks or item.external or item.is_virtual:
+            return name
+        plain = item.shape is not None and item.dtype.kind in "fiu" and item.nbytes <= len(content)
         return None if plain else name
 
     with h5py.File(io.BytesIO(content), "r") as file:
