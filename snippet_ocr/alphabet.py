@@ -5,8 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-BLANK = 0
-"""The class of the CTC blank. Labels are padded with it, too."""
+BLANK = 0  # the class of the CTC blank, and the padding of labels
 
 
 def is_right_to_left(text):
@@ -15,12 +14,11 @@ def is_right_to_left(text):
 
 
 def reorder(text):
-    """Converts a text between logical order, in which it is typed and stored, and visual order.
+    """Converts a text between logical order, as typed, and visual order, from left to right in the image.
 
-    In visual order, the first character is the leftmost one in the image. The conversion is the Unicode
-    Bidirectional Algorithm (UAX #9) for each line in a right-to-left paragraph. It is its own inverse, except
-    for rare mixtures of right-to-left letters, Latin letters and digits. Texts without right-to-left
-    characters are returned unchanged.
+    It is the Unicode Bidirectional Algorithm (UAX #9) for each line in a right-to-left paragraph, and its own
+    inverse except for rare mixtures of right-to-left letters, Latin letters and digits. Texts without
+    right-to-left characters are returned unchanged.
     """
     if not is_right_to_left(text):
         return text
@@ -30,10 +28,7 @@ def reorder(text):
 
 
 class Alphabet:
-    """The characters that a reader knows, each with a class number.
-
-    Class 0 is the CTC blank and the padding of labels, as in Keras's CTC operations (`mask_index=0`). The
-    characters are the classes 1 to `len(alphabet)`, in the given order.
+    """The characters that a reader knows, as classes from 1 to `len(alphabet)`; class 0 is the CTC blank.
 
     Args:
         characters: a string, or a sequence of strings of one code point each. Each character occurs once.
@@ -44,17 +39,7 @@ class Alphabet:
         classes: a dictionary from each character to its class number.
 
     Raises:
-        ValueError: if there are no characters, if a character occurs more than
-            once, or if one is not a single code point.
-
-    Examples:
-        >>> alphabet = Alphabet.from_labels(["cab", "bb"])
-        >>> alphabet.characters
-        'abc'
-        >>> alphabet.encode("cab")
-        [3, 1, 2]
-        >>> alphabet.decode([3, 1, 2, 0, 0])
-        'cab'
+        ValueError: if there are no characters, or if one is repeated or is not a single code point.
     """
 
     def __init__(self, characters, logical=False):
@@ -82,7 +67,7 @@ class Alphabet:
         return len(self.characters) + 1
 
     def encode(self, text):
-        """Converts a string to a list of class numbers, from 1 to `len(alphabet)`, from left to right.
+        """Converts a string to a list of class numbers, from left to right.
 
         Raises:
             ValueError: if a character of the text is not in the alphabet.
@@ -96,10 +81,7 @@ class Alphabet:
         return [self.classes[character] for character in (reorder(text) if self.logical else text)]
 
     def encode_batch(self, texts, length):
-        """Converts a list of strings to one array, padded with the blank.
-
-        Returns:
-            An int32 array of shape `(len(texts), length)`.
+        """Converts strings to one int32 array of shape `(len(texts), length)`, padded with the blank.
 
         Raises:
             ValueError: if a text is longer than `length`, or has a character that is not in the alphabet.
@@ -121,9 +103,6 @@ class Alphabet:
 
     def __eq__(self, other):
         return isinstance(other, Alphabet) and vars(self) == vars(other)
-
-    def __hash__(self):
-        return hash((self.characters, self.logical))
 
     def __repr__(self):
         return f"Alphabet({self.characters!r}{', logical=True' if self.logical else ''})"

@@ -25,14 +25,12 @@ def parse_lengths(text):
 
 
 def parse_count(text):
-    """Parses an integer from 1 to `MAX_TOP`."""
     if not re.fullmatch(r"\d{1,9}", text) or not 1 <= int(text) <= MAX_TOP:
         raise argparse.ArgumentTypeError(f"expected a number from 1 to {MAX_TOP}, received {text!r}")
     return int(text)
 
 
 def parse_confidence(text):
-    """Parses a number from 0 to 1, or `auto`."""
     if text == "auto":
         return text
     with contextlib.suppress(ValueError):
@@ -41,40 +39,23 @@ def parse_confidence(text):
     raise argparse.ArgumentTypeError(f"expected auto or a number from 0 to 1, received {text!r}")
 
 
-def min_confidence(requested, reader):
-    """Returns the confidence below which readings need review; `auto` is the threshold of the reader."""
-    if requested != "auto":
-        return requested
-    if reader.threshold is None:
-        raise ValueError(
-            "Expected a reader with a threshold for --min-confidence auto. This one has none. "
-            "Set one as described in docs/trust.md, or use a number from 0 to 1 instead of auto."
-        )
-    return reader.threshold
-
-
 def parse(arguments):
-    """Parses the command line."""
     parser = argparse.ArgumentParser("snippet-ocr", description="Reads short text in images.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    model = {"metavar": "MODEL", "help": "A saved reader: reader.onnx or reader.keras."}
     text = "Prints what a reader reads and how it was trained, as JSON."
     info = commands.add_parser("info", help="describe a reader", description=text)
-    info.add_argument("model", **model)
-    text = "Open MODEL without checks: it is your own, and you trust it (default: check it)."
-    trust = {"action": "store_true", "help": text}
-    info.add_argument("--trust", **trust)
     text = "Reads images. Prints a line for each: file, text and confidence, separated by tabs."
     read = commands.add_parser("read", help="read images", description=text)
+    for command in (info, read):
+        command.add_argument("model", metavar="MODEL", help="A saved reader: reader.onnx or reader.keras.")
+        text = "Open MODEL without checks: it is your own, and you trust it (default: check it)."
+        command.add_argument("--trust", action="store_true", help=text)
     add = read.add_argument
-    add("model", **model)
     add("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="Images, or folders to search for images.")
     write = read.add_mutually_exclusive_group()
     constant = {"dest": "write", "action": "store_const", "default": output.write_lines}
-    text = "Print CSV with a header (default: lines separated by tabs)."
-    write.add_argument("--csv", const=output.write_csv, **constant, help=text)
-    text = "Print a JSON array with an object per image (default: lines separated by tabs)."
-    write.add_argument("--json", const=output.write_json, **constant, help=text)
+    write.add_argument("--csv", const=output.write_csv, **constant, help="Print CSV (default: lines).")
+    write.add_argument("--json", const=output.write_json, **constant, help="Print JSON (default: lines).")
     text = "Write CSV to a new file, row by row (default: print to standard output)."
     write.add_argument("--out", type=Path, metavar="FILE.csv", help=text)
     text = "Continue the file of --out: read only the missing images (default: the file must not exist)."
@@ -83,10 +64,7 @@ def parse(arguments):
     add("--top", type=parse_count, default=1, metavar="N", help=text)
     text = "Print the confidence of each character, too (default: only that of the text)."
     add("--characters", action="store_true", help=text)
-    text = (
-        f"Mark readings below this confidence with '{output.NEEDS_REVIEW}'; auto means the reader's own "
-        "threshold (default: mark none)."
-    )
+    text = "Mark readings below it as needing review; auto is the reader's threshold (default: mark none)."
     add("--min-confidence", type=parse_confidence, metavar="auto|NUMBER", help=text)
     text = "Allow only texts of this number of characters, such as 5 or 4-6 (default: any number)."
     add("--length", type=parse_lengths, metavar="NUMBER|RANGE", help=text)
@@ -97,7 +75,6 @@ def parse(arguments):
     add("--pattern", help=text)
     text = "Allow only the words in this UTF-8 text file, one per line (default: any text)."
     add("--words", metavar="FILE", help=text)
-    add("--trust", **trust)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] != ["read"]:
         return parser.parse_args(arguments)
@@ -109,11 +86,10 @@ def parse(arguments):
 
 
 def main(arguments=None):
-    """Runs the command.
+    """Runs the command; returns the exit code.
 
-    Returns:
-        The exit code: 0 if all images were read; 1 if some were not, or if the output could not be
-        written; 2 for a wrong option, no reader or no images; 130 if it was interrupted.
+    It is 0 if all images were read; 1 if some were not, or if the output could not be written; 2 for a wrong
+    option, no reader or no images; 130 if it was interrupted.
     """
     try:
         return _run(parse(arguments))
@@ -123,7 +99,6 @@ def main(arguments=None):
 
 
 def _run(options):
-    """Runs the command with parsed options; returns the exit code of `main`."""
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None if the caller closed it
         stream.reconfigure(errors="backslashreplace")  # file names may be invalid UTF-8
     if sys.stdout is None and not (options.command == "read" and options.out):
@@ -135,18 +110,20 @@ def _run(options):
         if options.command == "info":
             description = to_json(reader.metadata(), indent=2)
             return _write(lambda: print(description))
-        limits = options.length, options.pattern, options.words
-        constraint = combine(reader.alphabet, reader.time_steps, *limits)
-        threshold = min_confidence(options.min_confidence, reader)
+        limits = {"length": options.length, "pattern": options.pattern, "words": options.words}
+        constraint = combine(reader.alphabet, reader.time_steps, **limits)
+        threshold = options.min_confidence
+        if threshold == "auto" and (threshold := reader.threshold) is None:
+            raise ValueError(
+                "Expected a reader with a threshold for --min-confidence auto. This one has none. "
+                "Set one as described in docs/trust.md, or use a number from 0 to 1 instead of auto."
+            )
         layout = output.Layout(options.top, options.characters, threshold)
         files = images.find_files(options.images)
-        out = None
         if options.out:
-            origin = {"reader": _digest(Path(options.model).read_bytes())}
-            origin |= {"length": options.length, "pattern": options.pattern, "words": options.words}
+            origin = {"reader": _digest(Path(options.model).read_bytes())} | limits | layout._asdict()
             if options.words:
                 origin["words"] = _digest(repr((constraint.edges, constraint.accepting.tolist())).encode())
-            origin |= layout._asdict()
             out, finished = output.open_csv(options.out, options.resume, layout, origin)
             remaining = [file for file in files if printable(file) not in finished]
             if finished:
@@ -160,7 +137,7 @@ def _run(options):
     readings = _successful(progress(results, len(files), "images read", _report), failed)
 
     def write():
-        if out:
+        if options.out:
             with out:
                 output.write_csv(readings, layout, out, header=out.tell() == 0)
         else:
@@ -177,7 +154,7 @@ def _digest(content):
 
 
 def _successful(results, failed):
-    """Yields the readings. Prints the errors, and appends their files to `failed`."""
+    """Yields the readings; reports the errors and appends their files to `failed`."""
     for path, result in results:
         if isinstance(result, ValueError):
             failed.append(path)
@@ -201,7 +178,6 @@ def _write(write, file=None):
 
 
 def _report(line):
-    """Prints to standard error, so that standard output contains only readings."""
     if sys.stderr:  # otherwise, it would be printed to standard output
         line = "\n".join(map(escape, str(line).split("\n")))
         print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Restricts the texts that a reader may return: by length, by pattern, or to a word list."""
+"""Restricts the texts that a reader may return: by length, by pattern or to a word list."""
 
 import functools
 import operator
@@ -44,16 +44,8 @@ class Constraint:
         accepting: booleans of shape `(states,)`: whether a text may end in a state.
 
     Attributes:
-        min_characters: floats of shape `(states,)`: the minimum number of
-            characters to an accepting state; infinity if none can be reached.
-        trie: the `Trie` of the texts if every state is reached by exactly one
-            text, as with `words`; None otherwise.
-
-    Examples:
-        >>> alphabet = Alphabet("0123456789-abc")
-        >>> codes = Constraint.pattern(alphabet, "99-A") & Constraint.words(alphabet, ["12-a", "1-b"])
-        >>> codes.allows(alphabet.encode("12-a")), codes.allows(alphabet.encode("1-b"))
-        (True, False)
+        min_characters: floats of shape `(states,)`: the distance to an accepting state, or infinity.
+        trie: the `Trie` of the texts, as with `words`, or None if a state is reached by several texts.
     """
 
     def __init__(self, edges, accepting):
@@ -70,7 +62,6 @@ class Constraint:
         self.trie, self._table = self._trie(), None
 
     def _trie(self):
-        """Returns the texts as a `Trie`, or None if a state is reached by several texts."""
         if 0 in self._targets or len(np.unique(self._targets)) < len(self._targets):
             return None
         parents, last = np.zeros((2, len(self.edges)), dtype=int)
@@ -78,11 +69,8 @@ class Constraint:
         return Trie(parents, last, np.flatnonzero(self.accepting))
 
     def transitions(self, classes):
-        """Returns an array of shape `(states, classes)`: the next state, or `NO_STATE` if not allowed.
-
-        `classes` is the number of classes. Only constraints without a trie need it: they have few states.
-        """
-        if self._table is None:
+        """Returns the next states, of shape `(states, classes)`, or `NO_STATE`; `classes` is a number."""
+        if self._table is None:  # only needed without a trie; then there are few states
             table = np.full((len(self.edges), classes), NO_STATE, dtype="int32")
             table[self._states, self._classes] = self._targets
             self._table = table  # complete: several threads read images
@@ -90,11 +78,7 @@ class Constraint:
 
     @classmethod
     def length(cls, alphabet, min_length=0, max_length=None):
-        """Allows texts with a number of characters between two limits.
-
-        Args:
-            alphabet: the `Alphabet` of the reader.
-            min_length, max_length: the limits, inclusive, 0 or more; `max_length` may be None for no limit.
+        """Allows texts of `min_length` to `max_length` characters (None: no limit) of an `Alphabet`.
 
         Raises:
             ValueError: if `min_length` is negative or exceeds `max_length`.
@@ -109,16 +93,11 @@ class Constraint:
 
     @classmethod
     def pattern(cls, alphabet, pattern):
-        r"""Allows texts that match a pattern. Each part of it describes one character.
+        r"""Allows texts of an `Alphabet` that match a pattern such as `"AA-999"`, character by character.
 
-        `A` matches any letter, `9` any digit, `?` any character, `[xyz]` one of
-        these characters, `[0-9a-f]` one in these ranges, `[^xyz]` none of these. Any other character
-        matches itself. A backslash before a character removes its special
-        meaning: `\A` matches an A.
-
-        Args:
-            alphabet: the `Alphabet` of the reader.
-            pattern: a string such as `"AA-999"`.
+        `A` matches any letter, `9` any digit, `?` any character, `[xyz]` one of these characters, `[0-9a-f]`
+        one in these ranges, `[^xyz]` none of these, and any other character itself. A backslash before a
+        character removes its special meaning: `\A` matches an A.
 
         Raises:
             ValueError: if the pattern is incomplete, if no character of the alphabet matches one of its
@@ -143,39 +122,35 @@ class Constraint:
 
     @classmethod
     def words(cls, alphabet, words):
-        """Allows the words of a list.
-
-        Args:
-            alphabet: the `Alphabet` of the reader.
-            words: an iterable of strings. Empty words and words with characters
-                outside the alphabet are skipped.
+        """Allows the words of a list, except empty ones and those with characters outside an `Alphabet`.
 
         Raises:
             ValueError: if no word remains.
         """
-        known = alphabet.classes.keys()
-        usable = dict.fromkeys(tuple(alphabet.encode(word)) for word in words if word and known >= set(word))
-        if not usable:
+        edges, ends = [{}], set()
+        for word in words:
+            if word and alphabet.classes.keys() >= set(word):
+                state = 0
+                for character in alphabet.encode(word):
+                    state = edges[state].setdefault(character, len(edges))
+                    if state == len(edges):
+                        edges.append({})
+                ends.add(state)
+        if not ends:
             raise ValueError(f"Expected words of the characters {alphabet.characters!r}. Found none.")
-        prefixes = dict.fromkeys(word[:end] for word in usable for end in range(len(word) + 1))
-        nodes = {prefix: node for node, prefix in enumerate(prefixes)}
-        edges = [{} for _ in nodes]
-        for prefix in list(nodes)[1:]:  # the first is empty
-            edges[nodes[prefix[:-1]]][prefix[-1]] = nodes[prefix]
-        return cls(edges, [prefix in usable for prefix in nodes])
+        return cls(edges, [state in ends for state in range(len(edges))])
 
     def __and__(self, other):
         """Returns a constraint that allows the texts that both allow (product of the two automata)."""
         queue, states, edges = [(0, 0)], {(0, 0): 0}, []
         for mine, theirs in queue:  # grows in the loop
-            first, second = self.edges[mine], other.edges[theirs]
-            both = sorted(first.keys() & second.keys())
-            targets = {number: (first[number], second[number]) for number in both}
-            for target in targets.values():
-                if target not in states:
-                    states[target] = len(queue)
+            first, second, row = self.edges[mine], other.edges[theirs], {}
+            for number in sorted(first.keys() & second.keys()):
+                target = first[number], second[number]
+                row[number] = states.setdefault(target, len(queue))
+                if row[number] == len(queue):
                     queue.append(target)
-            edges.append({number: states[target] for number, target in targets.items()})
+            edges.append(row)
         return Constraint(edges, [self.accepting[a] and other.accepting[b] for a, b in queue])
 
     def allows(self, classes):
@@ -189,17 +164,15 @@ class Constraint:
 
 
 def combine(alphabet, time_steps, length=None, pattern=None, words=None):
-    """Combines the constraints given on the command line into one; returns None if there are none.
+    """Combines the constraints of the command line into one; returns None if there are none.
 
     Args:
         alphabet, time_steps: those of the reader.
-        length: a tuple of the minimum and the maximum number of characters, or None.
-        pattern: a string as in `Constraint.pattern`, or None.
+        length, pattern: a tuple of the two limits of `Constraint.length`, and a pattern; each may be None.
         words: the path of a UTF-8 text file with one word per line, or None.
 
     Raises:
-        ValueError: if an argument is invalid, or if no text that fits the time
-            steps meets all constraints.
+        ValueError: if an argument is invalid, or if no text that fits in the time steps meets all of them.
     """
     parts = []
     if length is not None:  # larger limits would only make the automaton larger

@@ -16,10 +16,7 @@ def log_softmax(logits):
 
 
 def greedy_decode(log_probabilities):
-    """Decodes a batch by taking the most probable class at each step.
-
-    Repeated classes are merged unless a blank separates them; then blanks are
-    dropped. This is best path decoding (Graves et al., ICML 2006, section 3.2).
+    """Decodes a batch by its most probable classes: best path decoding (Graves et al., ICML 2006, 3.2).
 
     Args:
         log_probabilities: floats of shape `(batch, steps, classes)`, either log-probabilities or logits.
@@ -34,15 +31,13 @@ def greedy_decode(log_probabilities):
 
 
 def text_log_probabilities(log_probabilities, texts):
-    """Computes the log-probability of one text per image, summed over all its alignments.
+    """Computes the log-probability of one text per image, over all its alignments: the negative CTC loss.
 
-    This is the negative CTC loss, computed by the forward algorithm (Graves et
-    al., ICML 2006, section 4.1).
+    This is the forward algorithm (Graves et al., ICML 2006, section 4.1).
 
     Args:
         log_probabilities: floats of shape `(batch, steps, classes)`, the output of a log-softmax.
-        texts: a sequence of `batch` texts. Each is a sequence of class numbers
-            without blanks, and may be empty.
+        texts: a sequence of `batch` texts: sequences of class numbers without blanks, which may be empty.
 
     Returns:
         float64 of shape `(batch,)`, in nats, at most 0; minus infinity if a text does not fit in the steps.
@@ -63,25 +58,21 @@ def text_log_probabilities(log_probabilities, texts):
 
 
 def _states(texts):
-    """Returns the CTC states of texts (`␣a␣b␣` for `ab`) and the states that may skip the blank before them.
-
-    Shorter texts are padded with blanks; no path through the padding reaches a final state.
-    """
+    """Returns the CTC states of texts (`␣a␣b␣` for `ab`) and which may skip the blank before them."""
+    # Shorter texts are padded with blanks; no path through the padding reaches a final state.
     states = np.full((len(texts), 2 * max(map(len, texts), default=0) + 1), BLANK)
     for row, text in zip(states, texts, strict=True):
         row[1 : 2 * len(text) : 2] = text
-    # The blank between equal characters is required.
     may_skip = np.zeros(states.shape, dtype=bool)
-    may_skip[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]
+    may_skip[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]  # equal characters need the blank between them
     return states, may_skip
 
 
 def character_probabilities(log_probabilities, classes):
     """Computes the probability of each character of a text, given the other characters.
 
-    For each position, it is the probability of the text divided by the total
-    probability of all texts that differ from it at most in that position. Classes
-    less probable than 1e-9 at every step are ignored.
+    It is the probability of the text divided by that of all texts that differ from it at most in the one
+    position. Classes less probable than 1e-9 at every step are ignored.
 
     Args:
         log_probabilities: floats of shape `(steps, classes)`, the output of a log-softmax.
@@ -103,16 +94,10 @@ def character_probabilities(log_probabilities, classes):
 
 
 def character_steps(log_probabilities, classes):
-    """Finds the time step of each character in the most probable alignment of a text.
+    """Finds the steps of a text's characters in its most probable alignment (Viterbi over the CTC states).
 
-    The Viterbi algorithm over the states of CTC finds the alignment. Of the
-    steps aligned to a character, the one where it is most probable is returned.
-
-    Args:
-        log_probabilities, classes: as in `character_probabilities`.
-
-    Returns:
-        A list of `len(classes)` steps in ascending order, counted from 0.
+    Arguments are those of `character_probabilities`. Returns a list of `len(classes)` ascending steps, from
+    0: of those aligned to a character, the one where it is most probable.
     """
     (states,), (may_skip,) = _states([classes])
     emitted = np.asarray(log_probabilities, dtype="float64")[:, states]  # (steps, states)
@@ -135,18 +120,14 @@ def character_steps(log_probabilities, classes):
 
 
 def search(log_probabilities, constraint, top=1):
-    """Finds the most probable texts that a constraint allows.
-
-    A word list is searched exactly. Otherwise, a beam search is used; it may miss the best text.
+    """Finds the `top` texts that a `Constraint` allows: exactly in a word list, otherwise by beam search.
 
     Args:
         log_probabilities: floats of shape `(steps, classes)`, the output of a log-softmax.
-        constraint: a `constraints.Constraint`.
-        top: the maximum number of texts to return, at least 1.
 
     Returns:
-        A list of tuples `(classes, log_probability)`, most probable first: the text as a tuple of class
-        numbers, and its log-probability over all alignments. Empty if no allowed text fits in the steps.
+        A list of tuples of a text, as a tuple of class numbers, and its log-probability over all alignments,
+        most probable first; empty if no allowed text fits in the steps.
     """
     if constraint.trie is not None:
         return trie_search(log_probabilities, constraint.trie, top)
@@ -154,11 +135,7 @@ def search(log_probabilities, constraint, top=1):
 
 
 def trie_search(log_probabilities, trie, top):
-    """Finds the most probable words by one CTC forward pass over all nodes of a prefix tree.
-
-    Unlike a beam search, it never drops a word because of an improbable first
-    character. Arguments and result are as in `search`; `trie` is a `constraints.Trie`.
-    """
+    """Finds the most probable words as `search` does, by one CTC forward pass over all nodes of a `Trie`."""
     repeated = trie.characters == trie.characters[trie.parents]  # (nodes,)
     in_blank, in_character = np.zeros((2, len(trie.parents)))  # probabilities, each (nodes,)
     in_blank[0] = 1.0
@@ -177,17 +154,13 @@ def trie_search(log_probabilities, trie, top):
 
 
 def beam_search(log_probabilities, constraint, width=BEAM_WIDTH):
-    """Finds probable texts by extending the most probable prefixes step by step.
+    """Finds probable texts as `search` does, by extending the most probable `width` prefixes step by step.
 
-    Prefix beam search (Hannun et al., 2014, arXiv 1408.2873, without a language
-    model). Unlike best path decoding, it sums the alignments of a text. If it
-    finds no allowed text, it searches again with a wider beam.
-
-    Arguments and result are as in `search`, but `width` is the number of prefixes to keep at each step and
-    the maximum number of texts to return. A wider beam is slower and less likely to miss the best text.
+    This is prefix beam search (Hannun et al., 2014, arXiv 1408.2873) without a language model; it may miss
+    the best text. If it finds no allowed text, it searches again with a wider beam.
     """
-    # A beam is a tuple: prefixes, their last classes, their states in the constraint, and two arrays of
-    # log-probabilities: of the alignments that end in a blank, and of those that end in a character.
+    # A beam: prefixes, their last classes, their states in the constraint, and the log-probabilities of their
+    # alignments that end in a blank, and of those that end in a character.
     beam = [()], np.array([BLANK]), np.array([0]), np.array([0.0]), np.array([-np.inf])
     for step, emitted in enumerate(log_probabilities, start=1):
         beam = _extend(beam, emitted, constraint, width, remaining_steps=len(log_probabilities) - step)

@@ -8,16 +8,10 @@ import os
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Writes to a temporary file in the same folder and renames it when it is complete.
+    """Yields a temporary `Path` with the same suffix in the same folder, and renames it when it is complete.
 
-    After a kill, a full disk or an interrupt, the file at `path` is the old one, or does not exist.
-    Nothing is flushed to the disk, so this does not protect against a power failure.
-
-    Yields:
-        The `Path` to write to, with the same suffix.
-
-    Raises:
-        OSError: if the file cannot be written; the error names it.
+    After a kill, a full disk or an interrupt, the file at `path` is the old one, or does not exist. Nothing
+    is flushed to the disk, so this does not protect against a power failure. An `OSError` names the file.
     """
     unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
     try:

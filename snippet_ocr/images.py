@@ -1,7 +1,4 @@
-"""From an image file to the model's input: decode, convert to grey, fit, pad.
-
-Training and reading both use this module, so that a reader gets the pixels it was trained on.
-"""
+"""From an image file to the model's input, for training and reading: decode, convert to grey, fit, pad."""
 
 import contextlib
 import io
@@ -14,12 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-"""The suffixes of image files. Case does not matter."""
-
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-"""The formats that Pillow may open, whatever the suffix of a file is."""
-
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")  # in any case
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # that Pillow may open, whatever the suffix is
 MAX_PIXELS = 20_000_000  # a snippet of text has thousands; more is a mistake or an attack
 MAX_FILE_BYTES = 100_000_000  # more than an uncompressed image of MAX_PIXELS takes
 MAX_SCANS = 100  # of a progressive JPEG: programs write about ten, and decoding each takes time
@@ -28,23 +21,17 @@ MAX_SCANS = 100  # of a progressive JPEG: programs write about ten, and decoding
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 
-# Pillow warns about large images; this module refuses them, with a reason.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # this module refuses large images
 
 
 def read_file(path):
-    """Returns the bytes of an image file.
-
-    Raises:
-        ValueError: if the file cannot be read, is too large, or is not a regular file: reading from a
-            pipe or a device could block forever. The message is the reason, without the path.
-    """
+    """Returns the bytes of an image file; a `ValueError` is the reason why not, without the path."""
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
             os.scandir(path).close()  # raises the reason if the folder cannot be opened
             raise ValueError("is a folder, not an image")
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(found.st_mode):  # reading from a pipe or a device could block forever
             raise ValueError("is not a regular file")
         if found.st_size > MAX_FILE_BYTES:
             raise ValueError(f"is too large: {found.st_size:,} bytes, at most {MAX_FILE_BYTES:,} allowed")
@@ -54,11 +41,10 @@ def read_file(path):
 
 
 def load_image(source):
-    """Decodes an image and converts it to grey.
+    """Decodes the first frame or page of an image and converts it to grey.
 
-    Colours are weighted as in ITU-R 601-2 (Pillow's mode `L`), transparent
-    images are drawn on white, and the EXIF orientation is applied. Of an
-    animation or a file with several pages, the first frame or page is used.
+    Colours are weighted as in ITU-R 601-2 (Pillow's mode `L`), transparent images are drawn on white, and the
+    EXIF orientation is applied.
 
     Args:
         source: a path, the bytes of a file, or a uint8 array of shape `(height, width)` or
@@ -68,9 +54,8 @@ def load_image(source):
         A uint8 array of shape `(height, width)`; 0 is black, 255 is white.
 
     Raises:
-        ValueError: if the source is not a complete, readable image of at most
-            `MAX_PIXELS` pixels and `MAX_FILE_BYTES` bytes. The message is the
-            reason, without the path, such as "is not an image".
+        ValueError: if the source is not a complete image within `MAX_PIXELS` and `MAX_FILE_BYTES`. The
+            message is the reason, without the path, such as "is not an image".
     """
     if isinstance(source, np.ndarray):
         return _to_grey(_image_from_array(source))
@@ -86,8 +71,7 @@ def load_image(source):
     except Exception as error:  # Pillow raises exceptions of many types for damaged headers
         raise ValueError(f"is a damaged image: {error}") from error
     _check_size(*image.size)
-    # Pillow calls a JPEG with several pictures MPO.
-    if image.format in ("JPEG", "MPO") and _count_scans(content) > MAX_SCANS:
+    if image.format in ("JPEG", "MPO") and _count_scans(content) > MAX_SCANS:  # MPO: several pictures
         raise ValueError(f"has more than {MAX_SCANS} scans, which no program writes")
     if image.mode == "F":
         raise ValueError("has floating-point pixels, whose values for black and white are unknown")
@@ -101,10 +85,7 @@ def load_image(source):
 
 
 def _count_scans(content):
-    """Returns the number of scans in the first picture of a JPEG; stops at `MAX_SCANS + 1`.
-
-    Phones append videos and further pictures, which are not counted.
-    """
+    """Returns the number of scans in the first picture of a JPEG; phones append videos and more pictures."""
     scans, position = 0, len(START_OF_SCAN)
     while scans <= MAX_SCANS and (marker := MARKER.search(content, position)) and marker[0] != END_OF_IMAGE:
         scans += marker[0] == START_OF_SCAN
@@ -134,22 +115,18 @@ def _check_size(width, height):
 def _to_grey(image):
     """Returns a Pillow image as uint8 of shape `(height, width)`, or None if its values exceed 16 bits."""
     image.load()
-    # The EXIF data may be damaged although the pixels are not.
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):  # the EXIF data may be damaged although the pixels are not
         image = ImageOps.exif_transpose(image)
     transparent = image.info.get("transparency")
-    if image.mode.startswith("I"):
-        # 16 bits per pixel. Pillow's own conversion would clip the values at 255.
+    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow's own conversion clips at 255
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
             return None
         if isinstance(transparent, int):
             pixels = np.where(pixels == transparent, 65535, pixels)
-        # Cameras and scanners also write 10 or 12 of the 16 bits.
-        unused = max(int(pixels.max()).bit_length() - 8, 0)
+        unused = max(int(pixels.max()).bit_length() - 8, 0)  # cameras also write 10 or 12 of the 16 bits
         return (pixels // 257 if unused > 4 else pixels >> unused).astype("uint8")
-    if isinstance(transparent, tuple) and max(transparent) > 255:
-        # A colour of 16 bits per channel, of which Pillow keeps the upper 8.
+    if isinstance(transparent, tuple) and max(transparent) > 255:  # 16 bits, of which Pillow keeps 8
         image.info["transparency"] = tuple(value >> 8 for value in transparent)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -164,25 +141,15 @@ def background_of(pixels):
 
 
 def fit_image(pixels, width, height):
-    """Scales an image to fit into a size, keeps its aspect ratio, and pads it with its background.
-
-    Args:
-        pixels: a uint8 array of shape `(original height, original width)`.
-        width, height: the size of the result, in pixels.
-
-    Returns:
-        A uint8 array of shape `(height, width)` with the image in its middle.
-    """
+    """Scales a grey image, a uint8 array, to fit into a size, and centres it on its background."""
     if pixels.shape == (height, width):
         return pixels
     scale = min(width / pixels.shape[1], height / pixels.shape[0])
-    fitted_height, fitted_width = (max(1, round(side * scale)) for side in pixels.shape)
-    top, left = (height - fitted_height) // 2, (width - fitted_width) // 2
-    fitted = np.full((height, width), background_of(pixels), dtype="uint8")
-    fitted[top : top + fitted_height, left : left + fitted_width] = Image.fromarray(pixels).resize(
-        (fitted_width, fitted_height), Image.Resampling.BILINEAR
-    )
-    return fitted
+    size = [max(1, round(side * scale)) for side in pixels.shape[::-1]]
+    fitted = Image.new("L", (width, height), background_of(pixels))
+    scaled = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    fitted.paste(scaled, ((width - size[0]) // 2, (height - size[1]) // 2))
+    return np.asarray(fitted)
 
 
 def choose_width(size, widths, height):
@@ -190,50 +157,40 @@ def choose_width(size, widths, height):
 
     Args:
         size: the width and the height of the image, in pixels.
-        widths, height: the model's image sizes: an ascending list of widths, and their height.
+        widths, height: the model's image sizes, in pixels: an ascending list of widths, and their height.
     """
     fitting = (width for width in widths if size[0] * height <= width * size[1])
     return next(fitting, widths[-1])
 
 
 def load_fitted(source, widths, height):
-    """Converts an image to the model's input: calls `load_image`, `choose_width` and `fit_image`.
+    """Converts an image to the model's input; scaled, not distorted, and padded with its background.
 
     Args:
-        source: as in `load_image`.
+        source: as in `load_image`; it raises the same errors.
         widths, height: as in `choose_width`.
 
     Returns:
         A uint8 array of shape `(height, width)`, with one of the widths; 0 is black, 255 is white.
-
-    Raises:
-        ValueError: as `load_image`.
     """
     pixels = load_image(source)
     return fit_image(pixels, choose_width(pixels.shape[::-1], widths, height), height)
 
 
 def find_files(names):
-    """Returns the `Path`s of images: files as they are named, and all images in folders and their subfolders.
+    """Returns the `Path`s of named files, and of the images in named folders and their visible subfolders.
 
-    As in training, hidden subfolders are skipped. Subfolders that are links, and folders that cannot be
-    opened, are returned too: reading them fails with the reason, so that they are not skipped silently.
-
-    Raises:
-        ValueError: if a folder has no images, or if a name is empty.
+    Subfolders that are links, and folders that cannot be opened, are returned too, so that reading them fails
+    with the reason. A `ValueError` names a folder without images, or an empty name.
     """
     files = []
     for name in names:
         if not str(name):
             raise ValueError("Expected the name of an image or a folder. Received an empty name.")
-        if not os.path.isdir(name):
-            files.append(Path(name))
-            continue
-        found = _images_below(name)
+        found = _images_below(name) if os.path.isdir(name) else [Path(name)]
         if not found:
-            raise ValueError(
-                f"Expected images ({', '.join(SUFFIXES)}) in {Path(name).absolute()}. Found none."
-            )
+            folder = Path(name).absolute()
+            raise ValueError(f"Expected images ({', '.join(SUFFIXES)}) in {folder}. Found none.")
         files += found
     return files
 

@@ -15,14 +15,8 @@ MEMORY_PER_CORE = 1_000_000_000  # bytes that an untrusted ONNX model may use
 class OnnxModel:
     """An ONNX model with the part of a Keras model's interface that `Reader` uses.
 
-    Its shapes are `("batch", image_height, "width")` and `("batch", "steps", classes)`.
-
-    Args:
-        path: the file.
-        trusted: whether to open it without checks, and without a limit of the memory that it uses.
-
-    Raises:
-        ValueError: if the file has anything that a reader does not need.
+    Its shapes are `("batch", image_height, "width")` and `("batch", "steps", classes)`. If the file is
+    `trusted`, it is opened without checks, and without a limit of the memory that it uses.
     """
 
     def __init__(self, path, trusted=False):
@@ -32,15 +26,14 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # `Reader` runs one batch per core instead
         options.log_severity_level = 4  # errors become exceptions
-        skipped = []
+        limits = {}
         if not trusted:
             _limit_memory()
             options.add_session_config_entry("session.use_env_allocators", "1")
-            skipped = ["ConstantFolding"]  # it would allocate outside of the limit
+            limits["disabled_optimizers"] = ["ConstantFolding"]  # it would allocate outside of the limit
         try:
-            self._session = onnxruntime.InferenceSession(
-                content, options, ["CPUExecutionProvider"], disabled_optimizers=skipped
-            )
+            providers = ["CPUExecutionProvider"]
+            self._session = onnxruntime.InferenceSession(content, options, providers, **limits)
         except Exception as error:  # onnxruntime raises exceptions of many types
             raise ValueError(f"onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
         (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
@@ -66,22 +59,19 @@ def _limit_memory():
 
 
 def save(model, description, path):
-    """Saves a Keras model and its metadata, a dictionary of JSON values, atomically; the suffix is `.keras`.
-
-    The archive has one additional member, `reader.json`. Keras ignores it.
-    """
+    """Saves a Keras model and its metadata, a dictionary of JSON values, atomically as a `.keras` file."""
     with files.atomic_write(Path(path)) as unfinished:
         model.save(unfinished)
         with zipfile.ZipFile(unfinished, "a") as archive:
+            # Keras ignores additional members.
             archive.writestr(DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
 
 
 def description(path):
     """Returns the metadata in a `.keras` or `.onnx` file, as parsed from JSON. The model is not opened."""
+    onnx = path.suffix == ".onnx"
     try:
-        if path.suffix == ".onnx":
-            return safety.read_onnx(path, trusted=True)[1]
-        return safety.read_keras(path, trusted=True)
+        return safety.read_onnx(path, trusted=True)[1] if onnx else safety.read_keras(path, trusted=True)
     except ValueError as error:
         raise not_a_reader(path, error) from error
 
@@ -103,27 +93,28 @@ def set_description(path, description):
 
 
 def load(path, trusted=False):
-    """Returns the model in a file and its metadata, as parsed from JSON.
-
-    Arguments and errors are those of `Reader.load`.
-    """
+    """Returns the model in a file and its metadata. Arguments and errors are those of `Reader.load`."""
     path = Path(path).absolute()
     if not path.is_file():
         found = "That is a folder." if path.is_dir() else "There is no such file."
         raise ValueError(f"Expected a saved reader at {path}. {found}")
-    if path.suffix not in LOADERS:  # Keras chooses the format by the suffix, and some formats contain code
-        raise not_a_reader(path, f"its name does not end in {' or '.join(LOADERS)}")
-    load_model, packages, remedy = LOADERS[path.suffix]
+    if path.suffix not in (".keras", ".onnx"):  # Keras chooses the format by the suffix; some contain code
+        raise not_a_reader(path, "its name does not end in .keras or .onnx")
     try:
-        return load_model(path, trusted)
+        if path.suffix == ".keras":
+            return _load_keras(path, trusted)
+        model = OnnxModel(path, trusted)
+        return model, model.description
     except ImportError as error:
-        raise ValueError(f"Expected {packages}, to read {path}. {error}. Use {remedy}.") from error
+        needed, remedy = "onnxruntime", "pip install onnxruntime"
+        if path.suffix == ".keras":
+            needed, remedy = "Keras and TensorFlow", "the reader.onnx next to it, or pip install '.[keras]'"
+        raise ValueError(f"Expected {needed}, to read {path}. {error}. Use {remedy}.") from error
     except (ValueError, OSError) as error:
         raise not_a_reader(path, error) from error
 
 
 def not_a_reader(path, reason):
-    """Returns the error for a file that is not a reader."""
     return ValueError(
         f"Expected a reader that this project saved, a .keras or .onnx file with {DESCRIPTION} in it. "
         f"{path} is not one: {reason}"
@@ -138,15 +129,3 @@ def _load_keras(path, trusted):
         return keras.saving.load_model(path, compile=False, safe_mode=not trusted), description
     except Exception as error:
         raise ValueError(f"Keras {keras.__version__} cannot load it: {error}") from error
-
-
-def _load_onnx(path, trusted):
-    model = OnnxModel(path, trusted)
-    return model, model.description
-
-
-LOADERS = {
-    ".keras": (_load_keras, "Keras and TensorFlow", "the reader.onnx next to it, or pip install '.[keras]'"),
-    ".onnx": (_load_onnx, "onnxruntime", "pip install onnxruntime"),
-}
-"""For each suffix: the function that returns the model and its metadata, the packages it needs, a remedy."""

@@ -1,11 +1,12 @@
-"""The part of the ONNX format that `safety` checks. Reading needs protobuf, but not the package onnx."""
+"""The part of ONNX's format (https://onnx.ai/onnx/repo-docs/IR.html) that `safety` checks.
+
+It is repeated here so that reading needs protobuf, which comes with onnxruntime, but not the package onnx.
+"""
 
 import functools
 import re
 
-# The part of ONNX's format (https://onnx.ai/onnx/repo-docs/IR.html) that is checked. It is repeated here so
-# that reading does not need the package onnx; protobuf is installed with onnxruntime. Messages that a reader
-# must not contain are declared as bytes, because only their presence matters.
+# Messages that a reader must not contain are declared as bytes: only their presence matters.
 ONNX_MESSAGES = """
 message Model { optional Graph graph = 7; repeated bytes training_info = 20; repeated bytes functions = 25;
                 repeated Entry metadata_props = 14; }
@@ -36,8 +37,7 @@ def message_class(name):
     for message, fields in re.findall(r"message (\w+) {(.*?)}", ONNX_MESSAGES, re.DOTALL):
         descriptor = file.message_type.add(name=message)
         for label, kind, field, number in re.findall(r"(\w+) (\w+) (\w+) = (\d+);", fields):
-            added = descriptor.field.add(name=field, number=int(number))
-            added.label = kinds.Label.Value(f"LABEL_{label.upper()}")
+            added = descriptor.field.add(name=field, number=int(number), label=f"LABEL_{label.upper()}")
             if kind[0].isupper():
                 added.type, added.type_name = kinds.TYPE_MESSAGE, f".reader.{kind}"
             else:

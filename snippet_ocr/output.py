@@ -28,12 +28,11 @@ class Layout(NamedTuple):
         names = ["file", "text", "confidence"]
         names += ["review"] if self.min_confidence is not None else []
         names += ["characters"] if self.characters else []
-        return names + [
-            f"{name}_{rank}" for rank in range(2, self.top + 1) for name in ("text", "confidence")
-        ]
+        ranks = range(2, self.top + 1)
+        return names + [f"{name}_{rank}" for rank in ranks for name in ("text", "confidence")]
 
     def row(self, path, reading):
-        """Returns a reading as a dictionary from column names. Columns of missing candidates are left out."""
+        """Returns a reading as a dictionary by column, without those of missing candidates."""
         row = {"file": printable(path), "text": reading.text, "confidence": round(reading.confidence, 4)}
         if self.min_confidence is not None:
             row["review"] = "" if reading.confidence >= self.min_confidence else NEEDS_REVIEW
@@ -69,10 +68,9 @@ def write_json(readings, layout, out):
 
 
 def finished_files(path, layout):
-    """Returns the set of files in a CSV of readings, after removing an incomplete last row from the CSV.
+    """Returns the set of files in a CSV of readings, after removing an incomplete last row.
 
-    Raises:
-        ValueError: if the file is not a CSV of this layout; the file is then unchanged.
+    If the file is not a CSV of this layout, raises a `ValueError` and does not change it.
     """
     content = path.read_bytes()
     # A newline in quotes belongs to a file name. Other programs may have changed the rows' ends to LF.
@@ -96,26 +94,20 @@ def finished_files(path, layout):
 
 
 def open_csv(path, resume, layout, origin):
-    """Opens a CSV of readings, locked until it is closed or its process ends.
+    """Opens a CSV to append readings, locked until it is closed; returns it and the set of files in it.
 
     Args:
-        path: the `Path` of the file. `origin` is saved next to it, in a file with `.json` after its name.
-        resume: whether to continue the file if it exists; otherwise, it must not exist.
-        layout: the `Layout` of its rows.
-        origin: what must be equal for all its rows, the reader and the options, as JSON values.
-
-    Returns:
-        A tuple of the file, to which rows are appended, and the set of files that it already contains.
+        path: the `Path` of the file, which may exist only with `resume`.
+        layout, origin: the `Layout` of its rows, and the reader and options of them all, as JSON values,
+            which are saved next to it, in a file with `.json` after its name.
 
     Raises:
         ValueError: if the file cannot be used, if another process writes to it, or if its rows have another
             layout or origin. The file is then unchanged.
-        OSError: if the file cannot be opened.
     """
-    if not path.absolute().parent.is_dir():
-        raise ValueError(
-            f"Expected {path.name} in an existing folder. Create {path.absolute().parent} first."
-        )
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"Expected {path.name} in an existing folder. Create {folder} first.")
     if path.exists() and not path.is_file():
         raise ValueError(f"Expected the name of a file for --out. {path} is a folder, a pipe or a device.")
     options = {"buffering": 1, "encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
@@ -124,30 +116,29 @@ def open_csv(path, resume, layout, origin):
     except FileExistsError as error:
         message = f"Expected a new file for --out. {path} exists. Add --resume to continue it."
         raise ValueError(message) from error
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(out)
+    try:
         _lock(out)
         _check_origin(path, origin)
         finished = finished_files(path, layout)
         out.seek(0, os.SEEK_END)  # an incomplete row may be gone
-        stack.pop_all()
+    except BaseException:
+        out.close()
+        raise
     return out, finished
 
 
 def _lock(out):
-    """Locks an open file. The operating system releases the lock when the process ends, even by a kill."""
+    """Locks an open file until it is closed or its process ends, even by a kill."""
     try:
         import fcntl
-    except ImportError:  # not on Windows
-        return
-    try:
+
         fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ValueError(
             f"Expected that nothing else writes to {out.name}. Another process is reading into it. "
             "Wait until it has ended, or use another file."
         ) from error
-    except OSError:  # some network disks have no locks
+    except (ImportError, OSError):  # Windows has no fcntl, and some network disks have no locks
         return
 
 
@@ -156,12 +147,9 @@ def _check_origin(path, origin):
     record, origin = path.with_name(f"{path.name}.json"), json.loads(json.dumps(origin))
     before = None
     if record.exists():
-        try:
+        with contextlib.suppress(ValueError):  # refused below
             before = json.loads(record.read_text(encoding="utf-8"))
-            known = before.keys() == origin.keys()
-        except (ValueError, AttributeError):
-            known = False
-        if not known:
+        if not isinstance(before, dict) or before.keys() != origin.keys():
             raise ValueError(
                 f"Expected {record} to contain the reader and the options of {path}. Found something else. "
                 "Move or delete it."

@@ -24,10 +24,8 @@ class Reading(NamedTuple):
 
     Attributes:
         text: the text in the image, as the model reads it.
-        confidence: the model's probability of the text, from 0 to 1: the sum
-            over all its CTC alignments.
-        alternatives: the next most probable texts, a tuple of `Reading`s, the
-            most probable first; empty unless requested.
+        confidence: the model's probability of the text, from 0 to 1, over all its CTC alignments.
+        alternatives: a tuple of the next `Reading`s, the most probable first; empty unless requested.
         character_confidences: a tuple of the probability of each character, given the other characters,
             from 0 to 1, from left to right in the image; empty unless requested.
     """
@@ -45,22 +43,13 @@ class Reader:
         model: a Keras model or an `OnnxModel`, from uint8 images of shape `(batch, image_height, width)`
             to logits or log-probabilities of shape `(batch, time_steps, classes)`, for any width.
         alphabet: the `Alphabet` of the classes.
-        widths: the widths that images are fitted to, in pixels: an ascending list. Each image gets the
-            smallest width that it fits.
+        widths: an ascending list of widths in pixels; each image is fitted to the smallest that it fits.
         provenance: how the reader was trained (images, parameters, scores), a dictionary of JSON values.
-        threshold: readings of at least this confidence, from 0 to 1, need no
-            review; None if the reader has no threshold.
+        threshold: the confidence, from 0 to 1, from which readings need no review; None if there is none.
 
     Attributes:
         image_height: the height that images are fitted to, in pixels.
-        batch_size: the number of images per batch, fewer if they are large.
-        threads: the number of batches read in parallel.
-
-    Examples:
-        >>> reader = Reader.load("runs/captcha_images-1/reader.onnx")
-        >>> (reading,) = reader.read(["snippet.png"])
-        >>> reading.text, reading.confidence
-        ('2b827', 0.998)
+        batch_size, threads: the number of images per batch, and of batches read in parallel.
     """
 
     def __init__(self, model, alphabet, widths, provenance=None, threshold=None):
@@ -86,25 +75,7 @@ class Reader:
         """
         model, metadata = model_file.load(path, trusted)
         try:
-            alphabet = Alphabet(metadata["alphabet"], metadata.get("logical_order", False) is True)
-            if any(
-                unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp")
-                for one in alphabet.characters.replace("\n", "")
-            ):
-                raise ValueError("control characters")
-        except (KeyError, TypeError, ValueError) as error:
-            raise model_file.not_a_reader(path, f"{model_file.DESCRIPTION} has no valid alphabet") from error
-        shapes = model.input_shape, model.output_shape
-        fixed = [[type(size) is int and size > 0 for size in shape] for shape in shapes]
-        if fixed != [[False, True, False], [False, False, True]]:
-            reason = f"its model maps {model.input_shape} to {model.output_shape}"
-            raise model_file.not_a_reader(path, reason)
-        expected, found = alphabet.number_of_classes, model.output_shape[-1]
-        if found != expected:
-            reason = f"its alphabet and the blank make {expected} classes, but its model has {found}"
-            raise model_file.not_a_reader(path, reason)
-        try:
-            threshold = check_threshold(metadata.get("threshold"))
+            alphabet, threshold = _alphabet_of(metadata, model), check_threshold(metadata.get("threshold"))
         except ValueError as error:
             raise model_file.not_a_reader(path, error) from error
         return cls(model, alphabet, metadata["widths"], metadata.get("provenance"), threshold)
@@ -134,20 +105,19 @@ class Reader:
         """Reads images.
 
         Args:
-            sources: a list of paths, file contents (bytes), or uint8 arrays of
-                shape `(height, width)` or `(height, width, channels)`.
+            sources: a list of paths, file contents (bytes), or uint8 arrays of shape `(height, width)` or
+                `(height, width, channels)`.
             constraint: a `constraints.Constraint` that defines the allowed texts, or None for any text.
             top: the maximum number of texts per image, including alternatives; 1 or more.
             characters: whether to return the confidence of each character.
             progress: whether to report progress if reading takes more than 2 seconds.
 
         Returns:
-            A list of `Reading`s, one per source. If no allowed text fits in
-            the time steps, the text is empty and its confidence is 0.
+            A list of `Reading`s, one per source. If no allowed text fits in the time steps, the text is empty
+            and its confidence is 0.
 
         Raises:
-            ValueError: if `sources` is a single image, or if a source cannot
-                be read; the message names the first one.
+            ValueError: if `sources` is a single image, or to name the first source that cannot be read.
         """
         results = self.read_each(sources, constraint, top, characters)
         if progress:
@@ -162,9 +132,8 @@ class Reader:
             constraint, top, characters: as in `read`.
 
         Returns:
-            An iterator over tuples `(source, result)`, in the order of the
-            sources. The result is a `Reading`, or a `ValueError` with the reason
-            why the source cannot be read.
+            An iterator over tuples of each source, in order, and its `Reading`, or a `ValueError` with the
+            reason why it cannot be read.
         """
         if isinstance(sources, str | bytes | os.PathLike | np.ndarray):
             kind = type(sources).__name__
@@ -176,13 +145,10 @@ class Reader:
         return itertools.chain.from_iterable(_map_in_threads(read_part, parts, self.threads))
 
     def _read_part(self, sources, constraint, top, characters):
-        """Reads a list of sources; returns the list of tuples that `read_each` iterates over."""
         results = [self._prepare(source) for source in sources]
-        readable = [number for number, result in enumerate(results) if isinstance(result, np.ndarray)]
-        prepared = [results[number] for number in readable]
-        readings = self._read_batches(prepared, constraint, top, characters)
-        for number, reading in zip(readable, readings, strict=True):
-            results[number] = reading
+        prepared = [result for result in results if isinstance(result, np.ndarray)]
+        readings = iter(self._read_batches(prepared, constraint, top, characters))
+        results = [next(readings) if isinstance(result, np.ndarray) else result for result in results]
         return list(zip(sources, results, strict=True))
 
     def read_prepared(self, prepared, constraint=None, top=1, characters=False):
@@ -212,27 +178,20 @@ class Reader:
         return self._map_batches(read_batch, prepared)
 
     def prepare(self, sources):
-        """Returns sources, a list as in `read`, as the model's inputs.
+        """Returns sources as a list of the model's inputs, uint8 of shape `(image_height, width)`.
 
-        The result is a list of uint8 arrays of shape `(image_height, width)`, each with one of `widths`.
-
-        Raises:
-            ValueError: if a source cannot be read; the message names the first one.
+        Sources and errors are those of `read`; each width is one of `widths`.
         """
         return _all_or_error((source, self._prepare(source)) for source in sources)
 
     def _prepare(self, source):
-        """Returns one image as the model's input, or a `ValueError` with the reason why it cannot be read."""
         try:
             return images.load_fitted(source, self.widths, self.image_height)
         except ValueError as error:
             return error
 
     def log_probabilities(self, prepared):
-        """Returns the log-probability of each class at each time step of images that `prepare` returned.
-
-        The result is a list of float64 arrays of shape `(time_steps, classes)`.
-        """
+        """Returns float64 log-probabilities `(time_steps, classes)` of images that `prepare` returned."""
 
         def compute(batch):
             logits = self.model.predict_on_batch(batch)  # (batch, time_steps, classes)
@@ -253,14 +212,31 @@ class Reader:
 
     def _reading(self, texts, log_probabilities, characters):
         """Makes a `Reading` from a list of `(classes, log_probability)`, the most probable first."""
-        first, *others = (
-            Reading(self.alphabet.decode(text), min(math.exp(probability), 1.0))
-            for text, probability in texts
-        )
+        decode = self.alphabet.decode
+        first, *others = (Reading(decode(text), min(math.exp(score), 1.0)) for text, score in texts)
         if characters:
             confidences = decoding.character_probabilities(log_probabilities, texts[0][0])  # (characters,)
             first = first._replace(character_confidences=tuple(confidences.tolist()))
         return first._replace(alternatives=tuple(others))
+
+
+def _alphabet_of(metadata, model):
+    """Returns the alphabet of a reader's metadata; a `ValueError` says why it or the model is refused."""
+    try:
+        alphabet = Alphabet(metadata["alphabet"], metadata.get("logical_order", False) is True)
+        kinds = set(map(unicodedata.category, alphabet.characters.replace("\n", "")))
+        if kinds & {"Cc", "Cs", "Zl", "Zp"}:
+            raise ValueError("control characters")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{model_file.DESCRIPTION} has no valid alphabet") from error
+    shapes = model.input_shape, model.output_shape
+    fixed = [[type(size) is int and size > 0 for size in shape] for shape in shapes]
+    if fixed != [[False, True, False], [False, False, True]]:
+        raise ValueError(f"its model maps {model.input_shape} to {model.output_shape}")
+    expected, found = alphabet.number_of_classes, model.output_shape[-1]
+    if found != expected:
+        raise ValueError(f"its alphabet and the blank make {expected} classes, but its model has {found}")
+    return alphabet
 
 
 def _map_in_threads(function, items, threads):

@@ -1,7 +1,7 @@
-"""Checks a reader's file before it is loaded, so that an untrusted file cannot run code or fill the memory.
+"""Checks a reader's file before it is loaded, so that it cannot run code or fill the memory.
 
-A Keras file may name only standard classes of Keras, and contains all the weights that they declare. An ONNX
-file may contain only operations on tensors, without loops and branches, and contains all its weights.
+A Keras file may name only standard classes of Keras, an ONNX file only operations on tensors without loops
+and branches. Both contain all the weights that they declare.
 """
 
 import io
@@ -20,37 +20,30 @@ MAX_PIXELS = 2**22  # of an image of the largest width, times the number of widt
 MAX_VALUES = 2**28  # in the output of a layer for one image: 1 GB as float32
 MAX_DIMENSION = 2**16  # of a width or a height, in pixels
 
-MEMBERS = ("metadata.json", "config.json", "model.weights.h5", DESCRIPTION)
-"""The members of a reader's Keras archive."""
+MEMBERS = ("metadata.json", "config.json", "model.weights.h5", DESCRIPTION)  # of a Keras archive
 
 
 def read_keras(path, trusted=False):
     """Checks a Keras archive before Keras opens it; returns the reader's metadata, as parsed from JSON.
 
-    Args:
-        path: the file.
-        trusted: whether to read only the metadata, and check nothing else.
-
-    Raises:
-        ValueError: if the archive has anything that a reader does not need, or declares more weights than it
-            contains. The message is the reason, without the path.
+    Of a `trusted` file, only the metadata is read. A `ValueError` has the reason for a refusal.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if not trusted:
-                _check_size(path)
-                _check_members(archive.infolist())
+            if trusted:
+                return _parse_description(archive.read(DESCRIPTION))[0]
+            _check_size(path)
+            _check_members(archive.infolist())
             description, width = _parse_description(archive.read(DESCRIPTION))
-            if not trusted:
-                config, weights = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
-                _check_classes(config)
-                _check_weights(weights)
-                _check_sizes(config, width, len(weights))
+            config, weights = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
+            _check_classes(config)
+            _check_weights(weights)
+            _check_sizes(config, width, len(weights))
+            return description
     except (ValueError, ImportError):
         raise
     except Exception as error:  # zipfile, json and Keras raise exceptions of many types for damaged files
         raise ValueError(f"it is damaged: {type(error).__name__} {error}") from error
-    return description
 
 
 def _parse_description(content):
@@ -63,9 +56,6 @@ def _parse_description(content):
     if found != FORMAT:
         remedy = "Version 1.0 wrote format 1: read such a file with that version, or train again"
         raise ValueError(f"it has format {found!r:.20}, but this version reads format {FORMAT}. {remedy}")
-    if (temperature := description.get("temperature", 1)) != 1:
-        remedy = "Train again, or read it with the version that wrote it"
-        raise ValueError(f"its temperature is {temperature!r:.20}; this version uses none. {remedy}")
     if not isinstance(widths, list) or not widths or list(map(_number, widths)) != sorted(set(widths)):
         raise ValueError(f"its widths are not an ascending list of whole numbers: {widths!r:.80}")
     return description, len(widths) * widths[-1]  # a reader prepares a batch of each width at once
@@ -89,7 +79,6 @@ def _check_size(path):
 
 
 def _check_members(members):
-    """Checks the names and compression of an archive's members, before any is read."""
     if sorted(member.filename for member in members) != sorted(MEMBERS):
         found = ", ".join(repr(member.filename[:50]) for member in members[:8])
         raise ValueError(f"expected the members {', '.join(MEMBERS)}; found {found}")
@@ -98,10 +87,11 @@ def _check_members(members):
 
 
 def _check_classes(node):
-    """Checks that a configuration names only classes of `CLASSES`, and has no `OPTIONS`."""
+    """Checks that a configuration names only classes of `CLASSES`."""
     if isinstance(node, dict):
         for option, value in node.items():
-            if (option in OPTIONS and value) or value == "glu":  # glu halves the number of classes
+            # The options create more weights than the layer needs; glu halves the number of classes.
+            if (option in ("lora_rank", "quantization_config") and value) or value == "glu":
                 raise ValueError(f"the option {option} = {value!r:.80} is not accepted")
         if "class_name" in node:
             name, module, registered = (node.get(key) for key in ("class_name", "module", "registered_name"))
@@ -115,8 +105,7 @@ def _check_classes(node):
 
 
 TRUST = ". If the file is your own, use trusted=True or --trust"
-OPTIONS = {"lora_rank", "quantization_config"}  # of layers: they create more weights than the layer needs
-
+# The classes that a configuration may name, by module: they run no code and open no files.
 CLASSES = {
     "keras.layers": r"InputLayer|Rescaling|Permute|Reshape|Flatten|Identity|Activation|ReLU|LeakyReLU|PReLU|"
     r"ELU|Softmax|Dense|(Separable|Depthwise)?Conv[12]D|(Max|Average|GlobalAverage)Pooling[12]D|"
@@ -132,7 +121,6 @@ CLASSES = {
     "keras.src.ops.numpy": "Add|Subtract|Multiply",  # x + y
     None: "__keras_tensor__|__tuple__",
 }
-"""The classes that a configuration may name, by module: they run no code and open no files."""
 
 
 def _check_weights(content):
@@ -141,15 +129,12 @@ def _check_weights(content):
 
     def find_other(name, link):
         item = file[name] if isinstance(link, h5py.HardLink) else None  # other links lead to other files
-        plain = isinstance(item, h5py.Group) or (
-            isinstance(item, h5py.Dataset)
-            and item.chunks is None  # chunks may have filters that expand a few bytes to gigabytes
-            and not item.external
-            and not item.is_virtual
-            and item.shape is not None
-            and item.dtype.kind in "fiu"
-            and item.nbytes <= len(content)
-        )
+        if isinstance(item, h5py.Group):
+            return None
+        # Chunks may have filters that expand a few bytes to gigabytes.
+        if not isinstance(item, h5py.Dataset) or item.chunks or item.external or item.is_virtual:
+            return name
+        plain = item.shape is not None and item.dtype.kind in "fiu" and item.nbytes <= len(content)
         return None if plain else name
 
     with h5py.File(io.BytesIO(content), "r") as file:
@@ -158,13 +143,7 @@ def _check_weights(content):
 
 
 def _check_sizes(config, width, stored):
-    """Checks the sizes of weights and outputs of a model, without creating its weights.
-
-    Args:
-        config: the model's configuration, a dictionary.
-        width: the width of the images, in pixels.
-        stored: the size of the stored weights, in bytes.
-    """
+    """Checks a model's outputs, and that its weights have at most `stored` bytes, without creating them."""
     import keras
 
     image = config["config"]["layers"][0]["config"]
@@ -185,6 +164,7 @@ def _check_sizes(config, width, stored):
         raise ValueError(f"it declares {declared:,} bytes of weights, but contains {stored:,}")
 
 
+# The operations that an ONNX reader may have. None has a subgraph: there are no loops.
 OPERATIONS = (
     "Abs|Add|And|AveragePool|BatchNormalization|Cast|Clip|Concat|Conv|Div|Elu|Equal|Erf|Exp|Expand|Flatten|"
     "GRU|Gather|Gemm|GlobalAveragePool|Greater|Identity|LSTM|LayerNormalization|LeakyRelu|Less|Log|LogSoftmax|"
@@ -192,17 +172,12 @@ OPERATIONS = (
     "Reshape|ReverseSequence|Shape|Sigmoid|Slice|Softmax|Softplus|Split|Sqrt|Squeeze|Sub|Sum|Tanh|Tile|"
     "Transpose|Unsqueeze|Where"
 )
-"""The operations that an ONNX reader may have. None has a subgraph: there are no loops."""
-
 UINT8 = 2  # an ONNX data type
 BYTES_PER_VALUE = {1: 4, 6: 4, 7: 8, 9: 1, 11: 8}  # of float32, int32, int64, bool and float64
 
 
 def read_onnx(path, trusted=False):
-    """Checks an ONNX model before onnxruntime opens it; returns its bytes and the reader's metadata.
-
-    Arguments and errors are those of `read_keras`.
-    """
+    """Checks an ONNX model as `read_keras` does; returns its bytes and the reader's metadata."""
     if not trusted:
         _check_size(path)
     content = Path(path).read_bytes()

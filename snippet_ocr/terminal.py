@@ -17,24 +17,16 @@ def in_kernel():
 
 
 def report(line):
-    """Prints a line. In a Jupyter kernel, writes it to the terminal as well.
-
-    Programs that run a notebook show the output of a cell on the terminal only
-    when the cell has ended, or never.
-    """
+    """Prints a line; in a Jupyter kernel, also on the terminal, which shows a cell's output late or never."""
     print(line, flush=True)
     if in_kernel():
-        # A kernel redirects sys.stderr, but its file descriptor is still the terminal's. It may be
-        # closed, as on a server; then the line is in the cell only.
+        # A kernel redirects sys.stderr, but not its file descriptor, which may be closed, as on a server.
         with contextlib.suppress(OSError):
             os.write(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))
 
 
 def progress(items, total, description, report=report):
-    """Yields `total` items. If the loop is slow, reports "40 of 90 images read, 8 s left".
-
-    `description` is what the number counts, such as "images read"; `report` prints a line.
-    """
+    """Yields `total` items. If the loop is slow, reports "40 of 90", `description`, and the seconds left."""
     started = time.monotonic()
     next_report = started + PROGRESS_DELAY
     for count, item in enumerate(items, 1):
@@ -47,7 +39,7 @@ def progress(items, total, description, report=report):
 
 
 def escape(text):
-    """Returns a text in which control characters are escaped: it stays on one line, whatever it contains."""
+    """Escapes the control characters of a text, so that it stays on one line."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
 
 
