@@ -56,6 +56,9 @@ def _parse_description(content):
     if found != FORMAT:
         remedy = "Version 1.0 wrote format 1: read such a file with that version, or train again"
         raise ValueError(f"it has format {found!r:.20}, but this version reads format {FORMAT}. {remedy}")
+    if (temperature := description.get("temperature", 1)) != 1:
+        remedy = "Train again, or read it with the version that wrote it"
+        raise ValueError(f"its temperature is {temperature!r:.20}; this version uses none. {remedy}")
     if not isinstance(widths, list) or not widths or list(map(_number, widths)) != sorted(set(widths)):
         raise ValueError(f"its widths are not an ascending list of whole numbers: {widths!r:.80}")
     return description, len(widths) * widths[-1]  # a reader prepares a batch of each width at once

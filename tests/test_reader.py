@@ -139,6 +139,15 @@ def test_threshold_is_saved(model, tmp_path):
     assert Reader.load(path).threshold == 0.75
 
 
+def test_readers_of_temperature_one_are_read_and_others_refused(model, tmp_path):
+    path, metadata = tmp_path / "reader.keras", Reader(model, ALPHABET, [80]).metadata()
+    model_file.save(model, {**metadata, "temperature": 1.0}, path)
+    assert Reader.load(path).alphabet == ALPHABET
+    model_file.save(model, {**metadata, "temperature": 1.2}, path)
+    with pytest.raises(ValueError, match=r"its temperature is 1\.2; .*Train again"):
+        Reader.load(path)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
