@@ -12,12 +12,13 @@ import tensorflow as tf
 
 from CTCLayer import NO_IMAGE
 from snippet_ocr import images
-from snippet_ocr.terminal import printable
-from training import devices, groups, pixels
+from snippet_ocr.terminal import printable, report
+from training import devices, groups, parameters, pixels
 from training.augmentation import augment
 from training.labels import FILE_NAMES, MAX_ROWS, check_labels, find_labels, label_from_name, steps_needed
 from training.summary import listed
 
+MIN_CONFIDENCE = 0.9  # of a reading that serves as a label
 COPY = re.compile(r"(?i). (\(\d+\)|(- )?(copy|kopie|copie|copia)( \(?\d+\)?)?)$")  # as of "04187 (1)"
 INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")  # not the joiners
 
@@ -203,6 +204,36 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
             f"Found {len(units)} in {len(samples)} files; no image remains for {' and '.join(empty)}."
         )
     return splits["training"], splits["validation"], splits["test"]
+
+
+def find_unlabelled(folder, samples):
+    """Returns the usable images of a folder as `Sample`s without labels; [] if `folder` is empty.
+
+    Images that are byte-identical to one of the labelled `samples`, or to each other, are left out. Raises
+    ValueError if there is no such folder, or no image in it.
+    """
+    if not folder:
+        return []
+    known, found, unusable = {sample.digest for sample in samples}, [], []
+    paths = images.find_files([parameters.resolve(folder)])
+    for path, result in zip(paths, pixels.inspect_images(paths), strict=True):
+        if isinstance(result, str):
+            unusable.append(f"{printable(path)} {result}")
+        elif result[1] not in known:
+            known.add(result[1])
+            found.append(Sample(path, "", *result[:2]))
+    report("\n  ".join([f"{len(found)} unlabelled images; {len(unusable)} files skipped", *unusable[:10]]))
+    return found
+
+
+def read_confidently(reader, unlabelled, max_label_length, min_confidence=MIN_CONFIDENCE):
+    """Returns the samples that a reader reads with confidence, with the readings as labels."""
+    readings = reader.read([sample.path for sample in unlabelled], progress=True)
+    return [
+        sample._replace(label=reading.text)
+        for sample, reading in zip(unlabelled, readings, strict=True)
+        if reading.confidence >= min_confidence and 0 < len(reading.text) <= max_label_length
+    ]
 
 
 def encode_single_sample(sample, alphabet, widths, image_height, max_label_length):

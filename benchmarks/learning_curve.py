@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 import utils
-from benchmarks.study import SEED, markdown_table, measure_held_out
+from benchmarks.study import SEED, link_images, markdown_table, measure_held_out
 from training import PROJECT, parameters, plots
 from training.transfer import BASE_READER
 
@@ -35,20 +36,30 @@ def split(folder):
     return training + validation, held_out
 
 
-def measure_folder(folder, counts, seeds, bases):
-    """Trains on each number of images, with each seed and each base reader; returns the recorded rows."""
+def measure_folder(folder, counts, seeds, bases, unlabelled=0):
+    """Trains on each number of images, with each seed and each base reader; returns the recorded rows.
+
+    With `unlabelled`, this number of other images is used without their labels.
+    """
     given, held_out = split(folder)
     name = folder.parent.name if folder.name == "train" else folder.name
     rows = []
     for count in sorted({min(count, len(given)) for count in counts}):
         for seed in seeds:
-            chosen = [given[number] for number in np.random.default_rng(seed).permutation(len(given))[:count]]
+            shuffled = [given[number] for number in np.random.default_rng(seed).permutation(len(given))]
+            chosen, more = shuffled[:count], shuffled[count : count + unlabelled]
             for base in bases:
                 identity = {"set": name, "held-out images": len(held_out), "images given": count}
                 file = hashlib.sha256(BASE_READER.read_bytes()).hexdigest()[:8] if base else ""
                 identity |= {"base": base, "base file": file}
                 settings = {"seed": seed, "base_reader": base}
-                rows.append(measure_held_out("learning_curve", identity, chosen, held_out, name, **settings))
+                with tempfile.TemporaryDirectory() as unlabelled_dir:
+                    if more:
+                        identity["unlabelled images"] = len(more)
+                        settings["unlabelled_dir"] = unlabelled_dir
+                        link_images(Path(unlabelled_dir), [one.path for one in more], [""] * len(more))
+                    row = measure_held_out("learning_curve", identity, chosen, held_out, name, **settings)
+                rows.append(row)
     return rows
 
 

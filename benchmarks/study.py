@@ -115,7 +115,7 @@ def measure(study, case, images, settings, changes=(), finish=None):
         The row, a dictionary.
     """
     use_defaults()
-    recorded_settings = {name: value for name, value in settings.items() if name != "data_dir"}
+    recorded_settings = {name: settings[name] for name in settings if name not in ("data_dir", "unlabelled_dir")}
     # The key is "parameters", as in rows that were recorded before settings had that name.
     identity = {**case, "images": images, "parameters": recorded_settings}
     identity |= {"changes": list(map(list, changes)), "code": code_version()}

@@ -135,6 +135,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.path, self.history = Path(folder) / runs.CHECKPOINT, []
         self.averaging, self.early_stopping = averaging, early_stopping
+        self.path.parent.mkdir(exist_ok=True)
         if self.path.exists():
             with np.load(self.path) as saved:
                 self.history = json.loads(str(saved["history"]))

@@ -38,6 +38,7 @@ LIMITS = {  # the minimum and maximum of each number; if the default is 0, 0 is 
     "warmup_epochs": (0, 1_000_000),
     "dropout": (0, 0.9),
     "patience": (1, 1_000_000),
+    "unlabelled_rounds": (1, 10),
     "target_precision": (0.5, 0.9999),
 }
 CHOICES = {"label_order": ("auto", "logical", "visual")}

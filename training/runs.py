@@ -45,7 +45,7 @@ def open_run(runs_dir, name, numbered, settings, model, splits):
     Returns:
         A tuple of the folder's `Path` and a message that explains the choice.
     """
-    irrelevant = ("data_dir", "target_precision")  # the images are compared by content
+    irrelevant = ("data_dir", "unlabelled_dir", "target_precision")  # the images are compared by content
     identity = {f"parameter {key}": value for key, value in settings.items() if key not in irrelevant}
     identity["model configuration"] = _digest(model.to_json().encode())
     identity |= {f"{split} images": fingerprint(samples) for split, samples in splits.items()}
