@@ -267,6 +267,12 @@ def batches_of_pass(widths, batch_size, seed=None, number=0):
     return batches
 
 
+def count_batches(samples, widths, height, batch_size):
+    """Returns the number of batches in one pass through `Sample`s; `widths` and `height` are in pixels."""
+    chosen = [images.choose_width(sample.size, widths, height) for sample in samples]
+    return len(batches_of_pass(chosen, batch_size))
+
+
 def get_data(samples, encode, batch_size, seed=None, first_step=0, augmentation=0.0):
     """Decodes all images once and returns a dataset of their batches, whose images have the same width.
 

@@ -115,7 +115,8 @@ def measure(study, case, images, settings, changes=(), finish=None):
         The row, a dictionary.
     """
     use_defaults()
-    recorded_settings = {name: settings[name] for name in settings if name not in ("data_dir", "unlabelled_dir")}
+    folders = ("data_dir", "unlabelled_dir")  # the images have a name of their own
+    recorded_settings = {name: value for name, value in settings.items() if name not in folders}
     # The key is "parameters", as in rows that were recorded before settings had that name.
     identity = {**case, "images": images, "parameters": recorded_settings}
     identity |= {"changes": list(map(list, changes)), "code": code_version()}

@@ -59,8 +59,9 @@ def cross_validate(data_dir, folds=5, seed=None):
     readings = [row for rows, _ in by_fold for row in rows]
     assert sorted(row["file"] for row in readings) == sorted(by_name)  # every image exactly once
     observations = calibration.join([observed for _, observed in by_fold])
-    fitted = calibration.fit(observations, settings["target_precision"])
-    for row, confidence in zip(readings, observations.confidences(), strict=True):
+    confidences = observations.confidences()
+    fitted = calibration.fit(confidences, observations.right, settings["target_precision"])
+    for row, confidence in zip(readings, confidences, strict=True):
         row["confidence"] = float(confidence)
     summary = {
         "images folder": data_dir.name,
@@ -223,7 +224,9 @@ def save(results, suspects, data_dir):
     plots.save_all(
         folder,
         confusions=plots.confusion_matrix(confusions),
-        reliability=plots.reliability(observations, summary["calibration"]["threshold"]),
+        reliability=plots.reliability(
+            observations.confidences(), observations.right, summary["calibration"]["threshold"]
+        ),
     )
 
 

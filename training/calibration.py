@@ -124,36 +124,34 @@ def find_threshold(confidences, right, target):
     return threshold
 
 
-def fit(observations, target):
-    """Finds the threshold that guarantees a target precision, from `Observations`.
+def compare(samples, readings):
+    """Compares `Reading`s with labels; returns confidences and whether each is right: arrays `(images,)`."""
+    right = [sample.label == reading.text for sample, reading in zip(samples, readings, strict=True)]
+    return np.array([reading.confidence for reading in readings]), np.array(right)
+
+
+def fit(confidences, right, target):
+    """Finds the threshold that guarantees a target precision; arguments are those of `reliability_bins`.
 
     Returns a dictionary: the counts `readings` and `right`, `target_precision`, `threshold` (None if there is
     none), and the results of `check` on the same readings.
     """
-    threshold = find_threshold(observations.confidences(), observations.right, target)
+    threshold = find_threshold(confidences, right, target)
     return {
-        "readings": len(observations.right),
-        "right": int(observations.right.sum()),
+        "readings": len(right),
+        "right": int(right.sum()),
         "target_precision": target,
         "threshold": threshold,
-        **check(observations, threshold),
+        **check(confidences, right, threshold),
     }
 
 
-def calibrate(reader, samples, target):
-    """Sets a reader's threshold from `samples`; returns the result of `fit`."""
-    fitted = fit(observe(reader, samples), target)
-    reader.threshold = fitted["threshold"]
-    return fitted
-
-
-def check(observations, threshold):
-    """Measures the confidence and a threshold (or None) on `Observations` of at least one reading.
+def check(confidences, right, threshold):
+    """Measures the confidences, and a threshold (or None), of at least one reading; see `reliability_bins`.
 
     Returns a dictionary with the expected `calibration_error`. With a threshold, also `accepted`, the share
     of readings that reach it, and their `precision` (None if there are none).
     """
-    confidences, right = observations.confidences(), observations.right
     error = calibration_error(confidences, right)
     if threshold is None:
         return {"calibration_error": error}

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from IPython.display import clear_output
 
 from snippet_ocr import files
-from snippet_ocr.terminal import report
-from training import runs
+from snippet_ocr.decoding import log_softmax
+from snippet_ocr.terminal import in_kernel, report
+from training import plots, runs
 
 TAKE_OFF_DUE = 15  # epochs without take-off before a warning; the defaults need 3 to 5
 MIN_LOSS_GAIN = 0.005  # nats; compared in benchmarks/RESULTS.md
@@ -23,12 +25,23 @@ LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum giv
 
 
 class Progress(keras.callbacks.Callback):
-    """Reports each epoch in one line, and warns once of a missing take-off and of a rising training loss."""
+    """Reports each epoch in one line, and warns once of a missing take-off and of a rising training loss.
+
+    Args:
+        draw: a function that returns a figure of the training so far, or None. In a Jupyter kernel, the
+            figure is shown below the lines and drawn again after each epoch.
+        heading: text that stays above the lines.
+    """
+
+    def __init__(self, draw=None, heading=""):
+        super().__init__()
+        self.draw, self.lines = draw, [heading] if heading else []
 
     def on_train_begin(self, logs=None):
         self.seconds = []
         self.min_loss = math.inf
         self.taken_off = self.warned_of_rise = False
+        list(map(report, self.lines))
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.monotonic()
@@ -38,28 +51,64 @@ class Progress(keras.callbacks.Callback):
         epochs = self.params["epochs"]
         # The first epoch includes the compilation of the model, so later epochs give a better estimate.
         left = statistics.median(self.seconds[1:] or self.seconds) * (epochs - epoch - 1)
-        report(
+        self._report(
             f"epoch {epoch + 1:>3}/{epochs}  loss {logs['loss']:6.3f}  "
             f"validation loss {logs['val_loss']:6.3f}  exact match {logs['val_exact_match']:6.1%}  "
             f"{self.seconds[-1]:4.1f} s  {left / 60:4.1f} min left"
         )
         self._warn(epoch, logs)
+        if self.draw and in_kernel() and math.isfinite(logs["loss"]):
+            # Not an update of the figure: runipy does not know such messages.
+            clear_output(wait=True)
+            print("\n".join(self.lines), flush=True)
+            plots.show(self.draw(), "The training so far")
+
+    def _report(self, line):
+        self.lines.append(line)
+        report(line)
 
     def _warn(self, epoch, logs):
         self.taken_off = self.taken_off or logs["val_exact_match"] > 0
         if epoch + 1 == TAKE_OFF_DUE and not self.taken_off:
-            report(
+            self._report(
                 f"WARNING: no validation image has been read correctly in {TAKE_OFF_DUE} epochs; usually the "
                 "first is read within 5. Check that the labels match the images. Then try one change at a "
                 "time: halve OCR_LEARNING_RATE, double OCR_WARMUP_EPOCHS, halve OCR_AUGMENTATION, add images."
             )
         if logs["loss"] > LOSS_RISE_FACTOR * self.min_loss and not self.warned_of_rise:
             self.warned_of_rise = True
-            report(
+            self._report(
                 f"WARNING: the training loss has risen from {self.min_loss:.3g} to {logs['loss']:.3g}. The "
                 "learning rate may be too high. Try to halve OCR_LEARNING_RATE or double OCR_WARMUP_EPOCHS."
             )
         self.min_loss = min(self.min_loss, logs["loss"])
+
+
+class Film(keras.callbacks.Callback):
+    """Reads one image after each epoch, and keeps the probabilities in `film.npy` in a folder.
+
+    Args:
+        folder: the run's folder, in which a training may resume.
+        image: uint8 of shape `(height, width)`, as `Reader.prepare` returns it.
+        batch_size: the model's batch size: all devices get a copy of the image.
+
+    Attributes:
+        frames: float32 of shape `(epochs, steps, classes)`, the probabilities after each epoch.
+    """
+
+    def __init__(self, folder, image, batch_size):
+        super().__init__()
+        self.path, self.images = Path(folder) / "film.npy", np.repeat(image[None], batch_size, axis=0)
+        self.frames = np.load(self.path) if self.path.exists() else None
+
+    def on_epoch_end(self, epoch, logs=None):
+        reading_model = keras.Model(self.model.inputs[0], self.model.get_layer("logits").output)
+        logits = keras.ops.convert_to_numpy(reading_model(self.images, training=False))[:1]
+        frame = np.exp(log_softmax(logits.astype("float64"))).astype("float32")  # (1, steps, classes)
+        before = frame[:0] if self.frames is None else self.frames[:epoch]
+        self.frames = np.concatenate([before, frame])
+        with files.atomic_write(self.path) as unfinished:
+            np.save(unfinished, self.frames)
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):

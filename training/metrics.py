@@ -163,7 +163,11 @@ def score(labels, texts, trained=None):
 
 def read_and_score(reader, samples, trained=None):
     """Reads `utils.Sample`s, at least one, with a `Reader`; returns the score of the readings."""
-    readings = reader.read([sample.path for sample in samples], progress=True)
+    return score_readings(samples, reader.read([sample.path for sample in samples], progress=True), trained)
+
+
+def score_readings(samples, readings, trained=None):
+    """Returns the `score` of a list of `utils.Sample`s from the `Reading` of each."""
     return score([sample.label for sample in samples], [reading.text for reading in readings], trained)
 
 

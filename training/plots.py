@@ -1,19 +1,22 @@
 """Figures for colour and for black and white; each function but `show` and `save_all` returns a `Figure`."""
 
+import base64
 import io
 import textwrap
 from collections import Counter
 
+import keras
 import matplotlib
 import numpy as np
-from IPython.display import Image, display
+import PIL.Image
+from IPython.display import display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from snippet_ocr import files
 from snippet_ocr.alphabet import BLANK
-from snippet_ocr.decoding import character_steps
 from snippet_ocr.terminal import in_kernel
 from training import calibration
 from training.labels import MIN_CHARACTER_COUNT
@@ -22,6 +25,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 COLUMNS = 4  # of a grid of images
 MAX_PAIRS = 30  # of characters, in a confusion matrix
 MAX_CHARACTERS = 60  # whose counts are drawn
+FILM_EPOCHS = (1, 2, 3, 5, 10)
 EMPTY = "∅"  # stands for an empty text, and for a missed or invented character
 OTHER_SCRIPTS = [  # fonts of Linux, Windows and macOS, used for characters that matplotlib's font lacks
     *("Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Bengali", "Noto Sans Tamil"),
@@ -33,15 +37,16 @@ matplotlib.rcParams["font.family"] = ["sans-serif", *_installed]
 MONOSPACE = ["monospace", *_installed]
 
 
-def show(figure, path=None):
-    """Shows a figure in a notebook, and saves it as a PNG if a `Path` is given."""
+def show(figure, description, path=None):
+    """Shows a figure with a description for screen readers, and saves it as a PNG if a `Path` is given."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")  # once, because the layout may change when it is drawn again
     if path is not None:
         with files.atomic_write(path) as unfinished:
             unfinished.write_bytes(picture.getvalue())
     if in_kernel():
-        display(Image(picture.getvalue()))
+        content = {"image/png": base64.b64encode(picture.getvalue()).decode(), "text/plain": description}
+        display(content, metadata={"image/png": {"alt": description}}, raw=True)
 
 
 def save_all(folder, **figures):
@@ -133,41 +138,36 @@ def result_grid(images, labels, readings):
     return figure
 
 
-def schedule(rates):
-    """Draws a list of learning rates, one for each epoch."""
-    figure = _figure(6, 3)
-    axis = figure.subplots()
-    axis.plot(range(1, len(rates) + 1), rates, color=BLUE, marker=".")
-    axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, -3))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3)
-    return figure
-
-
 def learning_curves(history, best_epoch):
-    """Draws the losses and the exact match of each epoch of `Checkpoint.history`; `best_epoch` is from 1."""
+    """Draws the losses, exact match and learning rate of each epoch of `Checkpoint.history`.
+
+    `best_epoch` is counted from 1. The first epoch with a validation image read correctly is marked.
+    """
     figure = _figure(10, 3.6)
-    loss_axis, match_axis = figure.subplots(1, 2)
+    axes = loss_axis, match_axis, rate_axis = figure.subplots(1, 3, width_ratios=(3, 3, 2))
     epochs = [row["epoch"] for row in history]
     for axis, name, label, colour, style in (
         (loss_axis, "loss", "training (augmented)", BLUE, ".--"),
-        (loss_axis, "val_loss", "validation", ORANGE, "o-"),
+        (loss_axis, "val_loss", "validation", GREY, "."),
+        (loss_axis, "val_clipped_loss", "validation, clipped: decides", ORANGE, "o-"),
         (match_axis, "val_exact_match", "validation", ORANGE, "o-"),
+        (rate_axis, "learning_rate", "learning rate", BLUE, ".-"),
     ):
         axis.plot(epochs, [row[name] for row in history], style, color=colour, label=label, markersize=4)
-    # The best epoch has the lowest clipped loss, not the lowest loss.
-    clipped = [row["val_clipped_loss"] for row in history]
-    style = {"color": ORANGE, "linestyle": "-.", "linewidth": 0.8}
-    loss_axis.plot(epochs, clipped, label="validation, clipped (decides)", **style)
     loss_axis.set(xlabel="epoch", ylabel="CTC loss, mean per image (nats)", yscale="log")
     match_axis.set(xlabel="epoch", ylabel="exact match", ylim=(-0.02, 1.02))
     match_axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    rate_axis.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    rate_axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, -3))
+    if taken_off := next((row["epoch"] for row in history if row["val_exact_match"] > 0), None):
+        style = {"color": BLUE, "linestyle": "--", "linewidth": 0.8}
+        match_axis.axvline(taken_off, label=f"take-off ({taken_off})", **style)
     for axis in (loss_axis, match_axis):
         axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
+        axis.legend(fontsize=8)
+    for axis in axes:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-        axis.legend()
     return figure
 
 
@@ -195,13 +195,15 @@ def confusion_matrix(confusions):
     return figure
 
 
-def reliability(observations, threshold):
-    """Draws a reliability diagram, and the precision over the share of readings that a threshold accepts."""
+def reliability(confidences, right, threshold):
+    """Draws a reliability diagram, and the precision over the share of readings that a threshold accepts.
+
+    Arguments are those of `calibration.check`.
+    """
     figure = _figure(10, 3.6)
     bin_axis, precision_axis = figure.subplots(1, 2)
-    confidences = observations.confidences()  # (images,)
-    _draw_bins(bin_axis, calibration.reliability_bins(confidences, observations.right))
-    _draw_precision(precision_axis, confidences, observations.right, threshold)
+    _draw_bins(bin_axis, calibration.reliability_bins(confidences, right))
+    _draw_precision(precision_axis, confidences, right, threshold)
     for axis in (bin_axis, precision_axis):
         axis.xaxis.set_major_formatter(PercentFormatter(1.0))
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -232,40 +234,179 @@ def _draw_precision(axis, confidences, right, threshold):
     axis.legend(loc="lower right")
 
 
-def character_positions(reader, sources, rows=1, inches=3.4, top=1):
-    """Draws where in each image the characters are read.
-
-    Below each image are the probabilities of its characters and of the blank, at each time step. A character
-    with a confidence below 99.5% has it above.
+def lattice(forward, states):
+    """Draws the table of the forward algorithm of CTC, with an arrow for each move of a path.
 
     Args:
-        reader, sources, top: as in `Reader.read`, with at least one image.
-        rows: the number of rows of text that the reader reads. They are drawn next to each other.
-        inches: the width of each image in the figure.
+        forward: floats of shape `(steps, states)`, the probabilities of all beginnings of paths.
+        states: the label with blanks (`-`) between and around its characters, a string.
     """
-    prepared = reader.prepare(sources)  # each (height, width)
-    readings = reader.read_prepared(prepared, top=top, characters=True)
-    log_probabilities = reader.log_probabilities(prepared)  # each (steps, classes)
-    figure = _figure(inches * len(sources), 3.0)
-    axes = figure.subplots(2, len(sources), squeeze=False, height_ratios=(1, 1.6))
-    columns = zip(axes.T, prepared, log_probabilities, readings, strict=True)
-    for (above, below), image, scores, reading in columns:
-        image = np.hstack(np.vsplit(image, rows))
-        extent = (-0.5, len(scores) - 0.5, len(image), 0)  # each time step is drawn below its pixels
-        _draw_image(above, image, _caption(reading), aspect="auto", extent=extent)
-        _draw_probabilities(below, scores, reading, reader.alphabet)
-        below.set(xlim=extent[:2], ylim=(0, 1.5), yticks=(0, 0.5, 1), xlabel="time step")
-    axes[1, 0].set_ylabel("probability\n(blank dotted)")
+    steps = len(forward)
+    figure = _figure(8, 4.2)
+    axis = figure.subplots()
+    axis.imshow(forward.T, cmap="Blues", aspect="auto", vmax=1.6 * forward.max())
+    for step, state in np.argwhere(forward):
+        axis.text(step, state, f"{forward[step, state]:.3f}", ha="center", va="center", fontsize=10)
+        skips = states[state] != "-" and state + 2 < len(states) and states[state] != states[state + 2]
+        for move in (0, 1, 2) if skips else (0, 1):
+            if step + 1 < steps and state + move < len(states):
+                style = {"arrowstyle": "->", "color": ORANGE if move == 2 else GREY, "alpha": 0.8}
+                ends = (step + 0.77, state + move), (step + 0.23, state)
+                axis.annotate("", *ends, arrowprops=style)
+    for state in (len(states) - 1, len(states) - 2):
+        axis.add_patch(Rectangle((steps - 1.5, state - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2))
+    axis.set_xticks(range(steps), range(1, steps + 1))
+    axis.set_yticks(range(len(states)), states, family=MONOSPACE, fontsize=12)
+    title = "orange arrows skip a blank; the two framed cells add up to the probability of the label"
+    axis.set(xlabel="time step", ylabel="label with blanks")
+    axis.set_title(title, fontsize=10)
     return figure
 
 
-def _draw_probabilities(axis, log_probabilities, reading, alphabet):
-    classes = alphabet.encode(reading.text)
-    axis.plot(np.exp(log_probabilities[:, BLANK]), color=GREY, linestyle=":")
-    for number in set(classes):
-        axis.plot(np.exp(log_probabilities[:, number]), color=BLUE)
-    steps = character_steps(log_probabilities, classes)
-    for step, number, confidence in zip(steps, classes, reading.character_confidences, strict=True):
-        character = show_text(alphabet.characters[number - 1])
-        text = character if confidence >= 0.995 else f"{confidence:.0%}\n{character}"
-        axis.text(step, 1.05, text, ha="center", va="bottom", parse_math=False)
+def network(model, image, step_width):
+    """Draws an image cut into time steps, and the layers that it passes with the shapes of their outputs.
+
+    Args:
+        model: the training model.
+        image: uint8 of shape `(height, width)`.
+        step_width: the pixels of a time step.
+    """
+    kinds = (keras.layers.MaxPooling2D, keras.layers.Dense, keras.layers.Bidirectional)
+    layers = [layer for layer in model.layers if isinstance(layer, kinds) or layer.name == "columns"]
+    outputs = keras.Model(model.inputs[0], [layer.output for layer in layers])(image[None])
+    stages = [("image", image.shape[::-1])]
+    stages += [(layer.name, output.shape[1:]) for layer, output in zip(layers, outputs, strict=True)]
+    figure = _figure(10, 3)
+    above, below = figure.subplots(2, 1, height_ratios=(2, 1))
+    _draw_image(above, image, f"{step_width} columns of pixels become one time step")
+    above.vlines(np.arange(0, image.shape[1], step_width) - 0.5, -0.5, len(image) - 0.5, BLUE, linewidth=0.5)
+    for place, (name, shape) in enumerate(stages):
+        text = f"{name.replace('_', chr(10))}\n\n{'×'.join(map(str, shape))}"
+        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
+        before = (place - 0.55, 0.5) if place else (place, 0.5)
+        arrow = {"arrowstyle": "->", "color": GREY}
+        options = {"ha": "center", "va": "center", "fontsize": 8, "linespacing": 0.9, "bbox": box}
+        below.annotate("", (place - 0.3, 0.5), before, arrowprops=arrow)
+        below.text(place, 0.5, text, **options)
+    below.set(xlim=(-0.5, len(stages) - 0.5), ylim=(0, 1))
+    below.set_axis_off()
+    return figure
+
+
+def _classes(probabilities):
+    """Returns the best class of each step, whether it is kept in the text, and the characters to draw."""
+    best = probabilities.argmax(axis=1)  # (steps,)
+    kept = (best != BLANK) & (best != np.insert(best[:-1], 0, BLANK))
+    return best, kept, list(dict.fromkeys(best[kept].tolist()))
+
+
+def _draw_heat_map(figure, probabilities, image, alphabet, characters, rows=1):
+    """Draws an image over the probability of the blank and of some characters; returns the two axes.
+
+    Args:
+        figure: a figure or a part of one.
+        probabilities: floats of shape `(steps, classes)`.
+        image: uint8 of shape `(height, width)`.
+        alphabet, characters: the `Alphabet`, and the classes to draw, a list.
+        rows: the number of rows of text. They are drawn next to each other, as the network reads them.
+    """
+    above, below = figure.subplots(2, 1, height_ratios=(4, 2 + len(characters)), sharex=True)
+    extent = (-0.5, len(probabilities) - 0.5)
+    _draw_image(above, np.hstack(np.vsplit(image, rows)), "", aspect="auto", extent=(*extent, 1, 0))
+    names = ["blank", *(show_text(alphabet.characters[number - 1]) for number in characters)]
+    options = {"cmap": "Blues", "aspect": "auto", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
+    shown = probabilities[:, [BLANK, *characters]].T  # (1 + characters, steps)
+    below.imshow(shown, extent=(*extent, len(names) - 0.5, -0.5), **options)
+    below.set_yticks(range(len(names)), names, family=MONOSPACE, fontsize=9, parse_math=False)
+    return above, below
+
+
+def reading(reader, image, rows=1):
+    """Draws how an image is read: its time steps, their probabilities, the best path and the text.
+
+    Args:
+        reader, image: a `Reader`, and uint8 of shape `(height, width)`, as `Reader.prepare` returns it.
+        rows: the number of rows of text that the reader reads.
+    """
+    probabilities = np.exp(reader.log_probabilities([image])[0])  # (steps, classes)
+    best, kept, characters = _classes(probabilities)
+    figure = _figure(10, 3.2 + 0.2 * len(characters))
+    drawn, path = figure.subfigures(2, 1, height_ratios=(2.4 + 0.2 * len(characters), 0.8))
+    above, below = _draw_heat_map(drawn, probabilities, image, reader.alphabet, characters, rows)
+    above.set_title(_caption(*reader.read_prepared([image])), family=MONOSPACE, fontsize=13, parse_math=False)
+    above.vlines(np.arange(len(best)) - 0.5, 0, 1, BLUE, linewidth=0.4, alpha=0.6)
+    axis = path.subplots()
+    for step, number in enumerate(best):
+        symbol = "-" if number == BLANK else show_text(reader.alphabet.characters[number - 1])
+        style = {"ha": "center", "color": ORANGE if kept[step] else GREY, "parse_math": False}
+        axis.text(step, 0.65, symbol, fontsize=9, **style)
+        axis.text(step, 0.05, symbol if kept[step] else "", fontsize=14, weight="bold", **style)
+    axis.set(xlim=below.get_xlim(), ylim=(0, 1), xticks=[], yticks=(0.2, 0.75))
+    axis.set_yticklabels(("text", "best path"), fontsize=9)
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def film(frames, image, alphabet, rows=1):
+    """Draws the heat maps of an image after the epochs `FILM_EPOCHS` and the last one, with their texts.
+
+    Arguments are those of `_draw_heat_map`; `frames` is `Film.frames`, of shape `(epochs, steps, classes)`.
+    """
+    shown = [epoch for epoch in FILM_EPOCHS if epoch < len(frames)] + [len(frames)]
+    *_, characters = _classes(frames[-1])
+    columns = 3
+    lines = -(-len(shown) // columns)
+    figure = _figure(10, lines * (1.5 + 0.16 * len(characters)))
+    parts = figure.subfigures(lines, columns, squeeze=False).ravel()
+    for part, epoch in zip(parts, shown, strict=False):
+        _draw_frame(part, frames, epoch, image, alphabet, characters, rows)
+    return figure
+
+
+def _draw_frame(figure, frames, epoch, image, alphabet, characters, rows):
+    best, kept, _ = _classes(frames[epoch - 1])
+    above, below = _draw_heat_map(figure, frames[epoch - 1], image, alphabet, characters, rows)
+    title = f"epoch {epoch}: {show_text(alphabet.decode(best[kept]))}"
+    above.set_title(title, family=MONOSPACE, fontsize=10, parse_math=False)
+    below.set_xticks([])
+
+
+def save_film(frames, image, alphabet, rows, path):
+    """Saves the heat maps after each epoch as an animated GIF; arguments are those of `film`."""
+    *_, characters = _classes(frames[-1])
+    pictures = []
+    for epoch in range(1, len(frames) + 1):
+        figure = _figure(6.4, 2 + 0.2 * len(characters))
+        _draw_frame(figure, frames, epoch, image, alphabet, characters, rows)
+        picture = io.BytesIO()
+        figure.savefig(picture)
+        pictures.append(PIL.Image.open(picture).convert("P", palette=PIL.Image.Palette.ADAPTIVE, colors=64))
+    times = [400] * (len(pictures) - 1) + [3000]  # milliseconds
+    with files.atomic_write(path) as unfinished:
+        pictures[0].save(unfinished, save_all=True, append_images=pictures[1:], duration=times, loop=0)
+
+
+def progress(checkpoint, film, image, alphabet, rows=1):
+    """Draws the training so far: loss, exact match, and how one validation image is read now.
+
+    Args:
+        checkpoint, film: the callbacks `Checkpoint` and `Film`.
+        image, alphabet, rows: as in `film`.
+    """
+    figure = _figure(10, 2.8)
+    curves, part = figure.subfigures(1, 2, width_ratios=(3, 2))
+    loss_axis, match_axis = curves.subplots(1, 2)
+    epochs = [row["epoch"] for row in checkpoint.history]
+    for axis, name, title in (
+        (loss_axis, "val_clipped_loss", "validation loss, clipped"),
+        (match_axis, "val_exact_match", "exact match"),
+    ):
+        axis.plot(epochs, [row[name] for row in checkpoint.history], "o-", color=ORANGE, markersize=3)
+        axis.set(xlabel="epoch", title=title)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    loss_axis.set_yscale("log")
+    match_axis.set_ylim(-0.02, 1.02)
+    *_, characters = _classes(film.frames[-1])
+    _draw_frame(part, film.frames, len(film.frames), image, alphabet, characters, rows)
+    return figure

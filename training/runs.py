@@ -130,6 +130,30 @@ def environment():
     }
 
 
+def provenance(samples, settings, score, calibrated):
+    """Returns what a reader's file records of its training: a dictionary."""
+    return {
+        "images": fingerprint(samples),
+        "parameters": settings,
+        "test": score,
+        "calibration": calibrated,
+        "environment": environment(),
+    }
+
+
+def finish(folder, checkpoint, settings, scores, calibrated):
+    """Writes `FINISHED` unless the training was interrupted; returns a summary with warnings, as text."""
+    run = {**checkpoint.summary(), "seed": settings["seed"]}
+    lines = [", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.items())]
+    if not checkpoint.early_stopping.taken_off:
+        lines.append("WARNING: no validation image was ever read correctly. Train again with more epochs.")
+    if checkpoint.epochs_done == checkpoint.last_epoch(settings["epochs"]):
+        files.write_json(folder / FINISHED, {"scores": scores, "run": run, "calibration": calibrated})
+    else:
+        lines.append("The training was interrupted. Run its cell or the notebook again to resume it.")
+    return "\n".join(lines)
+
+
 def write_readings(path, images_dir, samples, readings):
     """Writes a CSV with a row per sample: file (relative to `images_dir`), label, text, confidence, right (0
     or 1).

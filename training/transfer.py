@@ -4,6 +4,7 @@ import unicodedata
 
 from scipy.ndimage import zoom
 
+from snippet_ocr import Reader
 from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import escape
 from training import PROJECT, parameters
@@ -14,9 +15,11 @@ LOGITS_LAYER = "logits"  # the last layer, the only one whose weights depend on 
 BASE_READER = PROJECT / "training" / "base.keras"  # trained on drawn text by `make base`
 
 
-def find_base(base_reader):
-    """Returns the `Path` of the file that the parameter `base_reader`, which is not empty, names."""
-    return BASE_READER if base_reader == "auto" else parameters.resolve(base_reader)
+def load_base(base_reader):
+    """Returns the `Reader` that the parameter `base_reader` names, or None if it is empty."""
+    if not base_reader:
+        return None
+    return Reader.load(BASE_READER if base_reader == "auto" else parameters.resolve(base_reader))
 
 
 def related_characters(labels, reader):
@@ -34,12 +37,14 @@ def copy_weights(reader, model, alphabet):
     """Copies the weights of a base reader into a new model, whose alphabet and image height may differ.
 
     Characters of both alphabets keep their weights in the logits layer; new ones keep the model's initial
-    weights. For another image height, the weights of the rows of a column are interpolated. Returns a
-    message.
+    weights. For another image height, the weights of the rows of a column are interpolated. Without a base
+    reader (None), the model keeps its initial weights.
 
     Raises:
         ValueError: if the base reader is an ONNX file, or its network differs.
     """
+    if reader is None:
+        return
     if not hasattr(reader.model, "layers"):
         raise ValueError("Expected base_reader to be a .keras file. An .onnx file cannot be trained.")
     old_layers, new_layers = _layers_below_logits(reader.model), _layers_below_logits(model)
@@ -56,7 +61,6 @@ def copy_weights(reader, model, alphabet):
             )
         new.set_weights(weights)
     kept = [character for character in alphabet.characters if character in reader.alphabet.characters]
-    added = [character for character in alphabet.characters if character not in kept]
     old_classes, new_classes = (
         [BLANK, *(one.classes[character] for character in kept)] for one in (reader.alphabet, alphabet)
     )
@@ -65,9 +69,17 @@ def copy_weights(reader, model, alphabet):
     kernel, bias = logits.get_weights()  # (features, classes), (classes,)
     kernel[:, new_classes], bias[new_classes] = old_kernel[:, old_classes], old_bias[old_classes]
     logits.set_weights([kernel, bias])
+
+
+def describe(reader, alphabet):
+    """Returns a message about the base reader of a training, or None."""
+    if reader is None:
+        return "no base reader: the weights start at random"
+    added = sorted({*alphabet.characters} - {*reader.alphabet.characters})
+    kept = len(alphabet.characters) - len(added)
     new_characters = f"{len(added)} new: {escape(' '.join(added))}" if added else "0 new"
     return (
-        f"base reader: {len(kept)} characters keep their weights, {new_characters}\n"
+        f"base reader: {kept} characters keep their weights, {new_characters}\n"
         "Score and threshold are too optimistic if the base reader was trained on images that "
         "are now validation or test images."
     )
