@@ -11,11 +11,9 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from snippet_ocr import Reader
-from snippet_ocr.decoding import character_steps
 from tools.notebook import run_notebook
 from training import PROJECT, plots
 
@@ -46,27 +44,6 @@ def draw_meter(text, generator):
     return np.clip(np.asarray(image) + generator.normal(0, 9, image.size[::-1]), 0, 255).astype("uint8")
 
 
-def draw_reading(reader, pixels):
-    """Draws an image over the probability of each class at each time step, with the text below."""
-    prepared = reader.prepare([pixels])
-    (reading,) = reader.read([pixels])
-    (log_probabilities,) = reader.log_probabilities(prepared)  # (steps, classes)
-    figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
-    top, middle = figure.subplots(2, 1, height_ratios=(1, 1.7))
-    extent = (-0.5, len(log_probabilities) - 0.5, 1, 0)
-    top.imshow(prepared[0], cmap="gray", aspect="auto", extent=extent)
-    top.set(xticks=[], yticks=[])
-    names = ["blank", *reader.alphabet.characters]
-    middle.imshow(np.exp(log_probabilities.T), cmap="Blues", aspect="auto", vmin=0, vmax=1)
-    middle.set_yticks(range(len(names)), names, fontsize=9)
-    middle.set_xlabel("time step: the model's probability of each character, and of no character (blank)")
-    classes = reader.alphabet.encode(reading.text)
-    for step, number in zip(character_steps(log_probabilities, classes), classes, strict=True):
-        middle.plot(step, number, "o", markersize=15, fillstyle="none", color=plots.ORANGE)
-    figure.suptitle(f"{reading.text}   confidence {reading.confidence:.1%}", fontsize=20, family="monospace")
-    return figure
-
-
 def main():
     """Draws the meters, trains, and writes the picture."""
     generator = np.random.default_rng(0)
@@ -76,8 +53,8 @@ def main():
         name = f"front-picture-{time.time():.0f}"
         run_dir = run_notebook({"data_dir": folder, "run_name": name, "epochs": 12})
     reader = Reader.load(run_dir / "reader.keras")
-    figure = draw_reading(reader, draw_meter("04187", np.random.default_rng(1)))
-    plots.show(figure, PROJECT / "docs" / "reading.png")
+    (image,) = reader.prepare([draw_meter("04187", np.random.default_rng(1))])
+    plots.save_all(PROJECT / "docs", reading=plots.reading(reader, image))
 
 
 if __name__ == "__main__":

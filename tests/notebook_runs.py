@@ -13,10 +13,8 @@ WAYS = {
     "ipython": [BIN / "ipython"],
     "jupyter": [BIN / "jupyter", "execute", "--inplace"],
 }
-FIGURES = {
-    *("images", "augmented", "schedule", "learning_curves"),
-    *("test_readings", "confusions", "reliability", "character_positions"),
-}
+FIGURES = {"images", "augmented", "learning_curves", "film", "test_readings", "reading"}  # of every run
+SHOWN = len(FIGURES) + 4  # on paper, of the network, of the untrained model, and of the progress
 TWO_EPOCHS = TINY | {"OCR_EPOCHS": "2", "OCR_RUN_NAME": "tiny run", "OCR_SEED": "7"}
 
 

@@ -18,6 +18,11 @@ class Sample(NamedTuple):
     label: str
 
 
+def readings(confidence, right):
+    """Confidences, and whether each is right, of 400 readings."""
+    return np.full(400, confidence), np.arange(400) < right
+
+
 def observations(confidence, right, readings=400):
     """Readings of one time step that all have the same confidence; the first `right` are correct."""
     step = np.log([1e-12, confidence, 1 - confidence - 1e-12])
@@ -124,17 +129,16 @@ def test_log_odds_compare_the_reading_with_the_label():
     assert odds == pytest.approx([0, np.log(0.8 / 0.2), np.log(0.8 / 1e-12)])
 
 
-def test_calibrate_sets_the_threshold(model, shipped):
+def test_threshold_of_right_readings_accepts_them_all(model, shipped):
     reader = Reader(model, ALPHABET, [80])
-    samples = [
-        Sample(path, one.text) for path, one in zip(shipped[:30], reader.read(shipped[:30]), strict=True)
-    ]
-    fitted = calibration.calibrate(reader, samples, 0.9)
-    assert reader.threshold == fitted["threshold"] > 0
+    readings = reader.read(shipped[:30])
+    samples = [Sample(path, one.text) for path, one in zip(shipped, readings, strict=False)]
+    fitted = calibration.fit(*calibration.compare(samples, readings), 0.9)
+    assert fitted["threshold"] == min(one.confidence for one in readings) > 0
     assert fitted == json.loads(json.dumps(fitted))
     assert (fitted["right"], fitted["readings"], fitted["accepted"], fitted["precision"]) == (30, 30, 1, 1)
     text = calibration.describe(fitted)
-    assert f"threshold {reader.threshold:.2%} (from 30 readings)" in text
+    assert f"threshold {fitted['threshold']:.2%} (from 30 readings)" in text
     assert "at least 90% are correct, with 95% statistical confidence." in text
     text = calibration.describe(fitted, chose_epoch=True)
     assert "about 90% or more are correct. This is no guarantee" in text
@@ -143,10 +147,9 @@ def test_calibrate_sets_the_threshold(model, shipped):
     assert "100.0% of the readings reach the threshold, 100.0% of them correct" in checked
 
 
-def test_too_few_readings_give_no_threshold_but_advice(model, shipped):
-    reader = Reader(model, ALPHABET, [80], threshold=0.5)
-    fitted = calibration.calibrate(reader, [Sample(shipped[0], reader.read(shipped[:1])[0].text)], 0.99)
-    assert reader.threshold is None
+def test_too_few_readings_give_no_threshold_but_advice():
+    fitted = calibration.fit(np.array([0.9]), np.array([True]), 0.99)
+    assert fitted["threshold"] is None
     assert calibration.describe(fitted) == (
         "no 99% threshold from 1 readings: it needs at least 299 readings, all correct; "
         "add images or run `make crossval`"
@@ -155,17 +158,17 @@ def test_too_few_readings_give_no_threshold_but_advice(model, shipped):
 
 
 def test_too_many_wrong_readings_are_named_as_the_reason():
-    fitted = calibration.fit(observations(0.9, 380), 0.995)
+    fitted = calibration.fit(*readings(0.9, 380), 0.995)
     assert fitted["threshold"] is None
     assert "no 99.5% threshold from 400 readings: it needs at least 598 readings" in calibration.describe(
         fitted
     )
-    fitted = calibration.fit(observations(0.9, 380), 0.99)
+    fitted = calibration.fit(*readings(0.9, 380), 0.99)
     assert calibration.describe(fitted).endswith("too many of the most confident readings are wrong")
 
 
 def test_check_without_accepted_readings_has_no_precision():
-    checked = calibration.check(observations(0.9, 300), 0.95)
+    checked = calibration.check(*readings(0.9, 300), 0.95)
     assert (checked["accepted"], checked["precision"]) == (0, None)
     assert calibration.describe_check(checked).endswith("0.0% of the readings reach the threshold")
 

@@ -16,7 +16,7 @@ import utils
 from conftest import PROJECT
 from CTCLayer import CTCLayer
 from snippet_ocr.alphabet import Alphabet
-from training.callbacks import Checkpoint, EarlyStopping, Progress
+from training.callbacks import Checkpoint, EarlyStopping, Film, Progress
 from training.metrics import ClippedLoss, ExactMatch
 
 
@@ -276,3 +276,25 @@ def test_kill_during_a_save_leaves_the_previous_checkpoint(tmp_path):
         shapes = {saved[name].shape for name in saved.files if name.startswith("variable")}
     assert len(history) >= 2
     assert (1, 1_000_000) in shapes
+
+
+def test_film_keeps_the_probabilities_of_every_epoch_when_a_training_resumes(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (16, 32)).astype("uint8")
+    inputs = keras.Input((16, None), dtype="uint8")
+    logits = layers.Dense(3, name="logits")(layers.Permute((2, 1))(layers.Rescaling(1 / 255)(inputs)))
+    model = keras.Model(inputs, logits)
+    expected = []
+    for first in (0, 2):
+        film = Film(tmp_path, image, batch_size=4)
+        film.set_model(model)
+        for epoch in (first, first + 1):
+            model.get_layer("logits").set_weights([np.full((16, 3), epoch), np.arange(3.0)])
+            film.on_epoch_end(epoch)
+            scores = np.exp(model.predict_on_batch(image[None])[0])
+            expected.append(scores / scores.sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(Film(tmp_path, image, 4).frames, expected, rtol=1e-5)
+
+
+def test_progress_draws_only_in_a_kernel(capsys):
+    train(EarlyStopping(patience=9), [9.0], [0.0], Progress(lambda: pytest.fail("drawn"), "round 1"))
+    assert capsys.readouterr().out.startswith("round 1\nepoch   1/1")

@@ -5,7 +5,7 @@ import json
 import re
 
 import nbformat
-from notebook_runs import FIGURES, TWO_EPOCHS, run
+from notebook_runs import FIGURES, SHOWN, TWO_EPOCHS, run
 from PIL import Image
 
 from snippet_ocr.reader import Reader
@@ -30,10 +30,10 @@ def test_runipy_runs_the_notebook_from_another_folder(project, tmp_path, image_f
     for epoch in (1, 2):  # once on the terminal, and before the cell has ended
         lines = re.findall(rf"(?m)^epoch +{epoch}/2 .*loss.*exact match.*min left$", output)
         assert len(lines) == 1
-    assert output.index("epoch   2/2") < output.index("Running cell", output.index("model.fit("))
+    assert output.index("epoch   2/2") < output.index(
+        "Running cell", output.index("= train(training, run_dir)")
+    )
     assert output.count("training 24, validation 3, test 3 images") == 1
-    assert "an epoch has 15 steps: 5 × all training images" in output
-    assert len(re.findall(r"(?m)^test: \d of 3 texts correct", output)) == 1
     assert len(re.findall(r"(?m)^test  +3 ", output)) == 1
     check_results(run_dir, image_folder)
 
@@ -62,8 +62,9 @@ def check_results(run_dir, image_folder):
 
 
 def test_notebook_stays_a_text_of_a_quarter_of_an_hour():
-    assert len(code_cells()) <= 24
-    assert sum(len(cell.source.splitlines()) for cell in code_cells()) <= 225
+    lines = [line.strip() for cell in code_cells() for line in cell.source.splitlines()]
+    assert len(code_cells()) <= 25
+    assert sum(bool(line) and not line.startswith("#") for line in lines) <= 260
 
 
 def test_sections_come_in_order():
@@ -71,13 +72,15 @@ def test_sections_come_in_order():
     assert re.findall(r"(?m)^## (.*)", text) == [
         "Setup",
         "Configuration",
-        "Load the data",
-        "Look at the data",
-        "Build the model",
+        "Data",
+        "CTC on paper",
+        "Model",
         "Train",
         "Results",
+        "Confidence",
         "Read new images",
         "Conclusion",
+        "Exercises",
     ]
 
 
@@ -86,7 +89,7 @@ def test_committed_outputs_are_one_clean_complete_run():
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [one for one in outputs if one.output_type == "error" or one.get("name") == "stderr"]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == len(FIGURES)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= SHOWN
     cleaned = notebook()
     clean(cleaned)
     assert cleaned == notebook()

@@ -1,13 +1,16 @@
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from examples import ALPHABET
 from snippet_ocr.reader import Reader, Reading
-from training import calibration, plots
+from tools.notebook import load_build_model
+from training import plots
 from utils import Sample
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 50, 200), dtype="uint8")
@@ -72,33 +75,28 @@ def test_result_grid_frames_wrong_readings_and_shows_labels():
     assert frames[0] < frames[1] == frames[2]
 
 
+HISTORY = [
+    {"epoch": n, "loss": 9 / n, "val_loss": 8 / n, "val_clipped_loss": 3 / n, "learning_rate": 0.003 / n}
+    | {"val_exact_match": 0.2 * (n - 1)}
+    for n in range(1, 5)
+]
+
+
 def test_learning_curves_draw_the_history_in_distinct_styles():
-    numbers = range(1, 5)
-    history = [
-        {
-            **{"epoch": n, "loss": 9 / n, "val_loss": 8 / n},
-            **{"val_clipped_loss": 3 / n, "val_exact_match": 0.2 * n},
-        }
-        for n in numbers
-    ]
-    figure = plots.learning_curves(history, best_epoch=4)
-    loss, match = figure.axes
-    drawn = {line.get_label(): list(line.get_ydata()) for line in loss.lines[:3]}
-    assert drawn == {
-        "training (augmented)": [9 / n for n in numbers],
-        "validation": [8 / n for n in numbers],
-        "validation, clipped (decides)": [3 / n for n in numbers],
-    }
-    assert list(match.lines[0].get_ydata()) == [0.2 * n for n in numbers]
+    figure = plots.learning_curves(HISTORY, best_epoch=4)
+    loss, match, rate = figure.axes
+    drawn = {line.get_label(): list(line.get_ydata()) for axis in figure.axes for line in axis.lines}
+    assert drawn["training (augmented)"] == [row["loss"] for row in HISTORY]
+    assert drawn["validation, clipped: decides"] == [row["val_clipped_loss"] for row in HISTORY]
+    assert drawn["learning rate"] == [row["learning_rate"] for row in HISTORY]
+    assert list(loss.lines[1].get_ydata()) == [row["val_loss"] for row in HISTORY]
+    assert list(match.lines[0].get_ydata()) == [row["val_exact_match"] for row in HISTORY]
     assert list(loss.lines[3].get_xdata()) == [4, 4]
-    assert len({line.get_linestyle() for line in loss.lines}) == 4
+    assert match.lines[1].get_label() == "take-off (2)"
+    styles = [(line.get_linestyle(), line.get_marker()) for line in loss.lines]
+    assert len(set(styles)) == 4
     assert "nats" in loss.get_ylabel()
     assert match.get_xlabel() == "epoch"
-
-
-def test_schedule_draws_every_epoch():
-    (axis,) = plots.schedule([0.1, 0.2, 0.1]).axes
-    assert (list(axis.lines[0].get_xdata()), list(axis.lines[0].get_ydata())) == ([1, 2, 3], [0.1, 0.2, 0.1])
 
 
 def test_confusion_matrix_shows_every_count():
@@ -135,28 +133,27 @@ def test_confusion_matrix_of_a_large_alphabet_stays_small():
 
 @pytest.mark.parametrize("count", [1, 4, 6])
 def test_show_saves_the_figure_as_a_png(count, tmp_path):
-    plots.show(plots.labelled_grid(IMAGES[:count], LABELS[:count]), tmp_path / "figure.png")
+    plots.show(plots.labelled_grid(IMAGES[:count], LABELS[:count]), "images", tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         assert image.format == "PNG"
         assert image.width == 1000
 
 
 def test_save_all_names_each_file_after_its_keyword(tmp_path):
-    plots.save_all(tmp_path, one=plots.schedule([0.1]), two=plots.schedule([0.2]))
+    plots.save_all(tmp_path, one=Figure(), two=Figure())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
 
 
 def test_labels_with_dollar_signs_are_not_formulas(tmp_path):
-    plots.show(plots.labelled_grid(IMAGES[:2], ["$5_$", "$5.00-$6.00"]), tmp_path / "figure.png")
+    plots.show(plots.labelled_grid(IMAGES[:2], ["$5_$", "$5.00-$6.00"]), "images", tmp_path / "figure.png")
     assert (tmp_path / "figure.png").exists()
 
 
 def test_reliability_draws_bins_precision_and_threshold():
     confidence, readings = 0.9, 40
-    rows = np.tile(np.log([1e-9, confidence, 1 - confidence]), (readings, 1, 1))
+    confidences = np.full(readings, confidence)
     right = np.arange(readings) < 30
-    observations = calibration.Observations(rows, [[1]] * readings, right)
-    figure = plots.reliability(observations, threshold=0.5)
+    figure = plots.reliability(confidences, right, threshold=0.5)
     bins, shares = figure.axes
     (x,), (y,) = bins.lines[1].get_data()
     assert (x, y) == pytest.approx((confidence, 0.75))
@@ -164,7 +161,7 @@ def test_reliability_draws_bins_precision_and_threshold():
     assert shares.lines[0].get_ydata() == pytest.approx(np.cumsum(right) / np.arange(1, readings + 1))
     assert shares.lines[1].get_xdata()[0] == 1
     assert "100% accepted" in shares.get_legend().get_texts()[1].get_text()
-    assert len(plots.reliability(observations, None).axes[1].lines) == 1
+    assert len(plots.reliability(confidences, right, None).axes[1].lines) == 1
 
 
 class FixedReader:
@@ -184,10 +181,64 @@ class FixedReader:
         return np.log(probabilities / probabilities.sum(axis=-1, keepdims=True))
 
 
-def test_character_positions_are_the_most_probable_steps(shipped):
-    figure = plots.character_positions(FixedReader(), shipped[:3])
-    for above, below in zip(figure.axes[:3], figure.axes[3:], strict=True):
-        assert above.get_title().startswith("ab ")
-        placed = [(text.get_position()[0], text.get_text()[-1]) for text in below.texts]
-        assert placed == [(3, "a"), (6, "b")]
-        assert below.get_xlim() == above.get_xlim() == (-0.5, 7.5)
+def test_reading_shows_where_each_character_is_read(shipped):
+    reader = FixedReader()
+    figure = plots.reading(reader, reader.prepare(shipped[:1])[0])
+    above, below, path = figure.axes
+    assert above.get_title().startswith("ab ")
+    assert [label.get_text() for label in below.get_yticklabels()] == ["blank", "a", "b"]
+    probabilities = np.exp(reader.log_probabilities([None])[0])
+    np.testing.assert_allclose(below.images[0].get_array(), probabilities[:, :3].T)
+    placed = {(*text.get_position(), text.get_text()) for text in path.texts if text.get_text() not in "-"}
+    # Both steps of the `a` are on the best path; the first of them is kept.
+    assert placed == {(2, 0.65, "a"), (3, 0.65, "a"), (6, 0.65, "b"), (2, 0.05, "a"), (6, 0.05, "b")}
+    assert above.get_xlim() == below.get_xlim() == path.get_xlim() == (-0.5, 7.5)
+
+
+def frames(count):
+    """Probabilities of an image after each epoch: blank at first, `ab` after the last epoch."""
+    frames = np.full((count, 8, ALPHABET.number_of_classes), 0.01)
+    frames[:, :, 0] = 0.9
+    frames[-1, [1, 5], [1, 2]] = 0.95
+    return frames
+
+
+def test_film_shows_some_epochs_and_their_texts():
+    figure = plots.film(frames(12), IMAGES[0], ALPHABET)
+    assert texts_of(figure) == [*(f"epoch {n}: ∅" for n in (1, 2, 3, 5, 10)), "epoch 12: ab"]
+    assert texts_of(plots.film(frames(3), IMAGES[0], ALPHABET))[-1] == "epoch 3: ab"
+
+
+def test_animation_has_a_frame_for_each_epoch(tmp_path):
+    plots.save_film(frames(4), IMAGES[0], ALPHABET, 1, tmp_path / "ctc.gif")
+    with Image.open(tmp_path / "ctc.gif") as image:
+        assert (image.format, image.n_frames) == ("GIF", 4)
+
+
+def test_progress_shows_the_epochs_so_far_and_the_last_reading():
+    checkpoint = SimpleNamespace(history=HISTORY[:3])
+    figure = plots.progress(checkpoint, SimpleNamespace(frames=frames(3)), IMAGES[0], ALPHABET)
+    assert figure.axes[1].lines[0].get_ydata() == pytest.approx(
+        [row["val_exact_match"] for row in HISTORY[:3]]
+    )
+    assert "epoch 3: ab" in texts_of(figure)
+
+
+def test_network_shows_the_shape_of_each_stage():
+    model = load_build_model()(48, 5, 7, 0.1)
+    figure = plots.network(model, np.zeros((48, 80), "uint8"), 4)
+    texts = [text.split("\n\n") for text in texts_of(figure)[1:]]
+    assert [shape for _, shape in texts] == [
+        *("80×48", "40×24×32", "20×12×64", "20×768", "20×128", "20×256", "20×256", "20×128", "20×7")
+    ]
+
+
+def test_lattice_draws_an_arrow_for_each_move_of_a_path():
+    forward = np.array([[0.5, 0.5, 0, 0, 0], [0.1, 0.2, 0.3, 0.4, 0]])  # of "ab" in two steps
+    (axis,) = plots.lattice(forward, "-a-b-").axes
+    arrows = [text for text in axis.texts if isinstance(text, Annotation)]
+    assert [text.get_text() for text in axis.texts if text.get_text()] == [
+        *("0.500", "0.500", "0.100", "0.200", "0.300", "0.400")
+    ]
+    # From the blank to itself and to `a`; from `a` to itself, to the blank, and past it to `b`.
+    assert [(one.xyann[1], one.xy[1]) for one in arrows] == [(0, 0), (0, 1), (1, 1), (1, 2), (1, 3)]

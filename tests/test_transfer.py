@@ -5,7 +5,7 @@ import pytest
 from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.reader import Reader
 from tools.notebook import load_build_model
-from training.transfer import copy_weights, related_characters
+from training.transfer import copy_weights, describe, load_base, related_characters
 
 BASE = Alphabet("bdf")
 
@@ -29,10 +29,11 @@ def images():
 def test_common_characters_keep_their_logits(base_reader, images):
     alphabet = Alphabet("abcdef")
     model, reading_model = network(alphabet)
-    message = copy_weights(base_reader, model, alphabet)
+    copy_weights(base_reader, model, alphabet)
     before, after = base_reader.model.predict_on_batch(images), reading_model.predict_on_batch(images)
     old_classes, new_classes = [0, *BASE.encode("bdf")], [0, *alphabet.encode("bdf")]
     np.testing.assert_allclose(after[:, :, new_classes], before[:, :, old_classes], rtol=1e-5, atol=1e-6)
+    message = describe(base_reader, alphabet)
     assert message.startswith("base reader: 3 characters keep their weights, 3 new: a c e\n")
     assert "too optimistic" in message
 
@@ -47,7 +48,8 @@ def test_new_characters_keep_their_initial_weights(base_reader):
 
 def test_same_alphabet_keeps_every_weight(base_reader, images):
     model, reading_model = network(BASE)
-    assert "3 characters keep their weights, 0 new\n" in copy_weights(base_reader, model, BASE)
+    copy_weights(base_reader, model, BASE)
+    assert "3 characters keep their weights, 0 new\n" in describe(base_reader, BASE)
     for weight, expected in zip(reading_model.get_weights(), base_reader.model.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, expected)
     before, after = base_reader.model.predict_on_batch(images), reading_model.predict_on_batch(images)
@@ -81,6 +83,14 @@ def test_base_reader_gives_the_characters_of_the_categories_in_the_labels():
     assert related_characters(["KL-4", "M"], reader) == "09AZ-"
     assert related_characters(["京A"], reader) == "AZ"
     assert related_characters(["7"], None) == ""
+
+
+def test_training_without_a_base_reader_keeps_its_initial_weights():
+    model, reading_model = network(BASE)
+    before = reading_model.get_weights()
+    copy_weights(load_base(""), model, BASE)
+    assert all(map(np.array_equal, before, reading_model.get_weights()))
+    assert describe(None, BASE) == "no base reader: the weights start at random"
 
 
 def test_base_reader_in_onnx_is_refused():

@@ -13,7 +13,7 @@ import time
 import nbformat
 import numpy as np
 import pytest
-from notebook_runs import BIN, FIGURES, TWO_EPOCHS, WAYS, run, start, without_colours
+from notebook_runs import BIN, SHOWN, TWO_EPOCHS, WAYS, run, start, without_colours
 from PIL import Image
 
 from benchmarks import scripts
@@ -35,7 +35,7 @@ def test_jupyter_execute_stores_texts_and_figures_in_the_cells(project, image_fo
     clean(executed)
     cells = [cell for cell in executed.cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == len(FIGURES)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= SHOWN
     (fit,) = [cell for cell in cells if "model.fit(" in cell.source]
     text = "".join(output.get("text", "") for output in fit.outputs)
     assert len(re.findall(r"(?m)^epoch", text)) == 2
