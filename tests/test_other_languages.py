@@ -12,7 +12,7 @@ from snippet_ocr.alphabet import Alphabet
 from snippet_ocr.decoding import greedy_decode, text_log_probabilities
 
 PAGE = (PROJECT / "docs" / "other_languages.md").read_text(encoding="utf-8")
-IMAGE = PROJECT / "captcha_images" / "343wc.png"
+IMAGE = PROJECT / "captcha_images" / "c5423.png"
 
 
 def documented(name):
