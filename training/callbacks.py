@@ -21,6 +21,7 @@ from training import plots, runs
 
 TAKE_OFF_DUE = 15  # epochs without take-off before a warning; the defaults need 3 to 5
 MIN_LOSS_GAIN = 0.005  # nats; compared in benchmarks/RESULTS.md
+MIN_VALIDATION_IMAGES = 10  # fewer say too little about which epoch is best
 LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum gives a warning
 
 
@@ -114,18 +115,22 @@ class Film(keras.callbacks.Callback):
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Early stopping as in Keras, but patience counts only epochs after take-off.
 
-    The best epoch has the lowest `metrics.ClippedLoss` on the validation images. Its weights are kept. Gains
-    that add up to less than `MIN_LOSS_GAIN` do not prolong the training: they change no text. A loss that is
-    not finite ends it, because the weights cannot recover; in the first epoch, it raises ValueError.
+    The best epoch has the lowest `metrics.ClippedLoss` on the validation images. Its weights are kept. With
+    fewer than `MIN_VALIDATION_IMAGES`, it has the lowest training loss instead: one hard image of two would
+    decide. Gains that add up to less than `MIN_LOSS_GAIN` do not prolong the training: they change no text. A
+    loss that is not finite ends it, because the weights cannot recover; in the first epoch, it raises
+    ValueError.
 
     Args:
         patience: the number of epochs without improvement after which the training stops, at least 1.
+        validation_images: the number of validation images.
     """
 
     STATE = ("best", "best_epoch", "wait", "stopped_epoch", "taken_off", "reference")  # saved in a checkpoint
 
-    def __init__(self, patience):
-        super().__init__("val_clipped_loss", mode="min", patience=patience, restore_best_weights=True)
+    def __init__(self, patience, validation_images=MIN_VALIDATION_IMAGES):
+        monitor = "val_clipped_loss" if validation_images >= MIN_VALIDATION_IMAGES else "loss"
+        super().__init__(monitor, mode="min", patience=patience, restore_best_weights=True)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -139,8 +144,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         wait = self.wait + 1 if self.taken_off else 0
         self.wait = wait - 1  # Keras adds 1
         super().on_epoch_end(epoch, logs)  # keeps the best weights
-        if logs["val_clipped_loss"] < self.reference - MIN_LOSS_GAIN:
-            self.reference, wait = logs["val_clipped_loss"], 0
+        if logs[self.monitor] < self.reference - MIN_LOSS_GAIN:
+            self.reference, wait = logs[self.monitor], 0
         self.wait = wait  # Keras starts again from 0 after the smallest gain
         if wait >= self.patience:
             self.stopped_epoch, self.model.stop_training = epoch, True
@@ -198,6 +203,10 @@ class Checkpoint(keras.callbacks.Callback):
     def last_epoch(self, epochs):
         """Returns the `epochs` of `fit`: the number given, or `epochs_done` after early stopping."""
         return self.epochs_done if self.early_stopping.stopped_epoch > 0 else epochs
+
+    def best(self, name):
+        """Returns a value of the best epoch's row in the history."""
+        return self.history[self.early_stopping.best_epoch][name]
 
     def summary(self):
         """Returns a dictionary of the number of epochs, the best epoch, the seconds and the machine."""
