@@ -33,7 +33,7 @@ from training import metrics, parameters
 
 OURS = {SCRATCH: "", TRANSFER: "auto"}  # the setting `base_reader`
 SINGLE = 50  # images that are read one by one, for the milliseconds
-KRAKEN_SETS = 2  # sets on which kraken is trained, unless --systems asks for it
+KRAKEN_SETS = 2  # sets on which kraken is trained, unless --systems asks for it: those with the longest texts
 NOTES = """Written by `make kinds` from kinds.jsonl. All systems read the same images, which no training saw.
 Trained systems have the same labels, and as many seconds as the notebook took from scratch. Scores are those
 of the median seed; seconds and milliseconds are medians. Before a text is compared, it is put into Unicode's
@@ -175,21 +175,24 @@ def measure(system, kind, seeds, count):
         (measure_ours if system in OURS else measure_trained)(system, kind, seed, count)
 
 
-def is_measured(system, kind, number, asked):
-    """Returns whether a system is measured on the set of a number; `asked` are the systems of --systems."""
+def is_measured(system, kind, kinds, asked):
+    """Returns whether a system is measured on one of all sets; `asked` are the systems of --systems."""
     if asked:
         return system in asked
     if system == rivals.KRAKEN:
-        return number < KRAKEN_SETS
+        lengths = {one.name: statistics.mean(len(sample.label) for sample in one.given) for one in kinds}
+        return kind.name in sorted(lengths, key=lengths.get)[-KRAKEN_SETS:]
     return system != rivals.DDDDOCR or "captcha" in kind.name
 
 
 def measure_all(kinds, options):
-    """Measures all systems on all sets; returns a list of `(set, system, reason)` for those that failed."""
+    """Measures systems on sets as the options say; returns `(set, system, reason)` for those that failed."""
     failed = []
-    for number, kind in enumerate(kinds):
+    for kind in kinds:
+        if kind.name not in (options.sets or [kind.name]):
+            continue
         for system in TITLES:
-            if not is_measured(system, kind, number, options.systems) or rivals.reason_not_installed(system):
+            if not is_measured(system, kind, kinds, options.systems) or rivals.reason_not_installed(system):
                 continue
             try:
                 measure(system, kind, options.seeds, options.labels)
@@ -243,7 +246,7 @@ def main(arguments=None):
     """Runs the benchmark and returns the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks.kinds", description=__doc__.split("\n")[0])
     parser.add_argument("folders", metavar="FOLDER", nargs="+", help="a folder of sets, or of images")
-    systems = "default: all, but kraken only on the first two sets, and ddddocr only on sets named captcha"
+    systems = "default: all; kraken only on the two sets with the longest texts, ddddocr only on captchas"
     parser.add_argument("--systems", nargs="+", choices=list(TITLES), help=systems)
     parser.add_argument("--sets", metavar="NAME", nargs="+", help="default: all sets of the folders")
     parser.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
@@ -254,7 +257,7 @@ def main(arguments=None):
     names = [kind.name for kind in kinds]
     if unknown := set(options.sets or names) - set(names):
         parser.error(f"expected --sets among {', '.join(names)}, found {', '.join(sorted(unknown))}")
-    failed = measure_all([kind for kind in kinds if kind.name in (options.sets or names)], options)
+    failed = measure_all(kinds, options)
     missing = [("all", title, reason) for title, reason in rivals.UNAVAILABLE.items()]
     for system in TITLES:
         if reason := rivals.reason_not_installed(system):

@@ -4,9 +4,9 @@
 
 It runs in its own virtual environment (`make .venv-kraken/installed`) and imports nothing of this project.
 FOLDER contains `training.csv` and `unseen.csv`, as `benchmarks.speed` writes them. The last line printed is
-the path of the best model. The network is kraken's for lines 48 pixels high; the default, for lines of
-manuscripts, is 120 pixels high and trains several times slower. Batches of 16 make a step per image about
-fifteen times as fast on a CPU as the default of 1.
+the path of the best model. The network is the one that kraken's documentation explains, for lines 48 pixels
+high; the default is 120 pixels high. On a CPU, batches of 16 take about a twentieth of the time per image of
+the default of 1.
 """
 
 import argparse

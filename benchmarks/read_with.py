@@ -10,6 +10,7 @@ Each system imports only what it needs, because each runs in its own environment
 """
 
 import csv
+import functools
 import itertools
 import json
 import resource
@@ -91,7 +92,8 @@ def rapidocr():
     from rapidocr import RapidOCR
 
     engine = RapidOCR(params={"Global.log_level": "error"})
-    return lambda paths: [engine(str(path), use_det=False, use_cls=False).txts[0] for path in paths]
+    read = functools.partial(engine, use_det=False, use_cls=False)
+    return lambda paths: ["".join(read(str(path)).txts or ()) for path in paths]
 
 
 def ddddocr():

@@ -62,6 +62,18 @@ def test_folder_of_sets_is_found_and_a_folder_of_images_is_split(tmp_path, image
         kinds.find_kinds([str(tmp_path / "sets"), str(tmp_path / "sets" / "meters")])
 
 
+def test_some_systems_are_measured_on_some_sets_unless_asked_for():
+    names = {"meters": "12", "captcha_1": "abcde", "lines": "a long line"}
+    sets = [kinds.Kind(name, kind([label]).held_out, []) for name, label in names.items()]
+
+    def measured(system, asked=None):
+        return [one.name for one in sets if kinds.is_measured(system, one, sets, asked)]
+
+    assert measured("kraken") == ["captcha_1", "lines"] and measured("ddddocr") == ["captcha_1"]
+    assert measured("base") == measured("kraken", ["kraken"]) == list(names)
+    assert measured("base", ["kraken"]) == []
+
+
 def row(system, seed, right, labels=100, **others):
     """Returns a recorded row of ten held-out images."""
     figures = {"regardless of case": 1.0, "megabytes": 3.0, "milliseconds": 1.25, "seconds": 10 * right}
