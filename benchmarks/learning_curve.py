@@ -36,6 +36,16 @@ def split(folder):
     return training + validation, held_out
 
 
+def choose(given, count, seed):
+    """Returns `count` of the images to train on, chosen by a seed; all of them if there are fewer."""
+    return [given[number] for number in np.random.default_rng(seed).permutation(len(given))[:count]]
+
+
+def base_version(base_reader):
+    """Returns 8 hexadecimal digits of the base reader's file; an empty string for a start from scratch."""
+    return hashlib.sha256(BASE_READER.read_bytes()).hexdigest()[:8] if base_reader else ""
+
+
 def measure_folder(folder, counts, seeds, bases, unlabelled=0):
     """Trains on each number of images, with each seed and each base reader; returns the recorded rows.
 
@@ -46,12 +56,11 @@ def measure_folder(folder, counts, seeds, bases, unlabelled=0):
     rows = []
     for count in sorted({min(count, len(given)) for count in counts}):
         for seed in seeds:
-            shuffled = [given[number] for number in np.random.default_rng(seed).permutation(len(given))]
+            shuffled = choose(given, len(given), seed)
             chosen, more = shuffled[:count], shuffled[count : count + unlabelled]
             for base in bases:
                 identity = {"set": name, "held-out images": len(held_out), "images given": count}
-                file = hashlib.sha256(BASE_READER.read_bytes()).hexdigest()[:8] if base else ""
-                identity |= {"base": base, "base file": file}
+                identity |= {"base": base, "base file": base_version(base)}
                 settings = {"seed": seed, "base_reader": base}
                 with tempfile.TemporaryDirectory() as unlabelled_dir:
                     if more:
@@ -121,11 +130,14 @@ def main(arguments=None):
         "--counts", metavar="N", nargs="+", type=int, default=COUNTS, help="images to train on"
     )
     parser.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument(
+        "--unlabelled", metavar="N", type=int, default=0, help="further images without labels"
+    )
     parser.add_argument("--bases", nargs="+", choices=list(BASES), default=list(BASES), help="default: both")
     options = parser.parse_args(arguments)
     rows = []
     for folder in map(parameters.resolve, options.folders):
-        rows += measure_folder(Path(folder), options.counts, options.seeds, options.bases)
+        rows += measure_folder(Path(folder), options.counts, options.seeds, options.bases, options.unlabelled)
     print(table(rows))
     draw(rows).savefig(PROJECT / "docs" / "learning_curve.png")
     return 0
