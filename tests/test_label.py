@@ -151,7 +151,7 @@ def run(*arguments):
 def test_second_server_of_a_folder_is_refused(session, tmp_path):
     with filelock.FileLock(tmp_path / FOLDER / "lock"):
         done = run(tmp_path)
-    assert done.returncode == 2 and "Another tools.label serves it" in done.stderr
+    assert done.returncode == 2 and f"Another tools.label serves {tmp_path}" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 from collections import Counter
 
 import numpy as np
@@ -11,10 +12,11 @@ from labelling import FILES, TEXTS, decision, draw_images
 from tools.labelling import choosing, review
 from tools.labelling.journal import FOLDER
 from tools.labelling.session import CONFIDENT, Session
-from tools.labelling.training import Rounds, settings_of
-from training import parameters
+from tools.labelling.training import Rounds, onnx_of, settings_of
+from training import PROJECT, parameters
 from training.metrics import wilson_interval
 from training.pixels import THUMBNAIL_SIZE
+from training.transfer import BASE_READER
 
 
 def write_round(folder, readings, number=1, labels=20):
@@ -251,6 +253,22 @@ def test_round_continues_from_keras_files_only(tmp_path):
     assert settings_of(tmp_path, 40, str(onnx))["base_reader"] == ""
     keras.touch()
     assert settings_of(tmp_path, 40, str(onnx))["base_reader"] == str(keras)
+
+
+def test_base_reader_reads_with_onnx_and_is_trained_with_keras(tmp_path):
+    assert onnx_of(BASE_READER) == PROJECT / "snippet_ocr" / "base.onnx"
+    assert settings_of(tmp_path, 20, str(BASE_READER))["base_reader"] == str(BASE_READER)
+    assert onnx_of(tmp_path / "reader.keras") == tmp_path / "reader.keras"
+    (tmp_path / "reader.onnx").touch()
+    assert onnx_of(tmp_path / "reader.keras") == tmp_path / "reader.onnx"
+
+
+def test_round_after_one_that_read_nothing_right_starts_from_the_first_reader(tmp_path, monkeypatch):
+    write_round(tmp_path, {})
+    monkeypatch.setattr(subprocess, "Popen", lambda *command, **options: None)
+    Rounds(tmp_path, str(BASE_READER)).start(40, ["0.png"])
+    task = json.loads((tmp_path / FOLDER / "task.json").read_text())
+    assert task["settings"]["base_reader"] == task["reader"] == str(BASE_READER)
 
 
 def test_round_that_fails_is_reported_and_the_next_one_starts_from_scratch(tmp_path):

@@ -33,7 +33,8 @@ def refusal(method, headers, port):
     The check of `Host` is against websites that point a name of their own to this machine (DNS rebinding).
     `Origin` and `Sec-Fetch-Site` show which site has sent a request; pages cannot change them.
     """
-    host, get, size = headers.get("host"), headers.get, headers.get("content-length", "0")
+    get = headers.get
+    host, size = get("host"), get("content-length", "0")
     if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
         return 421, "Expected the address that tools.label has printed."
     link = method == "GET" and get("sec-fetch-mode") == "navigate"  # another site cannot read what it opens
@@ -67,8 +68,8 @@ def build(session, port):
 
     async def page(request):
         nonce = secrets.token_urlsafe()
-        html = PAGE.read_text(encoding="utf-8").replace("NONCE", nonce)
-        return HTMLResponse(html, headers=HEADERS | {"Content-Security-Policy": POLICY.format(nonce)})
+        policy = {"Content-Security-Policy": POLICY.format(nonce)}
+        return HTMLResponse(PAGE.read_text("utf-8").replace("NONCE", nonce), headers=HEADERS | policy)
 
     async def image(request):
         try:
@@ -114,6 +115,7 @@ def serve(options):
 
     from tools.labelling.journal import FOLDER
     from tools.labelling.session import Session
+    from training.transfer import BASE_READER
 
     folder = options.folder.expanduser().absolute()
     if not folder.is_dir():
@@ -123,9 +125,8 @@ def serve(options):
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        found = f"Expected {folder} to be free. Another tools.label serves it"
-        raise ValueError(f"{found}: use its page, or end it.") from error
-    session = Session(folder, options.reader, options.review)
+        raise ValueError(f"Another tools.label serves {folder}. Use its page, or end it.") from error
+    session = Session(folder, options.reader or BASE_READER, options.review)
     for path, reason in list(session.unusable.items())[:20]:
         print(f"left out: {printable(path)} {reason}", file=sys.stderr)
     if options.reader and session.rounds.last["round"] > 0:
@@ -148,7 +149,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser("python -m tools.label", description=__doc__, epilog=example)
     option = parser.add_argument
     option("folder", metavar="FOLDER", type=Path, help="the folder of images")
-    option("--reader", type=Path, help="a reader for the time before the first training")
+    option("--reader", type=Path, help="reads before the first training (default: the included base reader)")
     option("--review", type=Path, help="suspect_labels.csv, crossval.json or test_readings.csv to go through")
     option("--port", type=int, default=0, help="port of the page (default: a free one)")
     options = parser.parse_args(arguments)
@@ -158,7 +159,7 @@ def main(arguments=None):
                 raise ValueError(f"Expected a file at {path}. There is none.")
         serve(options)
     except KeyboardInterrupt:
-        return 0
+        pass
     except (ValueError, OSError, OverflowError) as error:  # OverflowError: of a port
         print(error, file=sys.stderr)
         return 2
