@@ -15,14 +15,11 @@ MIN_CHECKS = 20  # random images from which the share of right readings is estim
 
 
 def farthest_first(thumbnails, known, count=VARIED):
-    """Orders files so that the first `count` are unlike each other and the `known` files.
+    """Orders files so that the first `count` are unlike each other and the files of the set `known`.
 
-    Each is the farthest from those before it, by its thumbnail. Source: Gonzalez, "Clustering to minimize
-    the maximum intercluster distance", 1985.
-
-    Args:
-        thumbnails: a dictionary from files to thumbnails, as `pixels.inspect_image` returns them.
-        known: a set of files that are labelled.
+    `thumbnails` is a dictionary from files to thumbnails, as `pixels.inspect_image` returns them. Each file
+    is the farthest from those before it. Source: Gonzalez, "Clustering to minimize the maximum intercluster
+    distance", 1985.
     """
     files = list(thumbnails)
     grey = np.frombuffer(b"".join(thumbnails.values()), "uint8").reshape(-1, 8, 2, 16, 2)
@@ -45,27 +42,21 @@ def farthest_first(thumbnails, known, count=VARIED):
 def rank(files, readings, labels):
     """Orders files by how much their labels would teach the reader: unsure and rarely seen texts first.
 
-    Args:
-        files: a list of names.
-        readings: a dictionary from names to pairs of text and confidence.
-        labels: an iterable of all labels so far.
-
-    Returns:
-        A list of tuples: the file, and the reason, which the page shows.
+    `readings` is a dictionary from files to pairs of text and confidence; `labels` are all labels so far.
+    Returns a list of tuples: the file, and the reason, which the page shows.
     """
     labels = list(labels)
     characters, lengths, rated = Counter("".join(labels)), Counter(map(len, labels)), []
     for file in files:
         text, confidence = readings.get(file, ("", 0.0))
-        scarce = min(text, key=characters.__getitem__, default="")
+        rating, scarce = confidence - RARE, min(text, key=characters.__getitem__, default="")
         if text and characters[scarce] < MIN_CHARACTER_COUNT:
             reason = f"{scarce!r} is rare: {characters[scarce]} in the labels"
         elif text and lengths[len(text)] < MIN_LENGTH_COUNT:
             reason = f"{len(text)} characters are rare: {lengths[len(text)]} labels"
         else:
-            rated.append((confidence, file, f"among the least sure readings: {confidence:.0%}"))
-            continue
-        rated.append((confidence - RARE, file, reason))
+            rating, reason = confidence, f"among the least sure readings: {confidence:.0%}"
+        rated.append((rating, file, reason))
     return [(file, reason) for _, file, reason in sorted(rated)]
 
 
@@ -86,9 +77,9 @@ def choose(files, count, readings, labels, varied, generator):
 
 
 def learning_curve(decisions):
-    """Returns how many readings were right when they were shown, of images that were drawn at random.
+    """Counts how many readings of images that were drawn at random were right when they were shown.
 
-    `decisions` is `Journal.active`. The result is a dictionary from rounds to lists `[right, shown]`.
+    `decisions` is `Journal.active`. Returns a dictionary from rounds to lists `[right, shown]`.
     """
     last = {one["file"]: one for one in decisions if one["mode"] == "one"}  # a correction replaces its error
     curve = {}
