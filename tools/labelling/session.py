@@ -23,8 +23,7 @@ class Session:
     """The state of labelling one folder, shared by all windows.
 
     Args:
-        folder: the `Path` of the folder of images.
-        reader: the `Path` of a reader for the first proposals, or None.
+        folder, reader: the `Path`s of the folder of images, and of a reader for the first proposals or None.
         to_review: the `Path` of a file for `review.wrong_readings`, or None to label.
         train: whether trainings start by themselves.
 
@@ -48,8 +47,7 @@ class Session:
         self.paths = {self.digests[file]: path for file, path in usable.items()}  # digest → a file
         thumbnails = {file: found[path][2] for file, path in usable.items()}
         labels = {file: self.label(file) for file in usable if self.label(file)}
-        order = choosing.farthest_first(thumbnails, {*labels})
-        self.varied, self.review = {file: place for place, file in enumerate(order)}, None
+        self.review = None
         if to_review:
             if not self.labels.path.exists():
                 raise ValueError(
@@ -75,7 +73,7 @@ class Session:
             files = [f for f in self.files if not self.label(f) and self._decision(f) != "unreadable"]
         else:
             done = self.journal.reviewed()
-            files = [f for f in self.review if not {(f, self.label(f)), (f, None)} & done]
+            files = [f for f in self.review if done.isdisjoint([(f, self.label(f)), (f, None)])]
         return [file for file in files if self._decision(file) != "skip"] or files
 
     def next(self, window, held, count, sheet=False):
@@ -97,8 +95,7 @@ class Session:
         else:
             chosen = [(file, "wrong", "wrong in the contact sheet") for file in wrong[:count]]
             count = min(count - len(chosen), (len(rest) + 1) // 2)  # the others are for other windows
-            labels = self.labels.texts.values()
-            chosen += choosing.choose(rest, count, readings, labels, self.varied, self.generator)
+            chosen += choosing.choose(rest, count, readings, self.labels.texts.values(), self.generator)
         self.leases[window] = now + LEASE, {*held, *(file for file, _, _ in chosen)}
         return [self.item(*one) for one in chosen]
 

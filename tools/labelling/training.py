@@ -21,8 +21,8 @@ STEPS, STEPS_FROM_BASE = 1200, 700  # training steps of a round at most: one or 
 
 def settings_of(folder, labels, base):
     """Returns the notebook's settings for a round with n labels, from the path of a base reader or ""."""
-    keras = Path(base or "none").with_suffix(".keras")  # an .onnx file cannot be trained
-    base = keras if base and keras.exists() else ""
+    keras = Path(base).with_suffix(".keras") if base else None  # an .onnx file cannot be trained
+    base = keras if keras and keras.exists() else ""
     budget = {"epochs": max(8, (STEPS_FROM_BASE if base else STEPS) // max(30, labels // 16))}
     budget |= {"validation_share": 0.2 if labels < 100 else 0.1, "test_share": 0.01}  # others are the test
     name = f"label-{folder.name[:40]}-{time.strftime('%m%d-%H%M%S')}"
@@ -49,6 +49,7 @@ class Rounds:
         self._log = folder / FOLDER / "training.log"
         finished = sorted((folder / FOLDER).glob("round-*.json"))
         rounds = [json.loads(path.read_text(encoding="utf-8")) for path in finished]
+        rounds = [one for one in rounds if one["round"]]  # 0 is read again: by another reader, or more images
         nothing = {"round": -1 if reader else 0, "labels": 0, "reader": reader, "readings": {}}
         self.last = rounds[-1] if rounds else nothing
         self.labels = {one["round"]: one["labels"] for one in rounds}
