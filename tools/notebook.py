@@ -86,28 +86,21 @@ def clean(notebook):
     This is the metadata of editor and kernel, the log lines of TensorFlow's C++ code, and the path of
     the project's folder. Adjacent outputs of the same stream are joined.
     """
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-        if cell.cell_type == "code":
-            cell.outputs = _clean_outputs(cell.outputs)
-
-
-def _clean_outputs(outputs):
-    cleaned = []
-    for output in outputs:
-        if output.output_type == "stream":
-            output.text = TENSORFLOW_LOG.sub("", output.text).replace(f"{PROJECT}{os.sep}", "")
-            if not output.text.strip():
-                continue
-            if cleaned and cleaned[-1].get("name") == output.name:
-                cleaned[-1].text += output.text
-                continue
-        elif "metadata" in output:
-            output.metadata = {}
-        cleaned.append(output)
-    return cleaned
+        if cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.text = TENSORFLOW_LOG.sub("", output.text).replace(f"{PROJECT}{os.sep}", "")
+            elif "metadata" in output:
+                output.metadata = {}
+        cell.outputs = [output for output in cell.outputs if output.get("text", "a figure").strip()]
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
 
 
 def main(arguments=None):
