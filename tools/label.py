@@ -17,10 +17,8 @@ from snippet_ocr.terminal import printable
 
 PAGE = Path(__file__).with_name("label.html")
 MAX_BODY = 1_000_000  # bytes of a request
-HEADERS = {
-    **{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"},
-    **{"Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"},
-}
+HEADERS = dict.fromkeys(["Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy"], "same-origin")
+HEADERS |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 POLICY = (
     "default-src 'none'; img-src 'self' data:; connect-src 'self'; script-src 'nonce-{0}'; "
     "style-src 'nonce-{0}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -121,9 +119,9 @@ def serve(options):
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of images at {folder}. There is none.")
     (folder / FOLDER).mkdir(exist_ok=True)
-    lock = filelock.FileLock(folder / FOLDER / "lock")
+    lock = filelock.FileLock(folder / FOLDER / "lock", timeout=0)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire()
     except filelock.Timeout as error:
         raise ValueError(f"Another tools.label serves {folder}. Use its page, or end it.") from error
     session = Session(folder, options.reader or BASE_READER, options.review)
@@ -150,7 +148,7 @@ def main(arguments=None):
     option = parser.add_argument
     option("folder", metavar="FOLDER", type=Path, help="the folder of images")
     option("--reader", type=Path, help="reads before the first training (default: the included base reader)")
-    option("--review", type=Path, help="suspect_labels.csv, crossval.json or test_readings.csv to go through")
+    option("--review", type=Path, help="suspect_labels.csv, readings.csv or test_readings.csv to go through")
     option("--port", type=int, default=0, help="port of the page (default: a free one)")
     options = parser.parse_args(arguments)
     try:

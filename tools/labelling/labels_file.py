@@ -1,5 +1,6 @@
 """The `labels.csv` that is written while someone labels: rows that do not change keep their bytes."""
 
+import contextlib
 import csv
 import io
 import os
@@ -92,10 +93,9 @@ class LabelsFile:
             lines.clear()
 
     def _find_image(self, index, cells):
-        try:
+        # Otherwise, it is an empty row, or a row of a file that is not in the folder.
+        with contextlib.suppress(ValueError, IndexError):
             return index.find(self.path, unicodedata.normalize("NFC", cells[self._columns["file"]].strip()))
-        except (ValueError, IndexError):
-            return None  # an empty row, or a row of a file that is not in the folder
 
     def row(self, path):
         """Returns the row of an image as it is in the file, or an empty string."""
