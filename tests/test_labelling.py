@@ -5,6 +5,7 @@ import random
 import subprocess
 from collections import Counter
 
+import numpy as np
 import pytest
 from labelling import FILES, TEXTS, decision, draw_images
 
@@ -14,6 +15,7 @@ from tools.labelling.session import CONFIDENT, Session
 from tools.labelling.training import Rounds, onnx_of, settings_of
 from training import PROJECT, parameters
 from training.metrics import wilson_interval
+from training.pixels import THUMBNAIL_SIZE
 from training.transfer import BASE_READER
 
 
@@ -41,6 +43,22 @@ def all_items(session):
     return items
 
 
+def test_varied_sample_takes_one_image_of_each_kind_first():
+    generator = np.random.default_rng(0)
+    kinds = generator.integers(0, 256, (5, *THUMBNAIL_SIZE[::-1]))
+    noisy = np.clip(np.repeat(kinds, 20, axis=0) + generator.integers(-9, 9, (100, 16, 32)), 0, 255)
+    thumbnails = {f"{kind}": noisy[kind].astype("uint8").tobytes() for kind in generator.permutation(100)}
+    order = choosing.farthest_first(thumbnails, set(), 50)
+    assert {int(file) // 20 for file in order[:5]} == set(range(5)) and sorted(order) == sorted(thumbnails)
+    others = choosing.farthest_first(thumbnails, {"0", "20", "40"})
+    assert {int(file) // 20 for file in others[:2]} == {3, 4}
+
+
+def test_varied_sample_does_not_mind_equal_images():
+    thumbnails = {file: bytes(512) for file in "abc"}
+    assert sorted(choosing.farthest_first(thumbnails, set())) == ["a", "b", "c"]
+
+
 def test_rank_prefers_unsure_and_rarely_seen_texts_and_says_why():
     labels = ["1111"] * 10 + ["2222"] * 10
     readings = {
@@ -63,7 +81,7 @@ def test_half_of_the_choice_is_drawn_from_all_files_alike():
     files, counts = [f"{number:02}" for number in range(20)], Counter()
     readings = {file: ("1", int(file) / 20) for file in files}
     for seed in range(2000):
-        chosen = choosing.choose(files, 4, readings, ["1"] * 50, random.Random(seed))
+        chosen = choosing.choose(files, 4, readings, ["1"] * 50, None, random.Random(seed))
         assert len({file for file, *_ in chosen}) == 4
         counts.update(file for file, kind, _ in chosen if kind == "random")
     expected = 2000 * 2 / 20
@@ -251,6 +269,19 @@ def test_round_after_one_that_read_nothing_right_starts_from_the_first_reader(tm
     Rounds(tmp_path, str(BASE_READER)).start(40, ["0.png"])
     task = json.loads((tmp_path / FOLDER / "task.json").read_text())
     assert task["settings"]["base_reader"] == task["reader"] == str(BASE_READER)
+
+
+def test_base_reader_fills_the_varied_sample_and_does_not_order_it(tmp_path):
+    draw_images(tmp_path)
+    session = Session(tmp_path, train=False)
+    before = files_of(all_items(session))
+    readings = {file: [text, 0.5] for file, text in TEXTS.items()}
+    session.rounds.last |= {"reader": str(BASE_READER), "readings": readings}
+    items = all_items(session)
+    assert files_of(items) == before and {item["kind"] for item in items} == {"varied"}
+    assert {item["file"]: item["text"] for item in items} == TEXTS
+    session.rounds.last |= {"reader": "another"}
+    assert {item["kind"] for item in all_items(session)} == {"random", "ranked"}
 
 
 def test_first_proposals_are_read_again_until_there_is_a_training(tmp_path):

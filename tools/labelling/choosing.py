@@ -1,15 +1,39 @@
-"""What to label next: what the reader is unsure of, and a random half to judge it."""
+"""What to label next: a varied sample, then what the reader is unsure of, and a random half to judge it."""
 
 import itertools
 from collections import Counter
 
+import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.stats import binomtest  # `training.metrics` would bring TensorFlow into the server
 
 from training.labels import MIN_CHARACTER_COUNT
 
 RARE = 0.3  # is taken off the confidence of a reading with a rare character or length
 MIN_LENGTH_COUNT = 3  # a length that fewer labels have is rare
+VARIED = 200  # files of a varied sample
 MIN_CHECKS = 20  # random images from which the share of right readings is estimated, if there are as many
+
+
+def farthest_first(thumbnails, known, count=VARIED):
+    """Orders files so that the first `count` are unlike each other and the files of the set `known`.
+
+    `thumbnails` is a dictionary from files to thumbnails, as `pixels.inspect_image` returns them. Each file
+    is the farthest from those before it. Source: Gonzalez, "Clustering to minimize the maximum intercluster
+    distance", 1985.
+    """
+    files = list(thumbnails)
+    grey = np.frombuffer(b"".join(thumbnails.values()), "uint8").reshape(-1, 8, 2, 16, 2)
+    grey = grey.mean(axis=(2, 4), dtype="float32").reshape(-1, 128)  # (images, 128)
+    spread = np.maximum(grey.std(axis=1, keepdims=True), 1.0)  # below one grey level is camera noise
+    pixels = (grey - grey.mean(axis=1, keepdims=True)) / spread
+    labelled = [number for number, file in enumerate(files) if file in known][:count]
+    chosen = [] if labelled else [cdist([pixels.mean(axis=0)], pixels).argmin()]  # the most typical image
+    nearest = cdist(pixels[labelled or chosen], pixels).min(axis=0)  # (images,)
+    while len(chosen) < min(count, len(files)):
+        chosen.append(nearest.argmax())
+        nearest = np.minimum(nearest, cdist(pixels[chosen[-1:]], pixels)[0])
+    return list(dict.fromkeys([*(files[number] for number in chosen), *files]))
 
 
 def rank(files, readings, labels):
@@ -33,16 +57,15 @@ def rank(files, readings, labels):
     return [(file, reason) for _, file, reason in sorted(rated)]
 
 
-def choose(files, count, readings, labels, generator):
+def choose(files, count, readings, labels, varied, generator):
     """Returns what to label next: a list of at most `count` tuples of a file, the kind and the reason.
 
-    Every second image is drawn at random, so that the share of right readings can be estimated without bias;
-    the others are those of `rank`. Without readings, all are drawn at random.
+    Without readings, the order is that of `varied`. With them, every second image is drawn at random, so that
+    the share of right readings can be estimated without bias; the others are those of `rank`.
     """
     if not readings:
-        return [
-            (file, "unread", "drawn at random") for file in generator.sample(files, min(count, len(files)))
-        ]
+        files = sorted(files, key=varied.__getitem__)[:count]
+        return [(file, "varied", "unlike the images so far") for file in files]
     drawn = generator.sample(files, min(count // 2, len(files)))
     ranked = rank(sorted(set(files) - set(drawn)), readings, labels)[: count - len(drawn)]
     ranked = [(file, "ranked", reason) for file, reason in ranked]

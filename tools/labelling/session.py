@@ -11,6 +11,7 @@ from tools.labelling.journal import FOLDER, Journal
 from tools.labelling.labels_file import LabelsFile, check_text
 from tools.labelling.training import Rounds
 from training.pixels import inspect_images
+from training.transfer import BASE_READER
 
 CONFIDENT = 0.9  # the minimum confidence of a reading in the contact sheet
 LEASE = 60  # seconds for which the images that a window has asked for are not given to other windows
@@ -47,7 +48,8 @@ class Session:
         self.paths = {self.digests[file]: path for file, path in usable.items()}  # digest → a file
         thumbnails = {file: found[path][2] for file, path in usable.items()}
         labels = {file: self.label(file) for file in usable if self.label(file)}
-        self.review = None
+        order = choosing.farthest_first(thumbnails, {*labels})
+        self.varied, self.review = {file: place for place, file in enumerate(order)}, None
         if to_review:
             if not self.labels.path.exists():
                 raise ValueError(
@@ -95,7 +97,10 @@ class Session:
         else:
             chosen = [(file, "wrong", "wrong in the contact sheet") for file in wrong[:count]]
             count = min(count - len(chosen), (len(rest) + 1) // 2)  # the others are for other windows
-            chosen += choosing.choose(rest, count, readings, self.labels.texts.values(), self.generator)
+            # The base reader has not seen such images: its confidence says little about them.
+            known = {} if self.rounds.last["reader"] == str(BASE_READER) else readings
+            labels = self.labels.texts.values()
+            chosen += choosing.choose(rest, count, known, labels, self.varied, self.generator)
         self.leases[window] = now + LEASE, {*held, *(file for file, _, _ in chosen)}
         return [self.item(*one) for one in chosen]
 
