@@ -134,9 +134,9 @@ def serve(options):
     with socket.create_server(("127.0.0.1", options.port)) as listener:
         port = listener.getsockname()[1]
         print(f"the page is at http://127.0.0.1:{port} until Ctrl+C", flush=True)
-        config = uvicorn.Config(build(session, port), log_level="warning", lifespan="off", ws="none")
+        config = {"log_level": "warning", "lifespan": "off", "ws": "none", "timeout_graceful_shutdown": 5}
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(uvicorn.Config(build(session, port), **config)).run(sockets=[listener])
         finally:
             session.rounds.stop()
 
