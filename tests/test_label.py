@@ -187,3 +187,4 @@ def test_port_in_use_is_an_error(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         done = run(tmp_path, "--port", other.getsockname()[1])
     assert done.returncode == 2 and "in use" in done.stderr
+    assert not (tmp_path / FOLDER / "training.log").exists()  # nothing was started that nobody would end

@@ -124,14 +124,14 @@ def serve(options):
         lock.acquire()
     except filelock.Timeout as error:
         raise ValueError(f"Another tools.label serves {folder}. Use its page, or end it.") from error
-    session = Session(folder, options.reader or BASE_READER, options.review)
-    for path, reason in list(session.unusable.items())[:20]:
-        print(f"left out: {printable(path)} {reason}", file=sys.stderr)
-    if options.reader and session.rounds.last["round"] > 0:
-        print(f"--reader is not used: the last training in {folder / FOLDER} is newer", file=sys.stderr)
-    if not session.labels.path.exists():
-        print("the first label creates labels.csv; from then on, file names are no labels", file=sys.stderr)
     with socket.create_server(("127.0.0.1", options.port)) as listener:
+        session = Session(folder, options.reader or BASE_READER, options.review)
+        for path, reason in list(session.unusable.items())[:20]:
+            print(f"left out: {printable(path)} {reason}", file=sys.stderr)
+        if options.reader and session.rounds.last["round"] > 0:
+            print(f"--reader is not used: the last training in {folder / FOLDER} is newer", file=sys.stderr)
+        if not session.labels.path.exists():
+            print("the first label creates labels.csv: file names are then no labels", file=sys.stderr)
         port = listener.getsockname()[1]
         print(f"the page is at http://127.0.0.1:{port} until Ctrl+C", flush=True)
         config = {"log_level": "warning", "lifespan": "off", "ws": "none", "timeout_graceful_shutdown": 5}
