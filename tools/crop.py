@@ -15,10 +15,7 @@ from training.tables import PERCENT, PIXELS, Index, read_rows
 
 
 def create_folder(out):
-    """Creates a folder for images; raises a `ValueError` if there are files.
-
-    Until the labels are known, its label file is empty: after a kill, numbers of images are not learnt.
-    """
+    """Creates a folder with an empty label file: after a kill, the numbers of its images are not learnt."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"Expected a new or empty folder at {out}. Found files. Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
