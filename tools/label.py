@@ -12,8 +12,16 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+import filelock
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
 from snippet_ocr import images
 from snippet_ocr.terminal import printable
+from tools.labelling.journal import FOLDER
 
 PAGE = Path(__file__).with_name("label.html")
 MAX_BODY = 1_000_000  # bytes of a request
@@ -48,8 +56,6 @@ def refusal(method, headers, port):
 
 def picture(path):
     """Returns an image file as bytes that browsers show, and their type."""
-    from PIL import Image
-
     content, shown = images.read_file(path), BytesIO()
     kind = Image.open(BytesIO(content), formats=images.FORMATS).format
     if kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP"):
@@ -60,9 +66,6 @@ def picture(path):
 
 def build(session, port):
     """Builds the server of a `Session`, an ASGI application."""
-    from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-    from starlette.routing import Route
 
     async def page(request):
         nonce = secrets.token_urlsafe()
@@ -108,10 +111,6 @@ def build(session, port):
 
 def serve(options):
     """Serves the page until Ctrl+C."""
-    import filelock
-    import uvicorn
-
-    from tools.labelling.journal import FOLDER
     from tools.labelling.session import Session
     from training.transfer import BASE_READER
 
