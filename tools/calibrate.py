@@ -63,7 +63,7 @@ def calibrate(path, folder):
 def _differences(provenance, summary):
     """Returns what differs in images and settings between a reader and a cross-validation, as text."""
     found, expected = (
-        {**one["parameters"], "images": one["images"]} for one in (provenance, summary["provenance"])
+        {"images": one["images"], **one["parameters"]} for one in (provenance, summary["provenance"])
     )
     different = sorted(item for item in expected.items() - found.items() if item[0] not in MAY_DIFFER)
     return "; ".join(f"{name} {found.get(name)!r}, not {value!r}" for name, value in different)

@@ -15,7 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from snippet_ocr import Reader, files, model_file
+from snippet_ocr import Reader, Reading, files, model_file
+from snippet_ocr.images import load_fitted
 from snippet_ocr.terminal import printable
 from tools.labelling.journal import Journal
 from tools.notebook import code_version, run_notebook
@@ -158,6 +159,7 @@ def _summary(readings, run_dirs):
         "folds": folds,
         "lengths": {n: score([row for row in readings if len(row["label"]) == n]) for n in lengths},
         "confusions": [[*pair, count] for pair, count in confusions.most_common()],
+        "wrong": [row for row in readings if not row["right"]],
         "environment": runs.environment(),
     }
 
@@ -196,7 +198,7 @@ def describe(summary):
     )
 
 
-def save(results, suspects):
+def save(results, suspects, data_dir):
     """Saves a `CrossValidation` and its suspect labels in its folder, as JSON, CSV and figures."""
     from training import plots
 
@@ -205,12 +207,25 @@ def save(results, suspects):
     files.write_json(folder / SUMMARY, summary)
     files.write_csv(folder / "readings.csv", readings)
     files.write_csv(folder / "suspect_labels.csv", suspects, list(readings[0]))
+    draw(summary["wrong"], data_dir, folder / "wrong_readings")
     confusions = Counter({(label, text): count for label, text, count in summary["confusions"]})
     plots.save_all(
         folder,
         confusions=plots.confusion_matrix(confusions),
         reliability=plots.reliability(observations, summary["calibration"]["threshold"]),
     )
+
+
+def draw(rows, data_dir, path, page_size=100):
+    """Draws images with their readings and labels, in files named `path` plus `_1.png`, `_2.png`, …"""
+    from training import plots
+
+    for number, start in enumerate(range(0, len(rows), page_size), start=1):
+        page = rows[start : start + page_size]
+        images = [load_fitted(data_dir / row["file"], [200], 50) for row in page]
+        readings = [Reading(row["text"], row["confidence"]) for row in page]
+        figure = plots.result_grid(images, [row["label"] for row in page], readings)
+        plots.save_all(path.parent, **{f"{path.name}_{number}": figure})
 
 
 def main(arguments=None):
@@ -230,7 +245,7 @@ def main(arguments=None):
     try:
         results = cross_validate(data_dir, options.folds, options.seed)
         suspects = suspect_labels(results.readings, Journal(data_dir).reviewed())
-        save(results, suspects)
+        save(results, suspects, data_dir)
     except (ValueError, OSError, PapermillExecutionError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from conftest import PROJECT, user_environment
 from snippet_ocr.reader import Reader
 from tools import calibrate, crossval
-from tools.labelling import review
 
 TINY = {"OCR_EPOCHS": "1", "OCR_MIN_STEPS_PER_EPOCH": "1", "OCR_IMAGE_WIDTH": "80", "OCR_IMAGE_HEIGHT": "20"}
 
@@ -57,9 +57,8 @@ def test_crossval_reads_each_image_once_and_keeps_finished_folds(project, image_
     assert summary["right"] == sum(int(row["right"]) for row in rows)
     assert f"2-fold cross-validation on some images: {summary['right']} of 30" in first.stdout
     assert [fold["training images"] for fold in summary["folds"]] == [12, 12]
-    assert review.wrong_readings(folder / "readings.csv").keys() == {
-        row["file"] for row in rows if row["right"] == "0"
-    }
+    with Image.open(folder / "wrong_readings_1.png") as image:
+        assert image.width == 1000
     assert all(float(row["log_odds"]) == 0 for row in rows if row["right"] == "1")
     suspect = {row["file"] for row in rows if float(row["log_odds"]) >= math.log(crossval.SUSPICION)}
     assert {row["file"] for row in rows_of(folder / "suspect_labels.csv")} == suspect
@@ -149,6 +148,13 @@ def test_summary_has_folds_lengths_and_confusions(tmp_path):
     assert [(fold["images"], fold["right"]) for fold in summary["folds"]] == [(2, 1), (1, 0)]
     assert {length: row["images"] for length, row in summary["lengths"].items()} == {2: 2, 3: 1}
     assert sorted(summary["confusions"]) == [["b", "", 1], ["b", "c", 1]]
+    assert [row["label"] for row in summary["wrong"]] == ["abb", "ba"]
     text = crossval.describe({"images folder": "set", **summary})
     assert "2-fold cross-validation on set: 1 of 3 texts" in text
     assert "confusions: b→∅ 1, b→c 1" in text
+
+
+def test_many_wrong_readings_are_drawn_on_several_pages(tmp_path, shipped):
+    rows = [reading("2", "3", 0.5, path.name) for path in shipped[:3]]
+    crossval.draw(rows, shipped[0].parent, tmp_path / "wrong", page_size=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong_1.png", "wrong_2.png"]
