@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from snippet_ocr import Reader, Reading, files, model_file
 from snippet_ocr.images import load_fitted
-from snippet_ocr.terminal import printable
+from snippet_ocr.terminal import escape, printable
 from tools.labelling.journal import Journal
 from tools.notebook import code_version, run_notebook
 from training import PROJECT, image_size, parameters
@@ -150,14 +150,18 @@ def _summary(readings, run_dirs):
         scores["unseen"] = finished["scores"]["test"]["unseen"]
         training_images = finished["scores"]["training"]["images"]
         folds.append({"fold": fold, "training images": training_images, **scores, **finished["run"]})
-    lengths = sorted({len(row["label"]) for row in readings})
-    confusions = metrics.confusions([row["label"] for row in readings], [row["text"] for row in readings])
+    labels, texts = [row["label"] for row in readings], [row["text"] for row in readings]
+    lengths, confusions = sorted(set(map(len, labels))), metrics.confusions(labels, texts)
+    seen, misread = Counter("".join(labels)), Counter()
+    for (expected, _), count in confusions.items():
+        misread[expected] += count
     return {
         **score(readings),
         "unseen": {name: sum(row["unseen"][name] for row in folds) for name in ("images", "right")},
         "seconds": round(sum(row["seconds"] for row in folds), 1),
         "folds": folds,
         "lengths": {n: score([row for row in readings if len(row["label"]) == n]) for n in lengths},
+        "characters": {c: {"seen": seen[c], "misread": misread[c]} for c in sorted(seen)},
         "confusions": [[*pair, count] for pair, count in confusions.most_common()],
         "wrong": [row for row in readings if not row["right"]],
         "environment": runs.environment(),
@@ -182,6 +186,8 @@ def describe(summary):
 
     rows = {f"fold {row['fold']}": row for row in summary["folds"]}
     rows |= {f"length {length}": row for length, row in summary["lengths"].items()}
+    worst = sorted(summary["characters"].items(), key=lambda item: -item[1]["misread"] / item[1]["seen"])
+    misread = [f"{escape(c)} {n['misread']} of {n['seen']}" for c, n in worst if n["misread"]]
     pairs = [f"{plots.show_text(a)}→{plots.show_text(b)} {n}" for a, b, n in summary["confusions"]]
     fold = (
         "fold {fold}: {training images} training images, {epochs} epochs (best {best_epoch}), {seconds:.0f} s"
@@ -192,6 +198,7 @@ def describe(summary):
             f"{summary['right']} of {summary['images']} texts read correctly",
             metrics.table({**rows, "all": summary}),
             *(fold.format(**row) for row in summary["folds"]),
+            f"misread characters: {', '.join(misread) or 'none'}",
             f"confusions: {', '.join(pairs) or 'none'}",
             f"training time: {summary['seconds']:.0f} s",
         ]

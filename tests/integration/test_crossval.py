@@ -127,7 +127,7 @@ def test_crossval_refuses_a_base_reader(image_folder, monkeypatch, capsys):
     assert "Expected no OCR_BASE_READER" in capsys.readouterr().err
 
 
-def test_summary_has_folds_lengths_and_confusions(tmp_path):
+def test_summary_has_folds_lengths_characters_and_confusions(tmp_path):
     run_dirs = []
     for fold in (1, 2):
         run_dir = tmp_path / f"fold-{fold}"
@@ -151,6 +151,8 @@ def test_summary_has_folds_lengths_and_confusions(tmp_path):
     assert [row["label"] for row in summary["wrong"]] == ["abb", "ba"]
     text = crossval.describe({"images folder": "set", **summary})
     assert "2-fold cross-validation on set: 1 of 3 texts" in text
+    assert summary["characters"] == {"a": {"seen": 3, "misread": 0}, "b": {"seen": 4, "misread": 2}}
+    assert "misread characters: b 2 of 4" in text
     assert "confusions: b→∅ 1, b→c 1" in text
 
 
