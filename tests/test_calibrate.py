@@ -69,7 +69,7 @@ def test_neither_file_is_changed_if_one_was_trained_differently(trained, model, 
     [
         ({**TRAINED, "images": "others"}, "images 'a set', not 'others'"),
         ({"images": "a set", "parameters": {"epochs": 2}}, "epochs 40, not 2"),
-        ({}, "KeyError: 'parameters'"),
+        ({}, "KeyError: 'images'"),
     ],
 )
 def test_reader_trained_differently_is_refused_and_unchanged(trained, capsys, provenance, message):

@@ -159,7 +159,7 @@ def small_model(number_of_classes):
     """A training model with every kind of state: weights, moving averages, a seed generator."""
     keras.utils.set_random_seed(1)
     image = keras.Input((16, 64), dtype="uint8", name="image")
-    label = keras.Input((5,), dtype="int32", name="label")
+    label = keras.Input((6,), dtype="int32", name="label")
     x = layers.Permute((2, 1))(layers.Rescaling(-1 / 255)(image))  # (batch, width, height)
     x = layers.Reshape((16, 64))(x)  # (batch, steps, features)
     x = layers.Dropout(0.2)(layers.BatchNormalization()(layers.Dense(32, activation="relu")(x)))
@@ -172,7 +172,7 @@ def train_reader(folder, samples, epochs, stop_after=None):
     alphabet = Alphabet.from_labels(sample.label for sample in samples)
 
     def encode(sample):
-        return utils.encode_single_sample(sample, alphabet, [64], 16, 5)
+        return utils.encode_single_sample(sample, alphabet, [64], 16, 6)
 
     model = small_model(alphabet.number_of_classes)
     optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)

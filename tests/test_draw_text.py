@@ -212,8 +212,13 @@ def test_command_draws_what_the_options_say(tmp_path, capsys):
     assert {Image.open(path).height for path in labels.texts} == {32}
 
 
+WRONG = "eF5BF6 BNNL MAH6 peEQ4e dxc6E4 L8cd F2d8AR TwTM".split()  # labels, on purpose; see docs/results.md
+
+
 def test_included_images_are_those_the_documentation_describes(shipped):
     assert len(shipped) == 1040
     assert sum(path.stat().st_size for path in shipped) < 8_000_000
-    assert {*"".join(path.stem.split("_")[0] for path in shipped)} == {*"2345678bcdefgmnpwxy"}
+    assert {*"".join(path.stem for path in shipped)} == {*"2345678bcdefgmnpwxyABDEFGHKLMNQRT"}
+    assert {len(path.stem) for path in shipped} == {4, 5, 6}
+    assert {*WRONG} < {path.stem for path in shipped}
     assert {Image.open(path).size for path in shipped} == {(200, 50)}

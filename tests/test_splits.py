@@ -53,7 +53,7 @@ def test_byte_identical_images_are_in_the_same_split(image_folder, folds):
 def test_near_duplicates_of_a_label_are_in_the_same_split(image_folder, folds):
     for path in sorted(image_folder.iterdir()):
         image = Image.open(path)
-        image.resize((image.width // 2, image.height // 2)).save(path.with_stem(f"{path.stem}_1"))
+        image.resize((image.width * 3 // 2, image.height * 3 // 2)).save(path.with_stem(f"{path.stem}_1"))
     samples, _ = utils.find_images(image_folder)
     for seed, fold in [(seed, fold) for seed in range(4) for fold in range(min(folds, 1), folds + 1)]:
         splits = utils.split_data(samples, seed, fold=fold, folds=folds)
