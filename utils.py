@@ -214,8 +214,10 @@ def find_unlabelled(folder, samples):
     """
     if not folder:
         return []
-    known, found, unusable = {sample.digest for sample in samples}, [], []
-    paths = images.find_files([parameters.resolve(folder)])
+    folder, known, found, unusable = parameters.resolve(folder), {one.digest for one in samples}, [], []
+    if not folder.is_dir():
+        raise ValueError(f"Expected a folder of unlabelled images at {folder}. There is none.")
+    paths = images.find_files([folder])
     for path, result in zip(paths, pixels.inspect_images(paths), strict=True):
         if isinstance(result, str):
             unusable.append(f"{printable(path)} {result}")

@@ -110,6 +110,15 @@ def test_early_stopping_monitors_the_clipped_loss():
     assert final == weights[9]
 
 
+def test_few_validation_images_leave_the_decision_to_the_training_loss():
+    falling, rising = [1 / (epoch + 1) for epoch in range(6)], [0.1 + epoch for epoch in range(6)]
+    for images, kept in ((9, 5), (10, 0)):
+        stopping = EarlyStopping(patience=9, validation_images=images)
+        weights, final = train(stopping, falling, [0.5] * 6, clipped_losses=rising)
+        assert stopping.best_epoch == kept
+        assert final == weights[kept]
+
+
 def test_best_weights_are_restored_without_take_off():
     stopping = EarlyStopping(patience=5)
     weights, final = train(stopping, [9.0, 7.0, 8.0], [0.0, 0.0, 0.0])

@@ -1,0 +1,26 @@
+"""The notebook learns from images without labels."""
+
+import re
+import shutil
+
+from notebook_runs import TWO_EPOCHS, run
+
+
+def test_notebook_trains_in_rounds_on_unlabelled_images(project, image_folder, shipped, tmp_path):
+    more = tmp_path / "more"
+    more.mkdir()
+    for path in shipped[:20]:
+        shutil.copy(path, more / f"IMG_{path.name}")
+    labelled = {path.name for path in image_folder.iterdir()}
+    expected = sum(path.name not in labelled for path in shipped[:20])
+    settings = {"OCR_DATA_DIR": str(image_folder), "OCR_UNLABELLED_DIR": str(more), "OCR_EPOCHS": "1"}
+    settings |= {"OCR_BASE_READER": "auto", "OCR_UNLABELLED_ROUNDS": "1", "OCR_IMAGE_WIDTH": "160"}
+    code, output = run("ipython", project, project, **TWO_EPOCHS | settings | {"OCR_IMAGE_HEIGHT": "40"})
+    assert code == 0, output
+    assert f"{expected} unlabelled images; 0 files skipped" in output
+    (joined,) = re.findall(rf"(?m)^round 1: (\d+) of {expected} unlabelled images join the training$", output)
+    assert len(re.findall(r"(?m)^round 1: the validation loss (falls|rises) by \d\.\d{3} nats$", output)) == 1
+    assert 0 <= int(joined) <= expected
+    run_dir = project / "runs" / "tiny run"
+    assert (run_dir / "round_1" / "history.csv").is_file()
+    assert (run_dir / "reader.onnx").is_file()

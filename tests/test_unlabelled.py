@@ -1,0 +1,56 @@
+"""Images without labels, whose confident readings serve as labels."""
+
+import shutil
+
+import pytest
+
+import utils
+from snippet_ocr import Reading
+
+
+@pytest.fixture
+def more(tmp_path, shipped):
+    """A folder of three images that `image_folder` lacks."""
+    folder = tmp_path / "more"
+    folder.mkdir()
+    taken = {path.name for path in (tmp_path / "some images").iterdir()}
+    for path in [path for path in shipped if path.name not in taken][:3]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_copies_of_labelled_images_and_damaged_files_are_left_out(image_folder, more, capsys):
+    samples, _ = utils.find_images(image_folder)
+    expected = sorted(more.iterdir())
+    shutil.copy(samples[0].path, more / "a labelled one.png")
+    shutil.copy(expected[0], more / "zz the same.png")
+    (more / "damaged.png").write_bytes(b"no image")
+    found = utils.find_unlabelled(more, samples)
+    assert [sample.path for sample in found] == expected
+    assert {sample.label for sample in found} == {""}
+    output = capsys.readouterr().out
+    assert output.startswith("3 unlabelled images; 1 files skipped")
+    assert f"{more / 'damaged.png'} " in output
+
+
+def test_no_folder_means_no_unlabelled_images():
+    assert utils.find_unlabelled("", []) == []
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match=str(tmp_path / "none")):
+        utils.find_unlabelled(tmp_path / "none", [])
+
+
+def test_only_confident_readings_that_fit_the_model_become_labels(image_folder):
+    samples = [sample._replace(label="") for sample in utils.find_images(image_folder)[0][:5]]
+    readings = [Reading("2b827", 0.99), Reading("abc", 0.89), Reading("", 0.99), Reading("1234567", 1.0)]
+    readings.append(Reading("x", 0.9))
+
+    class FixedReader:
+        def read(self, paths, progress):
+            assert paths == [sample.path for sample in samples]
+            return readings
+
+    found = utils.read_confidently(FixedReader(), samples, max_label_length=6)
+    assert [(one.path, one.label) for one in found] == [(samples[0].path, "2b827"), (samples[4].path, "x")]
