@@ -7,8 +7,8 @@ from snippet_ocr.alphabet import is_right_to_left, reorder
 
 LOGICAL, VISUAL, AUTO = "logical", "visual", "auto"
 WIDTH, HEIGHT = 96, 32  # pixels: images are compared at this size
-MIN_IMAGES, MAX_IMAGES = 200, 600  # images that are compared
-MIN_GAIN = 0.05  # by which visual order must explain the images better than logical order
+MIN_IMAGES, MAX_IMAGES = 200, 2000  # images that are compared
+MIN_GAIN = 0.02  # by which visual order must explain the images better than logical order
 
 
 def find_order(samples, order=AUTO):
@@ -43,7 +43,8 @@ def _order_in_images(samples):
     usable = [sample for sample in samples if reorder(sample.label) != sample.label]
     if len(usable) < MIN_IMAGES:
         return LOGICAL, unclear
-    usable = usable[:: -(-len(usable) // MAX_IMAGES)]
+    spread = np.linspace(0, len(usable) - 1, min(len(usable), MAX_IMAGES)).astype(int)
+    usable = [usable[number] for number in spread]
     pixels = np.stack([images.load_fitted(sample.path, [WIDTH], HEIGHT) for sample in usable])
     halves = [half.reshape(len(pixels), -1) for half in np.split(pixels, 2, axis=2)]  # (images, pixels)
     shares = {}
