@@ -156,8 +156,9 @@ class Reader:
         results = self.read_each(sources, **options)
         if progress:
             results = terminal.progress(results, len(sources), "images read")
-        readings = _all_or_error(results)
-        return readings[0] if isinstance(sources, Source) else readings
+        if isinstance(sources, Source):
+            return _all_or_error(results, "the image")[0]
+        return _all_or_error(results)
 
     def read_each(
         self,
@@ -306,13 +307,13 @@ def _map_in_threads(function, items, threads):
             yield pending.popleft().result()
 
 
-def _all_or_error(results):
+def _all_or_error(results, name=None):
     """Returns the results of tuples `(source, result)` as a list, or raises the first error."""
     found = []
     for number, (source, result) in enumerate(results):
         if isinstance(result, ImageError):
-            name = source if isinstance(source, str | os.PathLike) else f"image {number}"
-            raise ImageError(f"{name} {result}") from result
+            path = source if isinstance(source, str | os.PathLike) else None
+            raise ImageError(f"{path or name or f'image {number}'} {result}") from result
         found.append(result)
     return found
 

@@ -61,11 +61,11 @@ def test_pillow_image_reads_like_its_saved_file(reader, mode, tmp_path):
 
 def test_pillow_image_that_cannot_be_read_is_an_image_error(reader, path):
     path.write_bytes(path.read_bytes()[:200])
-    with Image.open(path) as broken, pytest.raises(ImageError, match="image 0 is a damaged image"):
+    with Image.open(path) as broken, pytest.raises(ImageError, match="the image is a damaged image"):
         reader.read(broken)
-    with pytest.raises(ImageError, match="image 0 has floating-point pixels"):
+    with pytest.raises(ImageError, match="the image has floating-point pixels"):
         reader.read(Image.new("F", (9, 9)))
-    with pytest.raises(ImageError, match="image 0 is too large"):
+    with pytest.raises(ImageError, match="the image is too large"):
         reader.read(Image.new("1", (5000, 5000)))
 
 
