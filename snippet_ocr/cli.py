@@ -1,4 +1,4 @@
-"""The command `snippet-ocr`: reads images and describes readers."""
+"""The command `snippet-ocr`: reads images, describes readers, and writes pages that read."""
 
 import argparse
 import contextlib
@@ -48,7 +48,11 @@ def parse(arguments):
     info = commands.add_parser("info", help="describe a reader", description=text)
     text = "Reads images. Prints a line for each: file, text and confidence, separated by tabs."
     read = commands.add_parser("read", help="read images", description=text)
-    for command in (info, read):
+    text = "Writes one HTML file that reads images in a browser, without a server, and opens it."
+    page = commands.add_parser("page", help="write a page that reads images", description=text)
+    text = "The new file (default: next to the reader)."
+    page.add_argument("--out", type=Path, metavar="FILE.html", help=text)
+    for command in (info, read, page):
         command.add_argument(
             "model", metavar="MODEL", help="A saved reader: reader.onnx, reader.keras or base."
         )
@@ -98,7 +102,7 @@ def parse(arguments):
 def main(arguments=None):
     """Runs the command; returns the exit code.
 
-    It is 0 if all images were read; 1 if some were not, or if the output could not be written; 2 for a wrong
+    It is 0 if all went well; 1 if images were not read, or if the output could not be written; 2 for a wrong
     option, no reader or no images; 130 if it was interrupted.
     """
     try:
@@ -116,6 +120,14 @@ def _run(options):
         return 1
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # .keras readers import TensorFlow
     try:
+        if options.command == "page":
+            import webbrowser
+
+            from snippet_ocr import page
+
+            out = page.write(options.model, options.out, options.trust)
+            webbrowser.open(out.as_uri())
+            return _write(lambda: print(out))
         reader = Reader.load(options.model, options.trust)
         if options.command == "info":
             description = to_json(reader.metadata(), indent=2)
