@@ -5,6 +5,7 @@
 # make crossval DATA=FOLDER     cross-validates the notebook on a folder of images
 # make bench DATA=FOLDER        measures speed and compares it with other systems (hours)
 # make bench-quick DATA=FOLDER  the main ratios, in about ten minutes
+# make kinds DATA="FOLDER …"    trains on each set of images and compares with other systems (hours)
 # make base       draws 300,000 images and trains the base reader on them (2 hours); resumes after a kill
 # make notebook   runs the notebook on captcha_images/ and stores its outputs in it
 # make docs       builds the documentation site into site/
@@ -34,10 +35,10 @@ endif
 # TensorFlow writes these lines whatever its log level; nothing in them is about this project.
 NOISE = ^(WARNING: All log messages before absl|I0000 00:00:)
 
-.PHONY: help train test test-all torture mutants label crossval bench bench-quick base notebook docs
+.PHONY: help train test test-all torture mutants label crossval bench bench-quick kinds base notebook docs
 
 help:
-	@sed -n 's/^# //p' Makefile | head -13
+	@sed -n 's/^# //p' Makefile | head -14
 
 train: $(VENV)/installed
 	@$(BIN)/ipython --no-term-title ocr.ipynb 2> >(grep --line-buffered -vE '$(NOISE)' >&2)
@@ -78,6 +79,12 @@ bench: $(VENV)/installed .venv-fast-plate-ocr/installed
 bench-quick: $(VENV)/installed .venv-fast-plate-ocr/installed
 	$(BIN)/python -m benchmarks.bench "$(DATA)" --quick
 
+# A system that cannot be installed does not stop the others. OPTIONS="--sets NAME --seeds 1" runs a part.
+RIVALS = fast-plate-ocr kraken rapidocr ddddocr
+kinds: $(VENV)/installed
+	@$(MAKE) --keep-going $(RIVALS:%=.venv-%/installed) || true
+	$(BIN)/python -m benchmarks.kinds $(DATA) $(OPTIONS)
+
 # Two trainings: a long one, and a short one at a low learning rate.
 BASE = OCR_DATA_DIR=runs/base_images OCR_VALIDATION_SHARE=0.01 OCR_TEST_SHARE=0.01 OCR_IMAGE_HEIGHT=48 \
 	OCR_BATCH_SIZE=32 OCR_DROPOUT=0.05 OCR_AUGMENTATION=0.5 OCR_PATIENCE=1000
@@ -117,8 +124,8 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@$(subst $(VENV)/,.venv-docs/,$(INSTALL)) --quiet --requirement $<
 	@touch $@
 
-# A system that the benchmarks compare with; it needs other versions than this project.
-.venv-fast-plate-ocr/installed: benchmarks/requirements-fast-plate-ocr.txt
-	@$(NEW_VENV) .venv-fast-plate-ocr
-	@$(subst $(VENV)/,.venv-fast-plate-ocr/,$(INSTALL)) --quiet --requirement $<
+# Systems that the benchmarks compare with; they need other versions than this project.
+.venv-%/installed: benchmarks/requirements-%.txt
+	@[ -x .venv-$*/bin/python ] || $(NEW_VENV) .venv-$*
+	@$(subst $(VENV)/,.venv-$*/,$(INSTALL)) --quiet --requirement $< 2>&1 | tee .venv-$*/install.log
 	@touch $@

@@ -3,8 +3,8 @@
     .venv-fast-plate-ocr/bin/python -m benchmarks.fast_plate_ocr_baseline FOLDER CURVE …
 
 It runs in its own virtual environment (`make .venv-fast-plate-ocr/installed`)
-and imports nothing of this project except `Clock`. The arguments are those of
-`benchmarks.baselines`.
+and imports nothing of this project except `Clock`. The first arguments are
+those of `benchmarks.baselines`.
 """
 
 import argparse
@@ -53,15 +53,17 @@ CCT_XS = {
 """The values of its `models/cct_xs_v1.yaml`, which is not part of its package."""
 
 
-def plate_config(texts):
+def plate_config(texts, height=50, width=200, color="grayscale"):
     """Returns its configuration of texts and images, with a slot for each character of the longest text."""
+    characters = set("".join(texts))
+    pad = next(one for one in "_~|^`" if one not in characters)
     return {
         "max_plate_slots": max(map(len, texts)),
-        "alphabet": "".join(sorted(set("".join(texts)))) + "_",
-        "pad_char": "_",
-        "img_height": 50,
-        "img_width": 200,
-        "image_color_mode": "grayscale",
+        "alphabet": "".join(sorted(characters)) + pad,
+        "pad_char": pad,
+        "img_height": height,
+        "img_width": width,
+        "image_color_mode": color,
     }
 
 
@@ -75,14 +77,19 @@ def main(arguments=None):
     parser.add_argument("--seed", required=True)
     parser.add_argument("--limit", type=float, required=True, help="maximum training time in seconds")
     parser.add_argument("--target", type=float, required=True, help="exact match that ends the training")
+    parser.add_argument("--epochs", default="150", help="maximum number of epochs; its schedule ends there")
+    parser.add_argument("--height", type=int, default=50, help="height of the images in pixels")
+    parser.add_argument("--width", type=int, default=200, help="width of the images in pixels")
+    parser.add_argument("--color", choices=["grayscale", "rgb"], default="grayscale")
     options = parser.parse_args(arguments)
     folder, texts = options.folder, []
     for split in ("training", "unseen"):
         with (folder / f"{split}.csv").open(encoding="utf-8", newline="") as lines:
             texts += [row["plate_text"] for row in csv.DictReader(lines)]
+    config = plate_config(texts, options.height, options.width, options.color)
     # It reads YAML, and JSON is a subset of YAML.
     (folder / "model.yaml").write_text(json.dumps(CCT_XS), encoding="utf-8")
-    (folder / "plate.yaml").write_text(json.dumps(plate_config(texts)), encoding="utf-8")
+    (folder / "plate.yaml").write_text(json.dumps(config), encoding="utf-8")
 
     # Its command takes no callbacks, so `fit` is wrapped to add the clock.
     fit = keras.Model.fit
@@ -96,7 +103,8 @@ def main(arguments=None):
             *("--plate-config-file", str(folder / "plate.yaml")),
             *("--annotations", str(folder / "training.csv")),
             *("--val-annotations", str(folder / "unseen.csv")),
-            *("--batch-size", "16", "--seed", options.seed, "--output-dir", str(folder / "trained")),
+            *("--batch-size", "16", "--epochs", options.epochs, "--seed", options.seed),
+            *("--output-dir", str(folder / "trained")),
         ],
         standalone_mode=False,
     )

@@ -35,6 +35,16 @@ def split(folder):
     return training + validation, held_out
 
 
+def choose(given, count, seed):
+    """Returns `count` of the images to train on, chosen by a seed; all of them if there are fewer."""
+    return [given[number] for number in np.random.default_rng(seed).permutation(len(given))[:count]]
+
+
+def base_version(base_reader):
+    """Returns 8 hexadecimal digits of the base reader's file; an empty string for a start from scratch."""
+    return hashlib.sha256(BASE_READER.read_bytes()).hexdigest()[:8] if base_reader else ""
+
+
 def measure_folder(folder, counts, seeds, bases):
     """Trains on each number of images, with each seed and each base reader; returns the recorded rows."""
     given, held_out = split(folder)
@@ -42,11 +52,10 @@ def measure_folder(folder, counts, seeds, bases):
     rows = []
     for count in sorted({min(count, len(given)) for count in counts}):
         for seed in seeds:
-            chosen = [given[number] for number in np.random.default_rng(seed).permutation(len(given))[:count]]
+            chosen = choose(given, count, seed)
             for base in bases:
                 identity = {"set": name, "held-out images": len(held_out), "images given": count}
-                file = hashlib.sha256(BASE_READER.read_bytes()).hexdigest()[:8] if base else ""
-                identity |= {"base": base, "base file": file}
+                identity |= {"base": base, "base file": base_version(base)}
                 settings = {"seed": seed, "base_reader": base}
                 rows.append(measure_held_out("learning_curve", identity, chosen, held_out, name, **settings))
     return rows

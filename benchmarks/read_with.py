@@ -10,6 +10,7 @@ Each system imports only what it needs, because each runs in its own environment
 """
 
 import csv
+import functools
 import itertools
 import json
 import resource
@@ -69,22 +70,67 @@ def plates(model, config):
     ]
 
 
-def tesseract(characters):
-    """Reads with Tesseract's command, set to one word per image and to the given characters."""
-    options = ["stdout", "--psm", "8", "-c", f"tessedit_char_whitelist={characters}"]
+def tesseract(*options):
+    """Reads with Tesseract's command and its options."""
 
     def read(paths):
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as listed:
             listed.write("\n".join(map(str, paths)))
             listed.flush()
-            done = subprocess.run(["tesseract", listed.name, *options], capture_output=True, check=True)
+            command = ["tesseract", listed.name, "stdout", *options]
+            done = subprocess.run(command, capture_output=True, check=True)
         # A form feed ends each page.
-        return ["".join(page.split()) for page in done.stdout.decode().split("\f")[: len(paths)]]
+        return [" ".join(page.split()) for page in done.stdout.decode().split("\f")[: len(paths)]]
 
     return read
 
 
-SYSTEMS = {"reader": reader, "predict_loop": predict_loop, "plates": plates, "tesseract": tesseract}
+def rapidocr():
+    """Reads with PP-OCRv6 small, without the detection of text."""
+    from rapidocr import RapidOCR
+
+    engine = RapidOCR(params={"Global.log_level": "error"})
+    read = functools.partial(engine, use_det=False, use_cls=False)
+    return lambda paths: ["".join(read(str(path)).txts or ()) for path in paths]
+
+
+def ddddocr():
+    """Reads with the newer of ddddocr's models, which its documentation recommends for captchas."""
+    from ddddocr import DdddOcr
+
+    engine = DdddOcr(beta=True, show_ad=False)
+    return lambda paths: [engine.classification(path.read_bytes(), png_fix=True) for path in paths]
+
+
+def kraken(model, order):
+    """Reads with a model that `benchmarks.kraken_baseline` trained; each image is a line."""
+    from kraken.configs import RecognitionInferenceConfig
+    from kraken.containers import BBoxLine, Segmentation
+    from kraken.tasks import RecognitionTaskModel
+    from PIL import Image
+
+    recogniser = RecognitionTaskModel.load_model(model)
+    options = {"accelerator": "cpu", "device": "auto", "num_threads": 2, "num_line_workers": 0}
+    config = RecognitionInferenceConfig(bidi_reordering=order == "logical", **options)
+
+    def read(path):
+        image = Image.open(path)
+        line = BBoxLine(id="line", bbox=(0, 0, *image.size))
+        page = Segmentation(
+            type="bbox",
+            imagename=str(path),
+            text_direction="horizontal-lr",
+            script_detection=False,
+            lines=[line],
+        )
+        return "".join(record.prediction for record in recogniser.predict(image, page, config))
+
+    return lambda paths: list(map(read, paths))
+
+
+SYSTEMS = {
+    system.__name__: system for system in (reader, predict_loop, plates, tesseract, rapidocr, ddddocr, kraken)
+}
 
 
 def main():

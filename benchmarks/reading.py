@@ -87,22 +87,26 @@ def splits_of(reader):
     return dict(zip(("training", "unseen", "test"), splits, strict=True))
 
 
-def train_plates(folder, images):
+def run_plates(folder, *options):
+    """Trains fast-plate-ocr on a split that `write_split` wrote, with options of its baseline."""
+    program = [str(PLATES_PYTHON), "-m", "benchmarks.fast_plate_ocr_baseline"]
+    subprocess.run([*program, folder, folder / "curve.csv", *map(str, options)], cwd=PROJECT, check=True)
+
+
+def train_plates(folder, kept, *options):
     """Trains fast-plate-ocr on a split, unless that has been done, and exports it with its own command.
 
     Args:
         folder: the `Path` of a folder that `write_split` filled.
-        images: a name for the split.
+        kept: the `Path` of the folder for the model.
+        *options: options of `benchmarks.fast_plate_ocr_baseline`.
 
     Returns:
         A list of the paths of the ONNX model and of its configuration.
     """
-    kept = PROJECT / "runs" / f"fast-plate-ocr-{images}"
     model, config, onnx_model = kept / "best.keras", kept / "plate_config.yaml", kept / "best.onnx"
     if not model.exists():
-        options = ["--seed", "1", "--limit", str(PLATES_SECONDS), "--target", "1.0"]
-        program = [str(PLATES_PYTHON), "-m", "benchmarks.fast_plate_ocr_baseline"]
-        subprocess.run([*program, folder, folder / "curve.csv", *options], cwd=PROJECT, check=True)
+        run_plates(folder, *options)
         (trained,) = (folder / "trained").iterdir()
         kept.mkdir(parents=True, exist_ok=True)
         for file in (config, model):  # the model comes last: its presence marks a finished training
@@ -135,8 +139,8 @@ def replace_erfc(path):
     onnx.save(model, path)
 
 
-def measure(name, command, labels):
-    """Runs one system and returns its figures, a dictionary."""
+def run_system(name, command):
+    """Runs `benchmarks.read_with`; returns the dictionary it prints, and the seconds to the first text."""
     print(name, flush=True)
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -147,9 +151,14 @@ def measure(name, command, labels):
     output, errors = process.communicate()
     if process.returncode:
         raise RuntimeError(f"{name} failed with exit code {process.returncode}: {errors}")
-    found = json.loads(output.splitlines()[-1])
+    return {**json.loads(output.splitlines()[-1]), "seconds to the first text": round(first, 2)}
+
+
+def measure(name, command, labels):
+    """Runs one system and returns its figures, a dictionary."""
+    found = run_system(name, command)
     return {
-        "seconds to the first text": round(first, 2),
+        "seconds to the first text": found["seconds to the first text"],
         "milliseconds": round(statistics.median(found["milliseconds"]), 2),
         "milliseconds, 99th percentile": round(float(np.percentile(found["milliseconds"], 99)), 2),
         "images per second": round(found["bulk images"] / found["bulk seconds"], 1),
@@ -177,10 +186,12 @@ def measure_all(model):
             LOOP: (sys.executable, "predict_loop", [model]),
         }
         if INSTALLED[PLATES]():
-            split = runs.fingerprint(splits["training"])
-            systems[PLATES] = (PLATES_PYTHON, "plates", train_plates(folder, split))
+            kept = PROJECT / "runs" / f"fast-plate-ocr-{runs.fingerprint(splits['training'])}"
+            options = ("--seed", 1, "--limit", PLATES_SECONDS, "--target", 1.0)
+            systems[PLATES] = (PLATES_PYTHON, "plates", train_plates(folder, kept, *options))
         if INSTALLED[TESSERACT]():
-            systems[TESSERACT] = (sys.executable, "tesseract", [reader.alphabet.characters])
+            only = f"tessedit_char_whitelist={reader.alphabet.characters}"
+            systems[TESSERACT] = (sys.executable, "tesseract", ["--psm", "8", "-c", only])
         figures = {}
         for name, (python, system, arguments) in systems.items():
             command = [python, "-m", "benchmarks.read_with", system, folder, *COUNTS[name], *arguments]

@@ -131,18 +131,18 @@ def measure(study, case, images, settings, changes=(), finish=None):
     return record(study, identity, train)
 
 
-def measure_held_out(study, case, given, held_out, name, changes=(), **settings):
+def measure_held_out(study, case, given, held_out, name, changes=(), finish=None, **settings):
     """Trains with the notebook on some images and scores the reader on others, which it never sees.
 
     Args:
-        study, case, changes: as in `measure`.
+        study, case, changes, finish: as in `measure`; without `finish`, the figure is `test`, a score.
         given: a list of `utils.Sample`s for training and validation.
         held_out: a list of `utils.Sample`s for the score.
         name: the name of the images' folder.
         **settings: further settings of the notebook.
 
     Returns:
-        The row, a dictionary; `test` is the score of the held-out images.
+        The row, a dictionary.
     """
 
     def score_held_out(run_dir):
@@ -153,7 +153,7 @@ def measure_held_out(study, case, given, held_out, name, changes=(), **settings)
         link_images(Path(folder), [sample.path for sample in given], [sample.label for sample in given])
         # The notebook's own test split is as small as possible: the held-out images are the test.
         settings = {"data_dir": folder, "test_share": 0.01, "seed": SEED, **settings}
-        return measure(study, case, name_images(name, given), settings, changes, finish=score_held_out)
+        return measure(study, case, name_images(name, given), settings, changes, finish or score_held_out)
 
 
 def link_images(folder, paths, labels):

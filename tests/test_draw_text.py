@@ -7,7 +7,7 @@ import pytest
 from fontTools.ttLib import TTFont
 from PIL import Image, features
 
-from tools.draw_text import Drawing, draw, draw_contact_sheet, main
+from tools.draw_text import Drawing, draw, main
 from tools.drawing import texts
 from tools.drawing.fonts import MATPLOTLIB, draws, find_fonts
 from tools.drawing.image import choose_font, draw_image, draw_ink
@@ -210,14 +210,6 @@ def test_command_draws_what_the_options_say(tmp_path, capsys):
     assert [path.name for path in labels.texts] == [f"00000{number}.png" for number in range(1, 6)]
     assert all(re.fullmatch(r"\d{3}", text) for text in labels.texts.values())
     assert {Image.open(path).height for path in labels.texts} == {32}
-
-
-def test_contact_sheet_shows_a_row_per_style(tmp_path):
-    draw_contact_sheet(tmp_path / "sheet.png", Drawing(FONTS, styles=("print", "captcha")), columns=3)
-    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
-    assert pixels.shape == (88, 540)
-    for row in (pixels[:44], pixels[44:]):
-        assert all(np.ptp(row[:, left : left + 150]) > 50 for left in (90, 240, 390))
 
 
 def test_included_images_are_those_the_documentation_describes(shipped):

@@ -151,7 +151,7 @@ def run(*arguments):
 def test_second_server_of_a_folder_is_refused(session, tmp_path):
     with filelock.FileLock(tmp_path / FOLDER / "lock"):
         done = run(tmp_path)
-    assert done.returncode == 2 and "Another tools.label serves it" in done.stderr
+    assert done.returncode == 2 and f"Another tools.label serves {tmp_path}" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -187,3 +187,4 @@ def test_port_in_use_is_an_error(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         done = run(tmp_path, "--port", other.getsockname()[1])
     assert done.returncode == 2 and "in use" in done.stderr
+    assert not (tmp_path / FOLDER / "training.log").exists()  # nothing was started that nobody would end

@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 from collections import Counter
 
 import numpy as np
@@ -11,10 +12,11 @@ from labelling import FILES, TEXTS, decision, draw_images
 from tools.labelling import choosing, review
 from tools.labelling.journal import FOLDER
 from tools.labelling.session import CONFIDENT, Session
-from tools.labelling.training import Rounds, settings_of
-from training import parameters
+from tools.labelling.training import Rounds, onnx_of, settings_of
+from training import PROJECT, parameters
 from training.metrics import wilson_interval
 from training.pixels import THUMBNAIL_SIZE
+from training.transfer import BASE_READER
 
 
 def write_round(folder, readings, number=1, labels=20):
@@ -211,10 +213,10 @@ def test_review_asks_once_for_wrong_readings_and_contested_copies(tmp_path):
 
 def test_review_needs_a_labels_file_and_a_file_it_understands(tmp_path, session):
     (tmp_path.parent / "none.csv").write_text("a,b\n1,2\n")
-    (tmp_path.parent / "ok.json").write_text('{"wrong": []}')
-    assert review.wrong_readings(tmp_path.parent / "ok.json") == {}
+    (tmp_path.parent / "ok.csv").write_text("file,label,text,confidence,right\n")
+    assert review.wrong_readings(tmp_path.parent / "ok.csv") == {}
     with pytest.raises(ValueError, match="python -m training.labels"):
-        Session(tmp_path, to_review=tmp_path.parent / "ok.json")
+        Session(tmp_path, to_review=tmp_path.parent / "ok.csv")
     with pytest.raises(ValueError, match="test_readings.csv"):
         review.wrong_readings(tmp_path.parent / "none.csv")
 
@@ -251,6 +253,42 @@ def test_round_continues_from_keras_files_only(tmp_path):
     assert settings_of(tmp_path, 40, str(onnx))["base_reader"] == ""
     keras.touch()
     assert settings_of(tmp_path, 40, str(onnx))["base_reader"] == str(keras)
+
+
+def test_base_reader_reads_with_onnx_and_is_trained_with_keras(tmp_path):
+    assert onnx_of(BASE_READER) == PROJECT / "snippet_ocr" / "base.onnx"
+    assert settings_of(tmp_path, 20, str(BASE_READER))["base_reader"] == str(BASE_READER)
+    assert onnx_of(tmp_path / "reader.keras") == tmp_path / "reader.keras"
+    (tmp_path / "reader.onnx").touch()
+    assert onnx_of(tmp_path / "reader.keras") == tmp_path / "reader.onnx"
+
+
+def test_round_after_one_that_read_nothing_right_starts_from_the_first_reader(tmp_path, monkeypatch):
+    write_round(tmp_path, {})
+    monkeypatch.setattr(subprocess, "Popen", lambda *command, **options: None)
+    Rounds(tmp_path, str(BASE_READER)).start(40, ["0.png"])
+    task = json.loads((tmp_path / FOLDER / "task.json").read_text())
+    assert task["settings"]["base_reader"] == task["reader"] == str(BASE_READER)
+
+
+def test_base_reader_fills_the_varied_sample_and_does_not_order_it(tmp_path):
+    draw_images(tmp_path)
+    session = Session(tmp_path, train=False)
+    before = files_of(all_items(session))
+    readings = {file: [text, 0.5] for file, text in TEXTS.items()}
+    session.rounds.last |= {"reader": str(BASE_READER), "readings": readings}
+    items = all_items(session)
+    assert files_of(items) == before and {item["kind"] for item in items} == {"varied"}
+    assert {item["file"]: item["text"] for item in items} == TEXTS
+    session.rounds.last |= {"reader": "another"}
+    assert {item["kind"] for item in all_items(session)} == {"random", "ranked"}
+
+
+def test_first_proposals_are_read_again_until_there_is_a_training(tmp_path):
+    write_round(tmp_path, {"0.png": ["1", 0.5]}, number=0, labels=0)
+    assert Rounds(tmp_path, "other.onnx").last["round"] == -1
+    write_round(tmp_path, {"0.png": ["2", 0.5]}, number=1)
+    assert Rounds(tmp_path, "other.onnx").last["readings"] == {"0.png": ["2", 0.5]}
 
 
 def test_round_that_fails_is_reported_and_the_next_one_starts_from_scratch(tmp_path):

@@ -1,7 +1,6 @@
 """Commands for the steps before and after a training: `python -m tools.NAME --help` describes each.
 
-At their top, these modules import only what loads fast, so that `--help` answers at once. TensorFlow, Keras
-and other slow packages are imported in the functions that use them.
+At their top, these modules import only what loads fast, so that `--help` answers at once.
 """
 
 import os

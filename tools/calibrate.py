@@ -12,11 +12,9 @@ from snippet_ocr import model_file
 from snippet_ocr.reader import check_threshold
 from tools.crossval import SUMMARY
 
-MAY_DIFFER = (
-    *("data_dir", "run_name", "seed", "fold", "folds", "group_by"),
-    *("validation_share", "test_share", "target_precision"),
-)
-"""The settings that may differ between reader and cross-validation; images are compared by content."""
+# The settings that may differ between reader and cross-validation; images are compared by content.
+MAY_DIFFER = {"data_dir", "run_name", "seed", "fold", "folds", "group_by"}
+MAY_DIFFER |= {"validation_share", "test_share", "target_precision"}
 
 
 def files_of(path):
@@ -29,15 +27,10 @@ def files_of(path):
 
 
 def calibrate(path, folder):
-    """Calibrates a reader with the results in the folder of a cross-validation.
+    """Calibrates a reader, a `Path` as in `files_of`, with the results in the folder of a cross-validation.
 
-    Args:
-        path: the `Path` of the reader, as in `files_of`.
-        folder: the `Path` of the folder.
-
-    Returns:
-        A tuple of the calibration that was copied, a dictionary from `training.calibration.fit`, and the
-        files that were changed.
+    Returns a tuple of the calibration that was copied, a dictionary from `training.calibration.fit`, and the
+    files that were changed.
 
     Raises:
         ValueError: if the reader or the results cannot be used, or if the reader was trained differently.
@@ -61,24 +54,19 @@ def calibrate(path, folder):
                 f"{file} has {differences}."
             )
     for file, description in found.items():
-        calibration = {"by": "cross-validation", **fitted}
-        provenance = {**description["provenance"], "calibration": calibration}
+        provenance = description["provenance"] | {"calibration": {"by": "cross-validation", **fitted}}
         changes = {"threshold": fitted["threshold"], "provenance": provenance}
         model_file.set_description(file, description | changes)
     return fitted, list(found)
 
 
 def _differences(provenance, summary):
-    """Returns what differs between the recipes of a reader and of a cross-validation, as text."""
-    found, expected = _recipe(provenance), _recipe(summary["provenance"])
-    different = sorted(expected.items() - found.items())
+    """Returns what differs in images and settings between a reader and a cross-validation, as text."""
+    found, expected = (
+        {"images": one["images"], **one["parameters"]} for one in (provenance, summary["provenance"])
+    )
+    different = sorted(item for item in expected.items() - found.items() if item[0] not in MAY_DIFFER)
     return "; ".join(f"{name} {found.get(name)!r}, not {value!r}" for name, value in different)
-
-
-def _recipe(provenance):
-    """Returns what must be equal: the images, and all settings except `MAY_DIFFER`."""
-    settings = {name: value for name, value in provenance["parameters"].items() if name not in MAY_DIFFER}
-    return {"images": provenance["images"], **settings}
 
 
 def main(arguments=None):

@@ -1,6 +1,7 @@
 """Cuts the boxes that a table or a Label Studio export marks in photos into a new folder for training."""
 
 import argparse
+import contextlib
 import functools
 import sys
 from pathlib import Path
@@ -13,10 +14,16 @@ from training.labels import LABELS_FILE
 from training.tables import PERCENT, PIXELS, Index, read_rows
 
 
+def create_folder(out):
+    """Creates a folder with an empty label file: after a kill, the numbers of its images are not learnt."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f"Expected a new or empty folder at {out}. Found files. Choose another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_csv(out / LABELS_FILE, [], ["file", "text"])
+
+
 def crop(table, out):
     """Writes each box as `out/00001.png`, numbered by its row, and the texts as `out/labels.csv`.
-
-    The pixels are those of `images.load_image`: grey, upright, not compressed.
 
     Args:
         table: the `Path` of a label file with the columns of `tables.PIXELS` or `tables.PERCENT`, or of an
@@ -30,15 +37,11 @@ def crop(table, out):
         ValueError: if the table is not understood or has no boxes, or if `out` is not new or empty.
         OSError: if a file cannot be written.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(f"Expected a new or empty folder at {out}. Found files. Choose another folder.")
     _, rows = read_rows(table, Index(table.parent, images.find_files([table.parent])))
     if not any({*names} <= row.cells.keys() for row in rows for names in (PIXELS, PERCENT)):
         columns = f"{', '.join(PIXELS)} in pixels, or {', '.join(PERCENT)}"
         raise ValueError(f"Expected boxes in {table}: columns {columns}, or Label Studio's JSON. Found none.")
-    out.mkdir(parents=True, exist_ok=True)
-    # After a kill, the folder must not train with the rows' numbers as labels.
-    files.write_csv(out / LABELS_FILE, [], ["file", "text"])
+    create_folder(out)
     load = functools.lru_cache(maxsize=1)(images.load_image)  # a photo's boxes follow each other
     cut, refused = [], []
     for number, row in enumerate(progress(rows, len(rows), "boxes cut"), 1):
@@ -52,9 +55,9 @@ def crop(table, out):
             left, top, right, bottom = find_edges(row.cells, *photo.shape[::-1])
         except ValueError as error:
             refused.append(f"{row.place} {error}")
-            continue
-        cut.append({"file": f"{number:05}.png", "text": row.text})
-        Image.fromarray(photo[top:bottom, left:right]).save(out / cut[-1]["file"])
+        else:
+            cut.append({"file": f"{number:05}.png", "text": row.text})
+            Image.fromarray(photo[top:bottom, left:right]).save(out / cut[-1]["file"])
     if cut:
         files.write_csv(out / LABELS_FILE, cut)
     else:
@@ -63,29 +66,26 @@ def crop(table, out):
 
 
 def find_edges(cells, width, height):
-    """Returns the left, top, right and bottom edge of a box, in whole pixels.
+    """Returns the left, top, right and bottom edge of a box, in whole pixels, from the cells of a row.
 
-    Args:
-        cells: a dictionary from the names of a row's columns to its cells. A `rotation` must be 0, and
-            `original_width` and `original_height` must be the photo's.
-        width, height: the size of the upright photo, in pixels.
-
-    Raises:
-        ValueError: if there is no such box inside the photo.
+    `width` and `height` are those of the upright photo, in pixels. Raises a `ValueError` if the box is not
+    inside of it, or is rotated, or was drawn on a photo of another size.
     """
-    boxes = [[_number(cells, name) for name in names] for names in (PIXELS, PERCENT)]
-    if [None not in box for box in boxes].count(True) != 1:
+    boxes = []
+    for names, scales in ((PIXELS, (1, 1)), (PERCENT, (width / 100, height / 100))):
+        box = [_number(cells, name) for name in names]
+        boxes += [(box, scales)] if None not in box else []
+    if len(boxes) != 1:
         raise ValueError("has no rectangle, or one in pixels and one in percent")
     for name in ("rotation", "image_rotation"):
         if angle := _number(cells, name):
             raise ValueError(f"has the {name} {angle:g}; draw an upright box, or rotate the photo first")
     for name, size in (("original_width", width), ("original_height", height)):
         if _number(cells, name) not in (None, size):
-            raise ValueError(
-                f"has the {name} {_number(cells, name):g}; the photo has {width}×{height} pixels"
-            )
-    scales = (1, 1) if None in boxes[1] else (width / 100, height / 100)
-    x, y, box_width, box_height = box = boxes[0] if None in boxes[1] else boxes[1]
+            found = f"has the {name} {_number(cells, name):g}"
+            raise ValueError(f"{found}; the photo has {width}×{height} pixels")
+    ((box, scales),) = boxes
+    x, y, box_width, box_height = box
     if max(map(abs, box)) <= 1:
         raise ValueError("has a box in fractions; use percent (0 to 100), as in x_percent")
     left, right = (round(edge * scales[0]) for edge in (x, x + box_width))
@@ -100,11 +100,9 @@ def _number(cells, name):
     value = getattr(cells.get(name), "value", cells.get(name))
     if value is None or value == "":
         return None
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         if abs(number := float(value)) < 1e9:  # not infinity, not nan
             return number
-    except (TypeError, ValueError):
-        pass
     raise ValueError(f"has {value!r} in the column {name}, not a number such as 12.5")
 
 

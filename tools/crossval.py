@@ -59,17 +59,15 @@ def cross_validate(data_dir, folds=5, seed=None):
     readings = [row for rows, _ in by_fold for row in rows]
     assert sorted(row["file"] for row in readings) == sorted(by_name)  # every image exactly once
     observations = calibration.join([observed for _, observed in by_fold])
-    fitted = calibration.fit(observations, settings["target_precision"])
     for row, confidence in zip(readings, observations.confidences(), strict=True):
         row["confidence"] = float(confidence)
     summary = {
         "images folder": data_dir.name,
         "seed": settings["seed"],
         **_summary(readings, run_dirs),
-        "calibration": fitted,
+        "calibration": calibration.fit(observations, settings["target_precision"]),
         "provenance": model_file.description(run_dirs[0] / "reader.keras")["provenance"],
     }
-    folder.mkdir(exist_ok=True)
     return CrossValidation(folder, readings, summary, observations)
 
 
@@ -88,13 +86,12 @@ def _prepare(data_dir, folds, seed):
     samples, _ = utils.find_images(data_dir, max_time_steps, **{name: settings[name] for name in names})
     if not 2 <= folds <= len(samples):
         raise ValueError(f"Expected from 2 to {len(samples)} folds, the number of images. Received: {folds}")
-    validation_images = min(VALIDATION_IMAGES, len(samples) // 10)
     settings |= {"data_dir": str(data_dir), "folds": folds, "fold": 1}
     settings["seed"] = settings["seed"] if seed is None else seed
-    settings["validation_share"] = max(0.01, validation_images / len(samples))
+    settings["validation_share"] = max(0.01, min(VALIDATION_IMAGES, len(samples) // 10) / len(samples))
     settings = parameters.validate(settings)
     names = "seed", "validation_share", "folds"
-    utils.split_data(samples, fold=folds, **{name: settings[name] for name in names})  # enough groups?
+    utils.split_data(samples, fold=1, **{name: settings[name] for name in names})  # enough groups?
     return samples, settings
 
 
@@ -117,17 +114,16 @@ def _run_folds(folder, settings):
     for fold, run_dir in enumerate(run_dirs, start=1):
         if (run_dir / runs.FINISHED).exists():
             print(f"fold {fold} of {len(run_dirs)} is finished: {run_dir}")
-        else:
-            print(f"fold {fold} of {len(run_dirs)}", flush=True)
-            run_notebook({**settings, "fold": fold, "run_name": run_dir.name})
-            if not (run_dir / runs.FINISHED).exists():
-                raise ValueError(f"{run_dir} could not be resumed. Delete the folder and run again.")
+            continue
+        print(f"fold {fold} of {len(run_dirs)}", flush=True)
+        run_notebook({**settings, "fold": fold, "run_name": run_dir.name})
+        if not (run_dir / runs.FINISHED).exists():
+            raise ValueError(f"{run_dir} could not be resumed. Delete the folder and run again.")
     return run_dirs
 
 
 def _read_fold(fold, run_dir, by_name):
-    """Returns the test readings of a fold as rows, and their `Observations`. These are not saved,
-    so the images are read again."""
+    """Returns the test readings of a fold as rows, and their `Observations`: the images are read again."""
     from training import calibration
 
     with (run_dir / "test_readings.csv").open(encoding="utf-8", newline="") as file:
@@ -193,16 +189,15 @@ def describe(summary):
     worst = sorted(summary["characters"].items(), key=lambda item: -item[1]["misread"] / item[1]["seen"])
     misread = [f"{escape(c)} {n['misread']} of {n['seen']}" for c, n in worst if n["misread"]]
     pairs = [f"{plots.show_text(a)}→{plots.show_text(b)} {n}" for a, b, n in summary["confusions"]]
+    fold = (
+        "fold {fold}: {training images} training images, {epochs} epochs (best {best_epoch}), {seconds:.0f} s"
+    )
     return "\n".join(
         [
             f"{len(summary['folds'])}-fold cross-validation on {summary['images folder']}: "
             f"{summary['right']} of {summary['images']} texts read correctly",
             metrics.table({**rows, "all": summary}),
-            *(
-                f"fold {row['fold']}: {row['training images']} training images, "
-                f"{row['epochs']} epochs (best {row['best_epoch']}), {row['seconds']:.0f} s"
-                for row in summary["folds"]
-            ),
+            *(fold.format(**row) for row in summary["folds"]),
             f"misread characters: {', '.join(misread) or 'none'}",
             f"confusions: {', '.join(pairs) or 'none'}",
             f"training time: {summary['seconds']:.0f} s",
@@ -215,6 +210,7 @@ def save(results, suspects, data_dir):
     from training import plots
 
     folder, readings, summary, observations = results
+    folder.mkdir(exist_ok=True)
     files.write_json(folder / SUMMARY, summary)
     files.write_csv(folder / "readings.csv", readings)
     files.write_csv(folder / "suspect_labels.csv", suspects, list(readings[0]))
@@ -255,24 +251,21 @@ def main(arguments=None):
     data_dir = options.folder.expanduser()
     try:
         results = cross_validate(data_dir, options.folds, options.seed)
-        reviewed = Journal(data_dir).reviewed()
-        suspects, fitted = suspect_labels(results.readings, reviewed), results.summary["calibration"]
+        suspects = suspect_labels(results.readings, Journal(data_dir).reviewed())
         save(results, suspects, data_dir)
     except (ValueError, OSError, PapermillExecutionError) as error:
         print(error, file=sys.stderr)
         return 1
+    fitted, right = results.summary["calibration"], len(suspect_labels(results.readings)) - len(suspects)
     print(describe(results.summary))
     print(calibration.describe(fitted))
     print(f"on the same readings: {calibration.describe_check(fitted)}")
-    right = len(suspect_labels(results.readings)) - len(suspects)
-    print(
-        f"suspect labels: {len(suspects)}" + (f"; {right} others were checked in a review" if right else "")
-    )
+    checked = f"; {right} others were checked in a review" if right else ""
+    print(f"suspect labels: {len(suspects)}{checked}")
     for row in suspects[:20]:
         odds = math.exp(min(row["log_odds"], 50))
-        print(
-            f"  {row['file']}: label {row['label']!r}, read as {row['text']!r}, {odds:.1e} times as probable"
-        )
+        found = f"label {row['label']!r}, read as {row['text']!r}, {odds:.1e} times as probable"
+        print(f"  {row['file']}: {found}")
     print(f"results: {results.folder}")
     print(f"Review: python -m tools.label {data_dir} --review {results.folder / 'suspect_labels.csv'}")
     print(f"Calibrate a reader: python -m tools.calibrate RUN {results.folder}")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from snippet_ocr import files
 from snippet_ocr.cli import parse_lengths
 from snippet_ocr.terminal import escape, printable, progress
+from tools.crop import create_folder
 from tools.drawing import texts
 from tools.drawing.fonts import find_fonts
 from tools.drawing.image import choose_font, draw_image
@@ -56,26 +56,17 @@ def draw(out, count, drawing, processes=None):
 
     Args:
         out: the `Path` of the folder; it must be new or empty.
-        count: the number of images, 1 or more.
-        drawing: a `Drawing`.
+        count, drawing: the number of images, 1 or more, and a `Drawing`.
         processes: the number of processes; by default, one per core. The images do not depend on it.
 
     Raises:
-        ValueError: if `count` is below 1, if `out` has files, or if no font has the characters of a text.
+        ValueError: if `out` has files, or if no font has the characters of a text.
         OSError: if a file cannot be written.
     """
-    if count < 1:
-        raise ValueError(f"Expected a count of 1 or more. Received: {count}")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(f"Expected a new or empty folder at {out}. Found files. Choose another folder.")
-    numbers = range(1, count + 1)
+    numbers, any_generator = range(1, count + 1), np.random.default_rng(0)
     for character in sorted({*"".join(drawing.text(number)[0] for number in numbers[:1000])}):
-        choose_font(
-            character, ".", drawing.fonts, np.random.default_rng(0)
-        )  # raises before files are written
-    out.mkdir(parents=True, exist_ok=True)
-    # After a kill, the folder must not train with the numbers as labels.
-    files.write_csv(out / LABELS_FILE, [], ["file", "text"])
+        choose_font(character, ".", drawing.fonts, any_generator)  # raises before files are written
+    create_folder(out)
     work = functools.partial(_draw_file, out, drawing)
     processes = min(processes or os.cpu_count(), -(-count // CHUNK))
     if processes == 1:
@@ -93,32 +84,23 @@ def _draw_file(out, drawing, number):
     return {"file": f"{number:06}.png", "text": text}
 
 
-def draw_contact_sheet(path, drawing, columns=6, width=150, height=44):
-    """Writes a PNG file with a row of examples for each style of a `Drawing`."""
-    sheet = Image.new("L", (columns * width + 90, len(drawing.styles) * height), 255)
-    for row, style in enumerate(drawing.styles):
-        ImageDraw.Draw(sheet).text((6, row * height + height / 2), style, 0, anchor="lm", font_size=14)
-        for column in range(columns):
-            _, image = drawing._replace(styles=(style,)).image(row * columns + column)
-            image.thumbnail((width - 6, height - 4))
-            sheet.paste(image, (90 + column * width, row * height + (height - image.height) // 2))
-    with files.atomic_write(path) as unfinished:
-        sheet.quantize(32).save(unfinished, optimize=True)
-
-
 def _drawing(options):
     """Returns the `Drawing` that the options of the command describe."""
-    styles, lengths = tuple(options.styles.split(",")), options.length or texts.LENGTHS
-    if unknown := [style for style in styles if style not in STYLES]:
-        raise ValueError(f"Expected styles among {', '.join(STYLES)}. Received: {', '.join(unknown)}")
-    if not 1 <= lengths[0] <= lengths[1]:
-        raise ValueError(f"Expected lengths of 1 or more, the shortest first. Received: {lengths}")
-    if not HEIGHT_LIMITS[0] <= options.height[0] <= options.height[1] <= HEIGHT_LIMITS[1]:
-        raise ValueError(
-            "Expected heights from {} to {} pixels. Received: {}".format(*HEIGHT_LIMITS, options.height)
-        )
-    if options.seed < 0:
-        raise ValueError(f"Expected a seed of 0 or more. Received: {options.seed}")
+    styles, lengths, height = (
+        tuple(options.styles.split(",")),
+        options.length or texts.LENGTHS,
+        options.height,
+    )
+    (low, high), unknown = HEIGHT_LIMITS, [style for style in styles if style not in STYLES]
+    for valid, expected, received in (
+        (options.count >= 1, "a count of 1 or more", options.count),
+        (not unknown, f"styles among {', '.join(STYLES)}", ", ".join(unknown)),
+        (1 <= lengths[0] <= lengths[1], "lengths of 1 or more, the shortest first", lengths),
+        (low <= height[0] <= height[1] <= high, f"heights from {low} to {high} pixels", height),
+        (options.seed >= 0, "a seed of 0 or more", options.seed),
+    ):
+        if not valid:
+            raise ValueError(f"Expected {expected}. Received: {received}")
     source = None
     if options.pattern:
         source = functools.partial(texts.pattern_text, options.pattern)
@@ -128,7 +110,7 @@ def _drawing(options):
         source = texts.Chain(texts.labels_of(options.like))
     elif options.alphabet or options.length:
         source = functools.partial(texts.random_text, options.alphabet or texts.ALPHANUMERIC, lengths)
-    return Drawing(find_fonts(options.fonts), source, styles, options.height, options.seed)
+    return Drawing(find_fonts(options.fonts), source, styles, height, options.seed)
 
 
 def main(arguments=None):
@@ -137,7 +119,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser("python -m tools.draw_text", description=__doc__, epilog=example)
     option, either = parser.add_argument, parser.add_mutually_exclusive_group().add_argument
     lengths = {"metavar": "N|MIN-MAX", "type": parse_lengths}
-    option("out", metavar="OUT", nargs="?", type=Path, help="the folder to write; new or empty")
+    option("out", metavar="OUT", type=Path, help="the folder to write; new or empty")
     option("--count", type=int, default=1000, help="number of images (default: %(default)s)")
     option("--styles", default=",".join(STYLES), help="styles to draw from (default: all: %(default)s)")
     either("--alphabet", help="random texts of these characters (default: words, numbers, dates, prices, …)")
@@ -146,24 +128,15 @@ def main(arguments=None):
     either("--like", metavar="FOLDER", type=Path, help="texts similar to the labels of a folder of images")
     option("--length", **lengths, help="number of characters of random texts (default: 1-16)")
     option("--fonts", metavar="FOLDER", type=Path, help="use only the fonts below this folder")
-    option(
-        "--height", **lengths, default="24-96", help="height of the images in pixels (default: %(default)s)"
-    )
+    option("--height", **lengths, default="24-96", help="height of the images in pixels (default: 24-96)")
     option("--seed", type=int, default=0, help="another seed draws other images (default: %(default)s)")
-    option("--contact-sheet", metavar="FILE", type=Path, help="write a picture with examples of each style")
     options = parser.parse_args(arguments)
-    if not (options.out or options.contact_sheet):
-        parser.error("expected OUT, a folder, or --contact-sheet FILE")
     try:
-        drawing = _drawing(options)
-        if options.contact_sheet:
-            draw_contact_sheet(options.contact_sheet, drawing)
-        if options.out:
-            draw(options.out, options.count, drawing)
-            print(f"{options.count} images in {printable(options.out.absolute())}")
+        draw(options.out, options.count, _drawing(options))
     except (OSError, ValueError) as error:
         print(escape(printable(str(error))), file=sys.stderr)
         return 2
+    print(f"{options.count} images in {printable(options.out.absolute())}")
     return 0
 
 

@@ -12,15 +12,21 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+import filelock
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
 from snippet_ocr import images
 from snippet_ocr.terminal import printable
+from tools.labelling.journal import FOLDER
 
 PAGE = Path(__file__).with_name("label.html")
 MAX_BODY = 1_000_000  # bytes of a request
-HEADERS = {
-    **{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"},
-    **{"Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"},
-}
+HEADERS = dict.fromkeys(["Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy"], "same-origin")
+HEADERS |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 POLICY = (
     "default-src 'none'; img-src 'self' data:; connect-src 'self'; script-src 'nonce-{0}'; "
     "style-src 'nonce-{0}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -33,7 +39,8 @@ def refusal(method, headers, port):
     The check of `Host` is against websites that point a name of their own to this machine (DNS rebinding).
     `Origin` and `Sec-Fetch-Site` show which site has sent a request; pages cannot change them.
     """
-    host, get, size = headers.get("host"), headers.get, headers.get("content-length", "0")
+    get = headers.get
+    host, size = get("host"), get("content-length", "0")
     if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
         return 421, "Expected the address that tools.label has printed."
     link = method == "GET" and get("sec-fetch-mode") == "navigate"  # another site cannot read what it opens
@@ -49,8 +56,6 @@ def refusal(method, headers, port):
 
 def picture(path):
     """Returns an image file as bytes that browsers show, and their type."""
-    from PIL import Image
-
     content, shown = images.read_file(path), BytesIO()
     kind = Image.open(BytesIO(content), formats=images.FORMATS).format
     if kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP"):
@@ -61,14 +66,11 @@ def picture(path):
 
 def build(session, port):
     """Builds the server of a `Session`, an ASGI application."""
-    from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-    from starlette.routing import Route
 
     async def page(request):
         nonce = secrets.token_urlsafe()
-        html = PAGE.read_text(encoding="utf-8").replace("NONCE", nonce)
-        return HTMLResponse(html, headers=HEADERS | {"Content-Security-Policy": POLICY.format(nonce)})
+        policy = {"Content-Security-Policy": POLICY.format(nonce)}
+        return HTMLResponse(PAGE.read_text("utf-8").replace("NONCE", nonce), headers=HEADERS | policy)
 
     async def image(request):
         try:
@@ -109,35 +111,31 @@ def build(session, port):
 
 def serve(options):
     """Serves the page until Ctrl+C."""
-    import filelock
-    import uvicorn
-
-    from tools.labelling.journal import FOLDER
     from tools.labelling.session import Session
+    from training.transfer import BASE_READER
 
     folder = options.folder.expanduser().absolute()
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of images at {folder}. There is none.")
     (folder / FOLDER).mkdir(exist_ok=True)
-    lock = filelock.FileLock(folder / FOLDER / "lock")
+    lock = filelock.FileLock(folder / FOLDER / "lock", timeout=0)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire()
     except filelock.Timeout as error:
-        found = f"Expected {folder} to be free. Another tools.label serves it"
-        raise ValueError(f"{found}: use its page, or end it.") from error
-    session = Session(folder, options.reader, options.review)
-    for path, reason in list(session.unusable.items())[:20]:
-        print(f"left out: {printable(path)} {reason}", file=sys.stderr)
-    if options.reader and session.rounds.last["round"] > 0:
-        print(f"--reader is not used: the last training in {folder / FOLDER} is newer", file=sys.stderr)
-    if not session.labels.path.exists():
-        print("the first label creates labels.csv; from then on, file names are no labels", file=sys.stderr)
+        raise ValueError(f"Another tools.label serves {folder}. Use its page, or end it.") from error
     with socket.create_server(("127.0.0.1", options.port)) as listener:
+        session = Session(folder, options.reader or BASE_READER, options.review)
+        for path, reason in list(session.unusable.items())[:20]:
+            print(f"left out: {printable(path)} {reason}", file=sys.stderr)
+        if options.reader and session.rounds.last["round"] > 0:
+            print(f"--reader is not used: the last training in {folder / FOLDER} is newer", file=sys.stderr)
+        if not session.labels.path.exists():
+            print("the first label creates labels.csv: file names are then no labels", file=sys.stderr)
         port = listener.getsockname()[1]
         print(f"the page is at http://127.0.0.1:{port} until Ctrl+C", flush=True)
-        config = uvicorn.Config(build(session, port), log_level="warning", lifespan="off", ws="none")
+        config = {"log_level": "warning", "lifespan": "off", "ws": "none", "timeout_graceful_shutdown": 5}
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(uvicorn.Config(build(session, port), **config)).run(sockets=[listener])
         finally:
             session.rounds.stop()
 
@@ -148,8 +146,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser("python -m tools.label", description=__doc__, epilog=example)
     option = parser.add_argument
     option("folder", metavar="FOLDER", type=Path, help="the folder of images")
-    option("--reader", type=Path, help="a reader for the time before the first training")
-    option("--review", type=Path, help="suspect_labels.csv, crossval.json or test_readings.csv to go through")
+    option("--reader", type=Path, help="reads before the first training (default: the included base reader)")
+    option("--review", type=Path, help="suspect_labels.csv, readings.csv or test_readings.csv to go through")
     option("--port", type=int, default=0, help="port of the page (default: a free one)")
     options = parser.parse_args(arguments)
     try:
@@ -158,7 +156,7 @@ def main(arguments=None):
                 raise ValueError(f"Expected a file at {path}. There is none.")
         serve(options)
     except KeyboardInterrupt:
-        return 0
+        pass
     except (ValueError, OSError, OverflowError) as error:  # OverflowError: of a port
         print(error, file=sys.stderr)
         return 2

@@ -11,12 +11,11 @@ import sys
 from training import PROJECT
 from training.parameters import NOTEBOOK
 
-TRAINING_MODULES = (
+TRAINING_MODULES = [  # which affect a training's outcome
     *("snippet_ocr/alphabet", "snippet_ocr/images", "training/augmentation", "training/callbacks"),
     *("training/devices", "training/image_size", "training/labels", "training/metrics", "training/pixels"),
     *("training/tables", "CTCLayer", "SquareRootScheduler", "utils"),
-)  # which affect a training's outcome
-
+]
 TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
 
 
@@ -58,15 +57,12 @@ def code_version():
 
 
 def run_notebook(settings, changes=()):
-    """Runs the notebook with papermill. The file itself is not changed.
+    """Runs the notebook with papermill, without changing the file; returns the `Path` of the run's folder.
 
     Args:
         settings: a dictionary of the notebook's parameters, with a `run_name` that is not in use.
             Parameters that are missing follow the `OCR_…` variables.
         changes: pairs of strings: code that occurs exactly once in the notebook, and its replacement.
-
-    Returns:
-        The `Path` of the run's folder.
 
     Raises:
         ValueError: if the code to replace does not occur exactly once.
@@ -90,30 +86,21 @@ def clean(notebook):
     This is the metadata of editor and kernel, the log lines of TensorFlow's C++ code, and the path of
     the project's folder. Adjacent outputs of the same stream are joined.
     """
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-        if cell.cell_type == "code":
-            cell.outputs = _clean_outputs(cell.outputs)
-
-
-def _clean_outputs(outputs):
-    cleaned = []
-    for output in outputs:
-        if output.output_type == "stream":
-            output.text = TENSORFLOW_LOG.sub("", output.text).replace(f"{PROJECT}{os.sep}", "")
-            if not output.text.strip():
-                continue
-            if cleaned and cleaned[-1].get("name") == output.name:
-                cleaned[-1].text += output.text
-                continue
-        elif "metadata" in output:
-            output.metadata = {}
-        cleaned.append(output)
-    return cleaned
+        if cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.text = TENSORFLOW_LOG.sub("", output.text).replace(f"{PROJECT}{os.sep}", "")
+            elif "metadata" in output:
+                output.metadata = {}
+        cell.outputs = [output for output in cell.outputs if output.get("text", "a figure").strip()]
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
 
 
 def main(arguments=None):

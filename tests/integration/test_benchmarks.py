@@ -47,7 +47,7 @@ CHANGES = {
 }
 COMMANDS = (
     *("baselines", "bench", "cost", "fast_plate_ocr_baseline", "labelling", "learning_curve", "many_images"),
-    *("reading", "recipe", "robustness", "scale", "suspect_labels", "two_rows"),
+    *("kinds", "kraken_baseline", "reading", "recipe", "robustness", "scale", "suspect_labels", "two_rows"),
 )
 
 

@@ -147,12 +147,13 @@ def test_summary_has_folds_lengths_characters_and_confusions(tmp_path):
     assert summary["character_error_rate"] == pytest.approx(2 / 7)
     assert [(fold["images"], fold["right"]) for fold in summary["folds"]] == [(2, 1), (1, 0)]
     assert {length: row["images"] for length, row in summary["lengths"].items()} == {2: 2, 3: 1}
-    assert summary["characters"] == {"a": {"seen": 3, "misread": 0}, "b": {"seen": 4, "misread": 2}}
     assert sorted(summary["confusions"]) == [["b", "", 1], ["b", "c", 1]]
     assert [row["label"] for row in summary["wrong"]] == ["abb", "ba"]
     text = crossval.describe({"images folder": "set", **summary})
     assert "2-fold cross-validation on set: 1 of 3 texts" in text
+    assert summary["characters"] == {"a": {"seen": 3, "misread": 0}, "b": {"seen": 4, "misread": 2}}
     assert "misread characters: b 2 of 4" in text
+    assert "confusions: b→∅ 1, b→c 1" in text
 
 
 def test_many_wrong_readings_are_drawn_on_several_pages(tmp_path, shipped):

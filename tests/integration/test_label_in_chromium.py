@@ -15,7 +15,7 @@ from test_labelling import write_round
 
 from conftest import PROJECT, TINY, screenshot, user_environment
 from tools.labelling.journal import FOLDER
-from training import parameters
+from training import parameters, transfer
 
 TEXTS = {f"{number:02}.png": f"{10000 + 777 * number}" for number in range(50)}
 
@@ -152,9 +152,19 @@ def test_contact_sheet_labels_all_but_the_marked_readings(page, folder):
         assert shown(page) in wrong
 
 
-def test_training_runs_in_the_background_and_its_end_is_shown(page, folder):
+def test_first_proposals_and_first_training_come_from_the_base_reader(page, folder):
     with served(folder, **TINY, OCR_EPOCHS="1") as address:
         open_page(page, address)
+        reads = (
+            "() => document.querySelector('#progress').textContent.includes('those of training/base.keras')"
+        )
+        page.wait_for_function(reads, timeout=300_000)
+        page.wait_for_timeout(500)  # the images that wait are asked for again
+        page.keyboard.press("Escape")
+        page.wait_for_function("() => document.querySelector('#text').value !== ''")
+        first = json.loads((folder / FOLDER / "round-0000.json").read_text())
+        assert sum(first["readings"].get(file, [""])[0] == text for file, text in TEXTS.items()) > 25
+        assert page.input_value("#text") == first["readings"][shown(page)][0]
         for _ in range(20):
             file = shown(page)
             page.keyboard.type(TEXTS[file])
@@ -166,8 +176,11 @@ def test_training_runs_in_the_background_and_its_end_is_shown(page, folder):
         page.wait_for_function(ended, timeout=300_000)
         assert "starts at 40" in page.inner_text("#progress")
         assert page.input_value("#text") == "typed while training"
-    (row,) = (folder / FOLDER).glob("round-*.json")
-    assert json.loads(row.read_text())["labels"] == 20
+    rows = [json.loads(row.read_text()) for row in sorted((folder / FOLDER).glob("round-*.json"))]
+    assert [row["labels"] for row in rows] == [0, 20]
+    name = json.loads((folder / FOLDER / "task.json").read_text())["settings"]["run_name"]
+    config = json.loads((PROJECT / "runs" / name / "config.json").read_text())
+    assert config["identity"]["parameter base_reader"] == str(transfer.BASE_READER)
 
 
 def test_reader_fills_the_page_before_the_first_training(page, image_folder, saved):

@@ -29,8 +29,7 @@ def draw_image(text, name, paths, heights, generator):
     """Draws a text; returns a grey Pillow image.
 
     Args:
-        text: a string.
-        name: the name of a style, a key of `STYLES`.
+        text, name: the text, and the name of a style, a key of `STYLES`.
         paths: the font files, a tuple of strings.
         heights: a tuple of the minimum and the maximum height of the image, in pixels.
         generator: a NumPy random generator.

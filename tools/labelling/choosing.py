@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.stats import binomtest  # `training.metrics` would bring TensorFlow into the server
 
 from training.labels import MIN_CHARACTER_COUNT
@@ -15,57 +16,44 @@ MIN_CHECKS = 20  # random images from which the share of right readings is estim
 
 
 def farthest_first(thumbnails, known, count=VARIED):
-    """Orders files so that the first `count` are unlike each other and the `known` files.
+    """Orders files so that the first `count` are unlike each other and the files of the set `known`.
 
-    Each is the farthest from those before it, by its thumbnail. Source: Gonzalez, "Clustering to minimize
-    the maximum intercluster distance", 1985.
-
-    Args:
-        thumbnails: a dictionary from files to thumbnails, as `pixels.inspect_image` returns them.
-        known: a set of files that are labelled.
+    `thumbnails` is a dictionary from files to thumbnails, as `pixels.inspect_image` returns them. Each file
+    is the farthest from those before it. Source: Gonzalez, "Clustering to minimize the maximum intercluster
+    distance", 1985.
     """
     files = list(thumbnails)
     grey = np.frombuffer(b"".join(thumbnails.values()), "uint8").reshape(-1, 8, 2, 16, 2)
     grey = grey.mean(axis=(2, 4), dtype="float32").reshape(-1, 128)  # (images, 128)
     spread = np.maximum(grey.std(axis=1, keepdims=True), 1.0)  # below one grey level is camera noise
     pixels = (grey - grey.mean(axis=1, keepdims=True)) / spread
-
-    def distances(row):
-        return ((pixels - row) ** 2).sum(axis=1)  # (images,)
-
     labelled = [number for number, file in enumerate(files) if file in known][:count]
-    chosen = [] if labelled else [int(np.argmin(distances(pixels.mean(axis=0))))]  # the most typical image
-    nearest = np.min([distances(pixels[number]) for number in labelled or chosen], axis=0)
+    chosen = [] if labelled else [cdist([pixels.mean(axis=0)], pixels).argmin()]  # the most typical image
+    nearest = cdist(pixels[labelled or chosen], pixels).min(axis=0)  # (images,)
     while len(chosen) < min(count, len(files)):
-        chosen.append(int(np.argmax(nearest)))
-        nearest = np.minimum(nearest, distances(pixels[chosen[-1]]))
+        chosen.append(nearest.argmax())
+        nearest = np.minimum(nearest, cdist(pixels[chosen[-1:]], pixels)[0])
     return list(dict.fromkeys([*(files[number] for number in chosen), *files]))
 
 
 def rank(files, readings, labels):
     """Orders files by how much their labels would teach the reader: unsure and rarely seen texts first.
 
-    Args:
-        files: a list of names.
-        readings: a dictionary from names to pairs of text and confidence.
-        labels: an iterable of all labels so far.
-
-    Returns:
-        A list of tuples: the file, and the reason, which the page shows.
+    `readings` is a dictionary from files to pairs of text and confidence; `labels` are all labels so far.
+    Returns a list of tuples: the file, and the reason, which the page shows.
     """
     labels = list(labels)
     characters, lengths, rated = Counter("".join(labels)), Counter(map(len, labels)), []
     for file in files:
         text, confidence = readings.get(file, ("", 0.0))
-        scarce = min(text, key=characters.__getitem__, default="")
+        rating, scarce = confidence - RARE, min(text, key=characters.__getitem__, default="")
         if text and characters[scarce] < MIN_CHARACTER_COUNT:
             reason = f"{scarce!r} is rare: {characters[scarce]} in the labels"
         elif text and lengths[len(text)] < MIN_LENGTH_COUNT:
             reason = f"{len(text)} characters are rare: {lengths[len(text)]} labels"
         else:
-            rated.append((confidence, file, f"among the least sure readings: {confidence:.0%}"))
-            continue
-        rated.append((confidence - RARE, file, reason))
+            rating, reason = confidence, f"among the least sure readings: {confidence:.0%}"
+        rated.append((rating, file, reason))
     return [(file, reason) for _, file, reason in sorted(rated)]
 
 
@@ -86,9 +74,9 @@ def choose(files, count, readings, labels, varied, generator):
 
 
 def learning_curve(decisions):
-    """Returns how many readings were right when they were shown, of images that were drawn at random.
+    """Counts how many readings of images that were drawn at random were right when they were shown.
 
-    `decisions` is `Journal.active`. The result is a dictionary from rounds to lists `[right, shown]`.
+    `decisions` is `Journal.active`. Returns a dictionary from rounds to lists `[right, shown]`.
     """
     last = {one["file"]: one for one in decisions if one["mode"] == "one"}  # a correction replaces its error
     curve = {}

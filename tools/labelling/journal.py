@@ -11,15 +11,11 @@ FOLDER = ".labelling"  # in the folder of images; its name hides it from trainin
 
 
 class Journal:
-    """The decisions about the images of a folder.
+    """The decisions about the images of a folder. Raises a `ValueError` if a line is not understood.
 
     Attributes:
         active: a list of the decisions that were not undone, dictionaries, in their order.
-        last: a dictionary from the names of files to their last decision in `active`.
-        seen: a dictionary from the names of files to the number of all their lines.
-
-    Raises:
-        ValueError: if a line is not understood.
+        last, seen: dictionaries from files to their last decision in `active`, and the number of their lines.
     """
 
     def __init__(self, folder):

@@ -1,5 +1,6 @@
 """The `labels.csv` that is written while someone labels: rows that do not change keep their bytes."""
 
+import contextlib
 import csv
 import io
 import os
@@ -28,17 +29,10 @@ def check_text(text):
 
 
 class LabelsFile:
-    """The labels of a folder, and the rows that name its images.
+    """The labels of a folder, and the rows that name its images; `save` creates a missing `labels.csv`.
 
-    Args:
-        folder: the `Path` of the folder. If it has no `labels.csv`, `save` creates one.
-
-    Attributes:
-        texts: a dictionary from the paths of images to their labels.
-
-    Raises:
-        ValueError: if `labels.csv` is not understood or names an image twice, or if the labels are in
-            another file.
+    The attribute `texts` is a dictionary from the paths of images to their labels. Raises a `ValueError` if
+    `labels.csv` is not understood or names an image twice, or if the labels are in another file.
     """
 
     def __init__(self, folder):
@@ -47,7 +41,6 @@ class LabelsFile:
         self.load()
 
     def load(self):
-        """Reads the file."""
         paths = []
         for parent, folders, names in os.walk(self.folder):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -100,10 +93,9 @@ class LabelsFile:
             lines.clear()
 
     def _find_image(self, index, cells):
-        try:
+        # Otherwise, it is an empty row, or a row of a file that is not in the folder.
+        with contextlib.suppress(ValueError, IndexError):
             return index.find(self.path, unicodedata.normalize("NFC", cells[self._columns["file"]].strip()))
-        except (ValueError, IndexError):
-            return None  # an empty row, or a row of a file that is not in the folder
 
     def row(self, path):
         """Returns the row of an image as it is in the file, or an empty string."""
@@ -113,11 +105,8 @@ class LabelsFile:
         """Sets the label of an image; None removes its row."""
         cells = next((cells for _, cells in self._split(self.row(path))), [])
         cells += [""] * (len(self._header) - len(cells))
-        name = path.relative_to(self.folder).as_posix()
-        cells[self._columns["file"]], cells[self._columns["text"]] = (
-            cells[self._columns["file"]] or name,
-            text,
-        )
+        file, column = self._columns["file"], self._columns["text"]
+        cells[file], cells[column] = cells[file] or path.relative_to(self.folder).as_posix(), text
         line = io.StringIO()
         csv.writer(line, delimiter=self._delimiter, lineterminator=self._newline).writerow(cells)
         self.restore(path, "" if text is None else line.getvalue(), text)

@@ -9,8 +9,9 @@ from snippet_ocr.terminal import printable
 from tools.labelling import choosing, review
 from tools.labelling.journal import FOLDER, Journal
 from tools.labelling.labels_file import LabelsFile, check_text
-from tools.labelling.training import Rounds, base_reader
+from tools.labelling.training import Rounds
 from training.pixels import inspect_images
+from training.transfer import BASE_READER
 
 CONFIDENT = 0.9  # the minimum confidence of a reading in the contact sheet
 LEASE = 60  # seconds for which the images that a window has asked for are not given to other windows
@@ -23,10 +24,9 @@ class Session:
     """The state of labelling one folder, shared by all windows.
 
     Args:
-        folder: the `Path` of the folder of images.
-        reader: the `Path` of a reader for the first proposals, or None.
+        folder, reader: the `Path`s of the folder of images, and of a reader for the first proposals or None.
         to_review: the `Path` of a file for `review.wrong_readings`, or None to label.
-        train: whether rounds start by themselves.
+        train: whether trainings start by themselves.
 
     Raises:
         ValueError: if there are no images, or if files of the folder are not understood.
@@ -47,8 +47,8 @@ class Session:
         self.files, self.digests = usable, {file: found[path][1] for file, path in usable.items()}
         self.paths = {self.digests[file]: path for file, path in usable.items()}  # digest → a file
         thumbnails = {file: found[path][2] for file, path in usable.items()}
-        labelled = {file for file in usable if self.label(file)}
-        order = choosing.farthest_first(thumbnails, labelled)
+        labels = {file: self.label(file) for file in usable if self.label(file)}
+        order = choosing.farthest_first(thumbnails, {*labels})
         self.varied, self.review = {file: place for place, file in enumerate(order)}, None
         if to_review:
             if not self.labels.path.exists():
@@ -56,10 +56,9 @@ class Session:
                     f"Expected a labels.csv in {folder}, which the review changes. Found none. If the file "
                     f"names are the texts, run: python -m training.labels {folder}"
                 )
-            labels = {file: self.label(file) for file in labelled}
             items = review.wrong_readings(to_review) | review.contested(thumbnails, labels)
             self.review = {file: item for file, item in items.items() if file in usable}
-        self.rounds = Rounds(folder, base_reader(reader))
+        self.rounds = Rounds(folder, str(reader or ""))
         if self.rounds.last["round"] < 0 and not to_review:
             self.rounds.start(0, self.open_files(), train=False)
 
@@ -76,7 +75,7 @@ class Session:
             files = [f for f in self.files if not self.label(f) and self._decision(f) != "unreadable"]
         else:
             done = self.journal.reviewed()
-            files = [f for f in self.review if (f, self.label(f)) not in done and (f, None) not in done]
+            files = [f for f in self.review if done.isdisjoint([(f, self.label(f)), (f, None)])]
         return [file for file in files if self._decision(file) != "skip"] or files
 
     def next(self, window, held, count, sheet=False):
@@ -98,8 +97,10 @@ class Session:
         else:
             chosen = [(file, "wrong", "wrong in the contact sheet") for file in wrong[:count]]
             count = min(count - len(chosen), (len(rest) + 1) // 2)  # the others are for other windows
+            # The base reader has not seen such images: its confidence says little about them.
+            known = {} if self.rounds.last["reader"] == str(BASE_READER) else readings
             labels = self.labels.texts.values()
-            chosen += choosing.choose(rest, count, readings, labels, self.varied, self.generator)
+            chosen += choosing.choose(rest, count, known, labels, self.varied, self.generator)
         self.leases[window] = now + LEASE, {*held, *(file for file, _, _ in chosen)}
         return [self.item(*one) for one in chosen]
 
@@ -112,14 +113,11 @@ class Session:
         return names | state | {"text": text, "confidence": confidence, "round": self.rounds.last["round"]}
 
     def decide(self, decisions):
-        """Saves decisions: first `labels.csv`, then the journal.
+        """Saves decisions, a list of dictionaries with `FIELDS`: first `labels.csv`, then the journal.
 
-        Args:
-            decisions: a list of dictionaries with `FIELDS`. `seen` is the number of decisions about the file
-                that the window knows of; a decision that another window has made in the meantime is kept.
-
-        Returns:
-            A dictionary from files to the reasons why their decisions were not saved.
+        `seen` is the number of decisions about the file that the window knows of. A decision that another
+        window has made in the meantime is kept. Returns a dictionary from files to the reasons why their
+        decisions were not saved.
 
         Raises:
             ValueError: if a decision is malformed.
@@ -186,7 +184,7 @@ class Session:
         if window in self.leases:
             self.leases[window] = time.monotonic() + LEASE, self.leases[window][1]
         rounds, labels, waiting = self.rounds, len(self.labels.texts), len(self.open_files())
-        if self.train and waiting and not rounds.poll() and labels >= rounds.next:
+        if self.train and waiting and labels >= rounds.next:
             self.start_round()
         running, curve = rounds.poll(), choosing.learning_curve(self.journal.active)
         decisions = [self._decision(file) for file in self.files if not self.label(file)]

@@ -12,20 +12,17 @@ from pathlib import Path
 from snippet_ocr import Reader, files
 from tools.labelling.journal import FOLDER
 from training import PROJECT, parameters
+from training.transfer import BASE_READER
 
+BASE_ONNX = PROJECT / "snippet_ocr" / "base.onnx"  # `BASE_READER`, to read with
 FIRST = 20  # labels of the first round; each further round has at least twice as many as the one before
 STEPS, STEPS_FROM_BASE = 1200, 700  # training steps of a round at most: one or two minutes on two cores
 
 
-def base_reader(path):
-    """Returns the reader of the first proposals, a string: `path`, or "" because no reader is shipped yet."""
-    return str(path or "")
-
-
 def settings_of(folder, labels, base):
     """Returns the notebook's settings for a round with n labels, from the path of a base reader or ""."""
-    base = Path(base).with_suffix(".keras") if base else None  # an .onnx file cannot be trained
-    base = base if base and base.exists() else ""
+    keras = Path(base).with_suffix(".keras") if base else None  # an .onnx file cannot be trained
+    base = keras if keras and keras.exists() else ""
     budget = {"epochs": max(8, (STEPS_FROM_BASE if base else STEPS) // max(30, labels // 16))}
     budget |= {"validation_share": 0.2 if labels < 100 else 0.1, "test_share": 0.01}  # others are the test
     name = f"label-{folder.name[:40]}-{time.strftime('%m%d-%H%M%S')}"
@@ -37,8 +34,7 @@ class Rounds:
     """The rounds of a folder: each trains with all labels and reads the other images.
 
     Args:
-        folder: the `Path` of the folder of images.
-        reader: the path of the reader for the first proposals, or "".
+        folder, reader: the paths of the folder of images, and of the reader of the first proposals or "".
 
     Attributes:
         last: the last finished round: a dictionary of `round`, `labels`, `reader`, `seconds`, and `readings`,
@@ -49,10 +45,11 @@ class Rounds:
     """
 
     def __init__(self, folder, reader=""):
-        self.folder, self.error, self._process = folder, "", None
+        self.folder, self.error, self._process, self._first = folder, "", None, reader
         self._log = folder / FOLDER / "training.log"
         finished = sorted((folder / FOLDER).glob("round-*.json"))
         rounds = [json.loads(path.read_text(encoding="utf-8")) for path in finished]
+        rounds = [one for one in rounds if one["round"]]  # 0 is read again: by another reader, or more images
         nothing = {"round": -1 if reader else 0, "labels": 0, "reader": reader, "readings": {}}
         self.last = rounds[-1] if rounds else nothing
         self.labels = {one["round"]: one["labels"] for one in rounds}
@@ -63,23 +60,17 @@ class Rounds:
         number = self.last["round"] + 1
         self._out = self.folder / FOLDER / f"round-{number:04}.json"
         # After an error, from random weights: the labels may no longer fit the base reader.
-        base = "" if self.error else self.last["reader"]
+        base = "" if self.error else self.last["reader"] or self._first
         spec = {
             "settings": settings_of(self.folder, labels, base) if train else None,
             **{"folder": str(self.folder), "out": str(self._out), "round": number, "reader": base},
             **{"labels": labels if train else 0, "files": unlabelled},
         }
-        task = self.folder / FOLDER / "task.json"
-        files.write_json(task, spec)
-        command = [sys.executable, "-m", "tools.labelling.training", str(task)]
+        files.write_json(self.folder / FOLDER / "task.json", spec)
+        command = [sys.executable, "-m", "tools.labelling.training", self.folder / FOLDER / "task.json"]
         with self._log.open("wb") as log:
-            options = {
-                "cwd": PROJECT,
-                "stdin": subprocess.DEVNULL,
-                "stdout": log,
-                "stderr": subprocess.STDOUT,
-            }
-            self._process = subprocess.Popen(command, start_new_session=True, **options)
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+            self._process = subprocess.Popen(command, cwd=PROJECT, start_new_session=True, **pipes)
         self.error, self.next = "", 2 * labels if train else self.next
 
     def poll(self):
@@ -111,6 +102,12 @@ class Rounds:
             self._process.wait()
 
 
+def onnx_of(reader):
+    """Returns the path of the same reader in ONNX, which needs no TensorFlow, or `reader` if it has none."""
+    onnx = BASE_ONNX if reader == BASE_READER else reader.with_suffix(".onnx")
+    return onnx if onnx.exists() else reader
+
+
 def main():
     """Runs the round that `Rounds.start` has described in a file."""
     os.nice(15)
@@ -126,8 +123,7 @@ def main():
     readings = {}
     if reader:
         print(f"reading {len(names):,} images", flush=True)
-        onnx = reader.with_suffix(".onnx")  # needs no TensorFlow
-        results = Reader.load(onnx if onnx.exists() else reader).read_each([folder / name for name in names])
+        results = Reader.load(onnx_of(reader)).read_each([folder / name for name in names])
         found = zip(names, (result for _, result in results), strict=True)
         readings = {name: one[:2] for name, one in found if not isinstance(one, ValueError) and one.text}
     row = {"reader": str(reader or ""), "seconds": round(time.monotonic() - started, 1), "readings": readings}
