@@ -53,7 +53,9 @@ def text_log_probabilities(log_probabilities, texts):
         reached = np.logaddexp(np.logaddexp(stay, advance), forward[:, :-2] + skip)
         forward[:, 2:] = reached + emitted[:, step]
     rows, lengths = np.arange(len(texts)), np.array([len(text) for text in texts], dtype=int)
-    return np.logaddexp(forward[rows, 2 * lengths + 2], forward[rows, 2 * lengths + 1])  # after a blank or not
+    return np.logaddexp(
+        forward[rows, 2 * lengths + 2], forward[rows, 2 * lengths + 1]
+    )  # after a blank or not
 
 
 def _states(texts):
