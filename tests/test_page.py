@@ -64,7 +64,6 @@ def test_page_contains_reader_runtime_and_settings(archive, tmp_path):
     assert {name: metadata[name] for name in found["settings"] if name != "max_pixels"}.items() <= found[
         "settings"
     ].items()
-    assert not re.search(r"@\w+@", re.sub(r'id="settings">.*', "", path.read_text()))
     archive.unlink()  # the second page needs no download
     assert page.write(BASE, tmp_path / "second.html").read_bytes() == path.read_bytes()
 
@@ -92,7 +91,7 @@ def test_right_to_left_reader_is_refused(archive, tmp_path):
     path = tmp_path / "reader.onnx"
     shutil.copy(BASE, path)
     model_file.set_description(path, model_file.description(path) | {"logical_order": True})
-    with pytest.raises(ReaderError, match="one of a right-to-left script"):
+    with pytest.raises(ReaderError, match="of a left-to-right script for a page"):
         page.write(path)
 
 
@@ -104,7 +103,7 @@ def test_download_that_is_not_the_published_one_is_refused(archive, monkeypatch)
 
 def test_missing_and_failing_npm_are_explained(archive, monkeypatch, tmp_path):
     archive.with_name("npm").write_text("#!/bin/sh\necho no network >&2; exit 1\n")
-    with pytest.raises(Error, match="It failed: no network"):
+    with pytest.raises(Error, match="npm cannot download.*: no network"):
         page.write("base")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Error, match=r"Expected npm.*Install Node\.js"):
