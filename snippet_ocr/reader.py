@@ -136,8 +136,7 @@ class Reader:
         Args:
             sources: an image or a list of images. An image is a path, the content of a file (bytes), a Pillow
                 image, or a uint8 array of shape `(height, width)` or `(height, width, channels)`.
-            progress: whether to report progress if reading takes more than 2 seconds; `sources` is then a
-                list.
+            progress: whether to report the progress of reading a list if it takes more than 2 seconds.
             length: the number of characters of the allowed texts, or a tuple of a minimum and a maximum.
             pattern: the form of the allowed texts, such as `"AA-999"`; see `Constraint.pattern`.
             words: the allowed texts, a list of strings. Those with characters that the reader does not know
@@ -154,10 +153,10 @@ class Reader:
             ConstraintError: if the allowed texts are not valid, or if there are none.
         """
         results = self.read_each(sources, **options)
-        if progress:
-            results = terminal.progress(results, len(sources), "images read")
         if isinstance(sources, Source):
             return _all_or_error(results, "the image")[0]
+        if progress:
+            results = terminal.progress(results, len(sources), "images read")
         return _all_or_error(results)
 
     def read_each(

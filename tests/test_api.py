@@ -45,6 +45,7 @@ def test_single_image_gives_a_reading_and_a_list_gives_a_list(reader, path):
         assert reading.text == "48213"
         assert reader.read([source]) == [reading]
         assert list(reader.read_each(source)) == [(source, reading)]
+        assert reader.read(source, progress=True) == reading
     assert [one.text for one in reader.read(iter(sources))] == 5 * ["48213"]
 
 
