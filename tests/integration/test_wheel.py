@@ -68,4 +68,4 @@ def test_installed_wheel_reads_with_the_base_reader(installed, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split("\t")[1] == "48213"
     (package,) = installed.parent.glob("lib/python*/site-packages/snippet_ocr")
-    assert (package / "py.typed").exists()
+    assert (package / "py.typed").exists() and (package / "page.html").exists()
