@@ -1,5 +1,5 @@
 # make train      trains a reader on captcha_images/ (OCR_DATA_DIR=~/meters make train: on your own images)
-# make test       checks the style, runs the fast tests and the notebook once (3 minutes)
+# make test       checks the style and the types, runs the fast tests and the notebook once (3 minutes)
 # make test-all   everything: other ways to run, devices, browser, wheel, other Pythons, documentation
 # make label DATA=FOLDER        opens a page to label images; a reader trained meanwhile fills it in
 # make crossval DATA=FOLDER     cross-validates the notebook on a folder of images
@@ -47,6 +47,7 @@ train: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/*.py --numprocesses 2 --dist worksteal \
 		$(if $(filter test-all,$(MAKECMDGOALS)),--cov --cov-report=)
 

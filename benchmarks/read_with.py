@@ -28,12 +28,10 @@ WARM_UP = 10
 
 def reader(model, top="1", pattern=None):
     """Reads with this project's `Reader`, from a Keras or an ONNX file."""
-    from snippet_ocr.constraints import combine
     from snippet_ocr.reader import Reader
 
     loaded = Reader.load(model)
-    constraint = combine(loaded.alphabet, loaded.time_steps, pattern=pattern)
-    return lambda paths: [reading.text for reading in loaded.read(paths, constraint, int(top))]
+    return lambda paths: [reading.text for reading in loaded.read(paths, pattern=pattern, top=int(top))]
 
 
 def predict_loop(model):

@@ -4,12 +4,13 @@
 
 reads the test images of MODEL, a `reader.keras` of the notebook, repeatedly:
 with `Reader` on Keras and on ONNX, with a loop over `model.predict`, with
-fast-plate-ocr trained on the same images, and with Tesseract. Each system runs
-in its own process, one after the other, and opens each image from its file.
-The row is appended to benchmarks/results/reading.jsonl.
+fast-plate-ocr trained on the same images, with PP-OCRv6 small, and with
+Tesseract. Each system runs in its own process, one after the other, and opens
+each image from its file. The row is appended to benchmarks/results/reading.jsonl.
 
-fast-plate-ocr needs `make .venv-fast-plate-ocr/installed`, Tesseract needs
-Debian's package tesseract-ocr. A system that is not installed is skipped.
+`make .venv-fast-plate-ocr/installed .venv-rapidocr/installed` installs two of
+them, Tesseract needs Debian's package tesseract-ocr. A system that is not
+installed is skipped.
 """
 
 import argparse
@@ -32,13 +33,14 @@ from benchmarks.study import markdown_table, record, use_defaults
 from snippet_ocr.reader import Reader
 from training import PROJECT, image_size, metrics, parameters, runs
 
-KERAS, ONNX, TOP, PATTERN, LOOP, PLATES, TESSERACT = (
+KERAS, ONNX, TOP, PATTERN, LOOP, PLATES, RAPIDOCR, TESSERACT = (
     "Reader on Keras",
     "Reader on ONNX",
     "Reader on ONNX, --top 3",
     "Reader on ONNX, --pattern ?????",
     "model.predict for each image",
     "fast-plate-ocr 1.1.0 on ONNX",
+    "PP-OCRv6 small, RapidOCR 3.10.0",
     "Tesseract 5",
 )
 COUNTS = {
@@ -48,11 +50,17 @@ COUNTS = {
     PATTERN: (300, 2000),
     LOOP: (200, 200),
     PLATES: (1000, 5000),
+    RAPIDOCR: (300, 500),
     TESSERACT: (50, 100),
 }
 """The number of images read one by one, and in one call."""
 
-INSTALLED = {PLATES: PLATES_PYTHON.exists, TESSERACT: lambda: shutil.which("tesseract") is not None}
+RAPIDOCR_PYTHON = PROJECT / ".venv-rapidocr" / "bin" / "python"
+INSTALLED = {
+    PLATES: PLATES_PYTHON.exists,
+    RAPIDOCR: RAPIDOCR_PYTHON.exists,
+    TESSERACT: lambda: shutil.which("tesseract") is not None,
+}
 """Functions that check whether a foreign system is installed."""
 
 PLATES_SECONDS = 600
@@ -189,6 +197,8 @@ def measure_all(model):
             kept = PROJECT / "runs" / f"fast-plate-ocr-{runs.fingerprint(splits['training'])}"
             options = ("--seed", 1, "--limit", PLATES_SECONDS, "--target", 1.0)
             systems[PLATES] = (PLATES_PYTHON, "plates", train_plates(folder, kept, *options))
+        if INSTALLED[RAPIDOCR]():
+            systems[RAPIDOCR] = (RAPIDOCR_PYTHON, "rapidocr", [])
         if INSTALLED[TESSERACT]():
             only = f"tessedit_char_whitelist={reader.alphabet.characters}"
             systems[TESSERACT] = (sys.executable, "tesseract", ["--psm", "8", "-c", only])

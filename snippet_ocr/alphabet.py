@@ -104,5 +104,8 @@ class Alphabet:
     def __eq__(self, other):
         return isinstance(other, Alphabet) and vars(self) == vars(other)
 
+    def __hash__(self):
+        return hash((self.characters, self.logical))
+
     def __repr__(self):
         return f"Alphabet({self.characters!r}{', logical=True' if self.logical else ''})"

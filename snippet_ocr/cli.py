@@ -1,4 +1,4 @@
-"""The command `snippet-ocr`: reads images and describes readers."""
+"""The command `snippet-ocr`: reads images, describes readers, and writes pages that read."""
 
 import argparse
 import contextlib
@@ -8,8 +8,9 @@ import re
 import sys
 from pathlib import Path
 
-from snippet_ocr import images, output
-from snippet_ocr.constraints import combine
+from snippet_ocr import images, model_file, output
+from snippet_ocr.constraints import combine, read_words
+from snippet_ocr.errors import ImageError
 from snippet_ocr.reader import Reader
 from snippet_ocr.terminal import escape, printable, progress, to_json
 
@@ -39,6 +40,7 @@ def parse_confidence(text):
     raise argparse.ArgumentTypeError(f"expected auto or a number from 0 to 1, received {text!r}")
 
 
+# PYTHON_ARGCOMPLETE_OK
 def parse(arguments):
     parser = argparse.ArgumentParser("snippet-ocr", description="Reads short text in images.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -46,8 +48,14 @@ def parse(arguments):
     info = commands.add_parser("info", help="describe a reader", description=text)
     text = "Reads images. Prints a line for each: file, text and confidence, separated by tabs."
     read = commands.add_parser("read", help="read images", description=text)
-    for command in (info, read):
-        command.add_argument("model", metavar="MODEL", help="A saved reader: reader.onnx or reader.keras.")
+    text = "Writes one HTML file that reads images in a browser, without a server, and opens it."
+    page = commands.add_parser("page", help="write a page that reads images", description=text)
+    text = "The new file (default: next to the reader)."
+    page.add_argument("--out", type=Path, metavar="FILE.html", help=text)
+    for command in (info, read, page):
+        command.add_argument(
+            "model", metavar="MODEL", help="A saved reader: reader.onnx, reader.keras or base."
+        )
         text = "Open MODEL without checks: it is your own, and you trust it (default: check it)."
         command.add_argument("--trust", action="store_true", help=text)
     add = read.add_argument
@@ -55,7 +63,9 @@ def parse(arguments):
     write = read.add_mutually_exclusive_group()
     constant = {"dest": "write", "action": "store_const", "default": output.write_lines}
     write.add_argument("--csv", const=output.write_csv, **constant, help="Print CSV (default: lines).")
-    write.add_argument("--json", const=output.write_json, **constant, help="Print JSON (default: lines).")
+    write.add_argument(
+        "--json", const=output.write_json, **constant, help="Print JSON lines (default: lines)."
+    )
     text = "Write CSV to a new file, row by row (default: print to standard output)."
     write.add_argument("--out", type=Path, metavar="FILE.csv", help=text)
     text = "Continue the file of --out: read only the missing images (default: the file must not exist)."
@@ -75,6 +85,10 @@ def parse(arguments):
     add("--pattern", help=text)
     text = "Allow only the words in this UTF-8 text file, one per line (default: any text)."
     add("--words", metavar="FILE", help=text)
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks how a command line may continue
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] != ["read"]:
         return parser.parse_args(arguments)
@@ -88,7 +102,7 @@ def parse(arguments):
 def main(arguments=None):
     """Runs the command; returns the exit code.
 
-    It is 0 if all images were read; 1 if some were not, or if the output could not be written; 2 for a wrong
+    It is 0 if all went well; 1 if images were not read, or if the output could not be written; 2 for a wrong
     option, no reader or no images; 130 if it was interrupted.
     """
     try:
@@ -106,12 +120,21 @@ def _run(options):
         return 1
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # .keras readers import TensorFlow
     try:
+        if options.command == "page":
+            import webbrowser
+
+            from snippet_ocr import page
+
+            out = page.write(options.model, options.out, options.trust)
+            webbrowser.open(out.as_uri())
+            return _write(lambda: print(out))
         reader = Reader.load(options.model, options.trust)
         if options.command == "info":
             description = to_json(reader.metadata(), indent=2)
             return _write(lambda: print(description))
-        limits = {"length": options.length, "pattern": options.pattern, "words": options.words}
-        constraint = combine(reader.alphabet, reader.time_steps, **limits)
+        words = None if options.words is None else read_words(options.words)
+        limits = {"length": options.length, "pattern": options.pattern, "words": words}
+        combine(reader.alphabet, reader.time_steps, **limits)  # before the output is opened
         threshold = options.min_confidence
         if threshold == "auto" and (threshold := reader.threshold) is None:
             raise ValueError(
@@ -121,9 +144,9 @@ def _run(options):
         layout = output.Layout(options.top, options.characters, threshold)
         files = images.find_files(options.images)
         if options.out:
-            origin = {"reader": _digest(Path(options.model).read_bytes())} | limits | layout._asdict()
-            if options.words:
-                origin["words"] = _digest(repr((constraint.edges, constraint.accepting.tolist())).encode())
+            reader_digest = _digest(model_file.locate(options.model).read_bytes())
+            origin = {"reader": reader_digest} | limits | layout._asdict()
+            origin["words"] = words and _digest("\n".join(sorted(words)).encode())
             out, finished = output.open_csv(options.out, options.resume, layout, origin)
             remaining = [file for file in files if printable(file) not in finished]
             if finished:
@@ -133,7 +156,7 @@ def _run(options):
         _report(error)
         return 2
     failed = []
-    results = reader.read_each(files, constraint, options.top, options.characters)
+    results = reader.read_each(files, top=options.top, characters=options.characters, **limits)
     readings = _successful(progress(results, len(files), "images read", _report), failed)
 
     def write():
@@ -156,7 +179,7 @@ def _digest(content):
 def _successful(results, failed):
     """Yields the readings; reports the errors and appends their files to `failed`."""
     for path, result in results:
-        if isinstance(result, ValueError):
+        if isinstance(result, ImageError):
             failed.append(path)
             _report(escape(f"{printable(path)} {result}"))
         else:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from snippet_ocr.decoding import log_softmax, search
+from snippet_ocr.errors import ConstraintError
 
 NO_STATE = -1  # the target of a transition that is not allowed
 WILDCARDS = {"A": str.isalpha, "9": str.isdecimal, "?": lambda character: True}
@@ -81,10 +82,10 @@ class Constraint:
         """Allows texts of `min_length` to `max_length` characters (None: no limit) of an `Alphabet`.
 
         Raises:
-            ValueError: if `min_length` is negative or exceeds `max_length`.
+            ConstraintError: if `min_length` is negative or exceeds `max_length`.
         """
         if min_length < 0 or (max_length is not None and max_length < min_length):
-            raise ValueError(f"Expected 0 <= minimum <= maximum. Received: {min_length} to {max_length}")
+            raise ConstraintError(f"Expected 0 <= minimum <= maximum. Received: {min_length} to {max_length}")
         last = min_length if max_length is None else max_length
         characters = alphabet.classes.values()
         edges = [dict.fromkeys(characters, state + 1) for state in range(last)]
@@ -100,11 +101,11 @@ class Constraint:
         character removes its special meaning: `\A` matches an A.
 
         Raises:
-            ValueError: if the pattern is incomplete, if no character of the alphabet matches one of its
+            ConstraintError: if the pattern is incomplete, if no character of the alphabet matches one of its
                 positions, or if the alphabet is that of a right-to-left script in logical order.
         """
         if alphabet.logical:  # mixed with digits, the n-th character of a text is not the n-th in the image
-            raise ValueError(
+            raise ConstraintError(
                 "Expected a reader of a left-to-right script for a pattern. This one reads a right-to-left "
                 "script. Use a length or a word list."
             )
@@ -113,7 +114,7 @@ class Constraint:
         for position, part in enumerate(parts):
             allowed = list(filter(_matcher(part, pattern), alphabet.characters))
             if not allowed:
-                raise ValueError(
+                raise ConstraintError(
                     f"Expected each part of the pattern to match a character of {alphabet.characters!r}. "
                     f"None matches {part!r} in {pattern!r}."
                 )
@@ -125,7 +126,7 @@ class Constraint:
         """Allows the words of a list, except empty ones and those with characters outside an `Alphabet`.
 
         Raises:
-            ValueError: if no word remains.
+            ConstraintError: if no word remains.
         """
         edges, ends = [{}], set()
         for word in words:
@@ -137,7 +138,7 @@ class Constraint:
                         edges.append({})
                 ends.add(state)
         if not ends:
-            raise ValueError(f"Expected words of the characters {alphabet.characters!r}. Found none.")
+            raise ConstraintError(f"Expected words of the characters {alphabet.characters!r}. Found none.")
         return cls(edges, [state in ends for state in range(len(edges))])
 
     def __and__(self, other):
@@ -163,42 +164,47 @@ class Constraint:
         return bool(self.accepting[state])
 
 
+@functools.lru_cache(maxsize=4)  # a long word list takes tens of megabytes
 def combine(alphabet, time_steps, length=None, pattern=None, words=None):
-    """Combines the constraints of the command line into one; returns None if there are none.
+    """Combines constraints into one; returns None if there are none. Recent results are kept.
 
     Args:
         alphabet, time_steps: those of the reader.
-        length, pattern: a tuple of the two limits of `Constraint.length`, and a pattern; each may be None.
-        words: the path of a UTF-8 text file with one word per line, or None.
+        length, pattern, words: those of `Reader.read`, where `words` is a tuple.
 
     Raises:
-        ValueError: if an argument is invalid, or if no text that fits in the time steps meets all of them.
+        ConstraintError: if an argument is invalid, or if no text that fits in the time steps meets them all.
     """
     parts = []
     if length is not None:  # larger limits would only make the automaton larger
-        parts.append(Constraint.length(alphabet, *(min(limit, time_steps + 1) for limit in length)))
+        limits = (length, length) if isinstance(length, int) else length
+        parts.append(Constraint.length(alphabet, *(min(limit, time_steps + 1) for limit in limits)))
     if pattern is not None:
         parts.append(Constraint.pattern(alphabet, unicodedata.normalize("NFC", pattern)))
     if words is not None:
-        parts.append(Constraint.words(alphabet, _read_words(words)))
+        words = (unicodedata.normalize("NFC", word) for word in words)
+        parts.append(Constraint.words(alphabet, words))
     if not parts:
         return None
     combined = functools.reduce(operator.and_, parts)
     uniform = log_softmax(np.zeros((time_steps, alphabet.number_of_classes)))
     if not search(uniform, combined):
-        raise ValueError(
+        raise ConstraintError(
             "Expected at least one text that meets the given length, pattern and word list and fits in the "
             f"reader's {time_steps} time steps. There is none. Relax one of them."
         )
     return combined
 
 
-def _read_words(path):
+def read_words(path):
+    """Returns the lines of a UTF-8 text file, without surrounding spaces, as a tuple."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"Expected a UTF-8 text file with one word per line at {path}: {error}") from error
-    return [unicodedata.normalize("NFC", line.strip()) for line in lines]
+        raise ConstraintError(
+            f"Expected a UTF-8 text file with one word per line at {path}: {error}"
+        ) from error
+    return tuple(line.strip() for line in lines)
 
 
 def _matcher(part, pattern):
@@ -212,4 +218,6 @@ def _matcher(part, pattern):
     try:
         return re.compile(expression).fullmatch
     except re.error as error:
-        raise ValueError(f"Expected a pattern such as AA-[0-5]. In {pattern!r}, {part}: {error}") from error
+        raise ConstraintError(
+            f"Expected a pattern such as AA-[0-5]. In {pattern!r}, {part}: {error}"
+        ) from error

@@ -25,8 +25,8 @@ def greedy_decode(log_probabilities):
         A list of `batch` integer arrays: the class numbers of each text.
     """
     best = np.argmax(log_probabilities, axis=-1)  # (batch, steps)
-    previous = np.pad(best, ((0, 0), (1, 0)), constant_values=BLANK)[:, :-1]
-    starts = (best != BLANK) & (best != previous)
+    starts = best != BLANK
+    starts[:, 1:] &= best[:, 1:] != best[:, :-1]
     return [row[start] for row, start in zip(best, starts, strict=True)]
 
 
@@ -45,16 +45,17 @@ def text_log_probabilities(log_probabilities, texts):
     states, may_skip = _states(texts)  # both (batch, states)
     log_probabilities = np.asarray(log_probabilities, dtype="float64")
     emitted = np.take_along_axis(log_probabilities, states[:, None, :], axis=2)  # (batch, steps, states)
-    forward = np.full(states.shape, -np.inf)
-    forward[:, 0] = 0.0
+    skip = np.where(may_skip, 0.0, -np.inf)
+    forward = np.full((len(texts), 2 + states.shape[1]), -np.inf)  # two states that do not exist come first
+    forward[:, 2] = 0.0
     for step in range(emitted.shape[1]):
-        padded = np.pad(forward, ((0, 0), (2, 0)), constant_values=-np.inf)  # (batch, 2 + states)
-        skipping = np.where(may_skip, padded[:, :-2], -np.inf)
-        forward = np.logaddexp(np.logaddexp(forward, padded[:, 1:-1]), skipping) + emitted[:, step]
+        stay, advance = forward[:, 2:], forward[:, 1:-1]  # (batch, states) each
+        reached = np.logaddexp(np.logaddexp(stay, advance), forward[:, :-2] + skip)
+        forward[:, 2:] = reached + emitted[:, step]
     rows, lengths = np.arange(len(texts)), np.array([len(text) for text in texts], dtype=int)
-    ends_in_blank = forward[rows, 2 * lengths]  # (batch,)
-    ends_in_character = np.where(lengths, forward[rows, 2 * lengths - 1], -np.inf)
-    return np.logaddexp(ends_in_blank, ends_in_character)
+    return np.logaddexp(
+        forward[rows, 2 * lengths + 2], forward[rows, 2 * lengths + 1]
+    )  # after a blank or not
 
 
 def _states(texts):

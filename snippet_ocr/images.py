@@ -6,10 +6,15 @@ import os
 import re
 import stat
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from snippet_ocr.errors import ImageError
+
+Source = str | os.PathLike | bytes | np.ndarray | Image.Image  # one image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")  # in any case
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # that Pillow may open, whatever the suffix is
@@ -25,63 +30,69 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # this module r
 
 
 def read_file(path):
-    """Returns the bytes of an image file; a `ValueError` is the reason why not, without the path."""
+    """Returns the bytes of an image file; an `ImageError` is the reason why not, without the path."""
     try:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
             os.scandir(path).close()  # raises the reason if the folder cannot be opened
-            raise ValueError("is a folder, not an image")
+            raise ImageError("is a folder, not an image")
         if not stat.S_ISREG(found.st_mode):  # reading from a pipe or a device could block forever
-            raise ValueError("is not a regular file")
+            raise ImageError("is not a regular file")
         if found.st_size > MAX_FILE_BYTES:
-            raise ValueError(f"is too large: {found.st_size:,} bytes, at most {MAX_FILE_BYTES:,} allowed")
+            raise ImageError(f"is too large: {found.st_size:,} bytes, at most {MAX_FILE_BYTES:,} allowed")
         return Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
-def load_image(source):
+def load_image(source: Source) -> np.ndarray:
     """Decodes the first frame or page of an image and converts it to grey.
 
     Colours are weighted as in ITU-R 601-2 (Pillow's mode `L`), transparent images are drawn on white, and the
     EXIF orientation is applied.
 
     Args:
-        source: a path, the bytes of a file, or a uint8 array of shape `(height, width)` or
+        source: a path, the bytes of a file, a Pillow image, or a uint8 array of shape `(height, width)` or
             `(height, width, channels)` with 1, 3 or 4 channels.
 
     Returns:
         A uint8 array of shape `(height, width)`; 0 is black, 255 is white.
 
     Raises:
-        ValueError: if the source is not a complete image within `MAX_PIXELS` and `MAX_FILE_BYTES`. The
+        ImageError: if the source is not a complete image within `MAX_PIXELS` and `MAX_FILE_BYTES`. The
             message is the reason, without the path, such as "is not an image".
     """
     if isinstance(source, np.ndarray):
         return _to_grey(_image_from_array(source))
-    content = source if isinstance(source, bytes) else read_file(source)
-    if not content:
-        raise ValueError("is empty (0 bytes)")
-    try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
-        raise ValueError("is not an image") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"is too large: {error}") from error
-    except Exception as error:  # Pillow raises exceptions of many types for damaged headers
-        raise ValueError(f"is a damaged image: {error}") from error
+    image = source if isinstance(source, Image.Image) else _open(source)
     _check_size(*image.size)
-    if image.format in ("JPEG", "MPO") and _count_scans(content) > MAX_SCANS:  # MPO: several pictures
-        raise ValueError(f"has more than {MAX_SCANS} scans, which no program writes")
     if image.mode == "F":
-        raise ValueError("has floating-point pixels, whose values for black and white are unknown")
+        raise ImageError("has floating-point pixels, whose values for black and white are unknown")
     try:
         grey = _to_grey(image)
     except Exception as error:
-        raise ValueError(f"is a damaged image: {error}") from error
+        raise ImageError(f"is a damaged image: {error}") from error
     if grey is None:
-        raise ValueError("has pixels below 0 or above 65,535, whose values for black and white are unknown")
+        raise ImageError("has pixels below 0 or above 65,535, whose values for black and white are unknown")
     return grey
+
+
+def _open(source):
+    """Opens a path or the bytes of a file with Pillow, which decodes nothing yet."""
+    content = source if isinstance(source, bytes) else read_file(source)
+    if not content:
+        raise ImageError("is empty (0 bytes)")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise ImageError("is not an image") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"is too large: {error}") from error
+    except Exception as error:  # Pillow raises exceptions of many types for damaged headers
+        raise ImageError(f"is a damaged image: {error}") from error
+    if image.format in ("JPEG", "MPO") and _count_scans(content) > MAX_SCANS:  # MPO: several pictures
+        raise ImageError(f"has more than {MAX_SCANS} scans, which no program writes")
+    return image
 
 
 def _count_scans(content):
@@ -97,7 +108,7 @@ def _count_scans(content):
 def _image_from_array(pixels):
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in (1, 3, 4):
-        raise ValueError(
+        raise ImageError(
             f"is an array of {pixels.dtype} and shape {pixels.shape}; expected uint8 and shape "
             "(height, width), or (height, width, channels) with 1, 3 or 4 channels"
         )
@@ -107,9 +118,9 @@ def _image_from_array(pixels):
 
 def _check_size(width, height):
     if width * height == 0:
-        raise ValueError(f"has no pixels ({width}×{height})")
+        raise ImageError(f"has no pixels ({width}×{height})")
     if width * height > MAX_PIXELS:
-        raise ValueError(f"is too large: {width}×{height} pixels, at most {MAX_PIXELS:,} allowed")
+        raise ImageError(f"is too large: {width}×{height} pixels, at most {MAX_PIXELS:,} allowed")
 
 
 def _to_grey(image):
@@ -152,7 +163,7 @@ def fit_image(pixels, width, height):
     return np.asarray(fitted)
 
 
-def choose_width(size, widths, height):
+def choose_width(size: tuple[int, int], widths: Sequence[int], height: int) -> int:
     """Returns the smallest of a model's image widths into which an image fits, or else the largest.
 
     Args:
@@ -163,7 +174,7 @@ def choose_width(size, widths, height):
     return next(fitting, widths[-1])
 
 
-def load_fitted(source, widths, height):
+def load_fitted(source: Source, widths: Sequence[int], height: int) -> np.ndarray:
     """Converts an image to the model's input; scaled, not distorted, and padded with its background.
 
     Args:
@@ -181,16 +192,16 @@ def find_files(names):
     """Returns the `Path`s of named files, and of the images in named folders and their visible subfolders.
 
     Subfolders that are links, and folders that cannot be opened, are returned too, so that reading them fails
-    with the reason. A `ValueError` names a folder without images, or an empty name.
+    with the reason. An `ImageError` names a folder without images, or an empty name.
     """
     files = []
     for name in names:
         if not str(name):
-            raise ValueError("Expected the name of an image or a folder. Received an empty name.")
+            raise ImageError("Expected the name of an image or a folder. Received an empty name.")
         found = _images_below(name) if os.path.isdir(name) else [Path(name)]
         if not found:
             folder = Path(name).absolute()
-            raise ValueError(f"Expected images ({', '.join(SUFFIXES)}) in {folder}. Found none.")
+            raise ImageError(f"Expected images ({', '.join(SUFFIXES)}) in {folder}. Found none.")
         files += found
     return files
 

@@ -7,8 +7,10 @@ import zipfile
 from pathlib import Path
 
 from snippet_ocr import files, safety
+from snippet_ocr.errors import ImageError, ReaderError
 from snippet_ocr.safety import DESCRIPTION
 
+BASE = "base"  # the name of the base reader
 MEMORY_PER_CORE = 1_000_000_000  # bytes that an untrusted ONNX model may use
 
 
@@ -44,7 +46,7 @@ class OnnxModel:
         try:
             return self._session.run(None, {self._name: prepared})[0]
         except Exception as error:  # onnxruntime raises exceptions of many types
-            raise ValueError(f"cannot be read by the model: {error}") from error
+            raise ImageError(f"cannot be read by the model: {error}") from error
 
 
 @functools.cache
@@ -92,12 +94,17 @@ def set_description(path, description):
                     new.writestr(name, content if name == DESCRIPTION else old.read(name))
 
 
+def locate(name):
+    """Returns the absolute `Path` of a reader's file; `"base"` is the base reader of this package."""
+    return Path(__file__).with_name("base.onnx") if str(name) == BASE else Path(name).absolute()
+
+
 def load(path, trusted=False):
     """Returns the model in a file and its metadata. Arguments and errors are those of `Reader.load`."""
-    path = Path(path).absolute()
+    path = locate(path)
     if not path.is_file():
         found = "That is a folder." if path.is_dir() else "There is no such file."
-        raise ValueError(f"Expected a saved reader at {path}. {found}")
+        raise ReaderError(f"Expected a saved reader at {path}. {found}")
     if path.suffix not in (".keras", ".onnx"):  # Keras chooses the format by the suffix; some contain code
         raise not_a_reader(path, "its name does not end in .keras or .onnx")
     try:
@@ -109,13 +116,13 @@ def load(path, trusted=False):
         needed, remedy = "onnxruntime", "pip install onnxruntime"
         if path.suffix == ".keras":
             needed, remedy = "Keras and TensorFlow", "the reader.onnx next to it, or pip install '.[keras]'"
-        raise ValueError(f"Expected {needed}, to read {path}. {error}. Use {remedy}.") from error
+        raise ReaderError(f"Expected {needed}, to read {path}. {error}. Use {remedy}.") from error
     except (ValueError, OSError) as error:
         raise not_a_reader(path, error) from error
 
 
 def not_a_reader(path, reason):
-    return ValueError(
+    return ReaderError(
         f"Expected a reader that this project saved, a .keras or .onnx file with {DESCRIPTION} in it. "
         f"{path} is not one: {reason}"
     )

@@ -60,11 +60,9 @@ def write_csv(readings, layout, out, header=True):
 
 
 def write_json(readings, layout, out):
-    """Writes readings, as in `write_lines`, as a JSON array with one object per line."""
-    out.write("[")
-    for number, (path, reading) in enumerate(readings):
-        out.write(("," if number else "") + "\n" + to_json(layout.row(path, reading)))
-    out.write("\n]\n")
+    """Writes a JSON object per reading and line, as in `write_lines`."""
+    for path, reading in readings:
+        print(to_json(layout.row(path, reading)), file=out)
 
 
 def finished_files(path, layout):

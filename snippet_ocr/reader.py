@@ -6,17 +6,20 @@ import math
 import os
 import unicodedata
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 
 from snippet_ocr import decoding, images, model_file, safety, terminal
 from snippet_ocr.alphabet import Alphabet
-from snippet_ocr.constraints import Constraint
+from snippet_ocr.constraints import Constraint, combine
+from snippet_ocr.errors import ConstraintError, ImageError
+from snippet_ocr.images import Source
 
 MAX_BATCH_PIXELS = 2**20  # of all images of a batch
-NOT_A_NUMBER = ValueError("cannot be read: the model returns NaN, which is not a number")
+NOT_A_NUMBER = ImageError("cannot be read: the model returns NaN, which is not a number")
 
 
 class Reading(NamedTuple):
@@ -32,12 +35,22 @@ class Reading(NamedTuple):
 
     text: str
     confidence: float
-    alternatives: tuple = ()
-    character_confidences: tuple = ()
+    alternatives: tuple["Reading", ...] = ()
+    character_confidences: tuple[float, ...] = ()
+
+
+class Options(TypedDict, total=False):
+    """The keywords of `Reader.read` and `Reader.read_each`."""
+
+    length: int | tuple[int, int] | None
+    pattern: str | None
+    words: Iterable[str] | None
+    top: int
+    characters: bool
 
 
 class Reader:
-    """Reads the text in images with a trained model.
+    """Reads the text in images with a trained model. Several threads can use one reader.
 
     Args:
         model: a Keras model or an `OnnxModel`, from uint8 images of shape `(batch, image_height, width)`
@@ -52,7 +65,14 @@ class Reader:
         batch_size, threads: the number of images per batch, and of batches read in parallel.
     """
 
-    def __init__(self, model, alphabet, widths, provenance=None, threshold=None):
+    def __init__(
+        self,
+        model: Any,
+        alphabet: Alphabet,
+        widths: list[int],
+        provenance: dict[str, Any] | None = None,
+        threshold: float | None = None,
+    ) -> None:
         self.model, self.alphabet, self.widths = model, alphabet, widths
         self.provenance, self.threshold = provenance or {}, threshold
         self.image_height = model.input_shape[1]
@@ -62,16 +82,17 @@ class Reader:
         self.batch_size = max(1, min(size, MAX_BATCH_PIXELS // (self.widths[-1] * self.image_height)))
 
     @classmethod
-    def load(cls, path, trusted=False):
+    def load(cls, path: str | os.PathLike[str], trusted: bool = False) -> "Reader":
         """Loads a reader from a file. The file is checked first, so that files from strangers can be loaded.
 
         Args:
-            path: a `reader.onnx`, or a `reader.keras`, which needs Keras and TensorFlow.
+            path: a `reader.onnx`, or a `reader.keras`, which needs Keras and TensorFlow. `"base"` is the base
+                reader of this package, which reads short printed texts.
             trusted: whether to open the file without checks, because it is your own. Models with unusual
                 layers need it. A `.keras` file can then run code.
 
         Raises:
-            ValueError: if the file does not exist, is not a reader, or is refused.
+            ReaderError: if the file does not exist, is not a reader, or is refused.
         """
         model, metadata = model_file.load(path, trusted)
         try:
@@ -81,11 +102,11 @@ class Reader:
         return cls(model, alphabet, metadata["widths"], metadata.get("provenance"), threshold)
 
     @functools.cached_property
-    def time_steps(self):
+    def time_steps(self) -> int:
         """The maximum number of time steps: those of an image of the largest width."""
         return len(self.log_probabilities([np.zeros((self.image_height, self.widths[-1]), "uint8")])[0])
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """Returns everything that reading needs besides the model, as a dictionary of JSON values."""
         return {
             "format": safety.FORMAT,
@@ -97,48 +118,78 @@ class Reader:
             "provenance": self.provenance,
         }
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Saves the reader, whose model must be a Keras model, as one file. `path` must end in `.keras`."""
         model_file.save(self.model, self.metadata(), path)
 
-    def read(self, sources, constraint=None, top=1, characters=False, progress=False):
-        """Reads images.
+    @overload
+    def read(self, sources: Source, progress: bool = False, **options: Unpack[Options]) -> Reading: ...  # type: ignore[overload-overlap] # a str is an iterable of str, too
+
+    @overload
+    def read(
+        self, sources: Iterable[Source], progress: bool = False, **options: Unpack[Options]
+    ) -> list[Reading]: ...
+
+    def read(self, sources, progress=False, **options):
+        """Reads one image or several.
 
         Args:
-            sources: a list of paths, file contents (bytes), or uint8 arrays of shape `(height, width)` or
-                `(height, width, channels)`.
-            constraint: a `constraints.Constraint` that defines the allowed texts, or None for any text.
+            sources: an image or a list of images. An image is a path, the content of a file (bytes), a Pillow
+                image, or a uint8 array of shape `(height, width)` or `(height, width, channels)`.
+            progress: whether to report the progress of reading a list if it takes more than 2 seconds.
+            length: the number of characters of the allowed texts, or a tuple of a minimum and a maximum.
+            pattern: the form of the allowed texts, such as `"AA-999"`; see `Constraint.pattern`.
+            words: the allowed texts, a list of strings. Those with characters that the reader does not know
+                are ignored. Without `length`, `pattern` and `words`, every text is allowed.
             top: the maximum number of texts per image, including alternatives; 1 or more.
             characters: whether to return the confidence of each character.
-            progress: whether to report progress if reading takes more than 2 seconds.
 
         Returns:
-            A list of `Reading`s, one per source. If no allowed text fits in the time steps, the text is empty
-            and its confidence is 0.
+            A `Reading` of one image, or a list with a `Reading` of each. If no allowed text fits in the time
+            steps, the text is empty and its confidence is 0.
 
         Raises:
-            ValueError: if `sources` is a single image, or to name the first source that cannot be read.
+            ImageError: for the first image that cannot be read; it names the image.
+            ConstraintError: if the allowed texts are not valid, or if there are none.
         """
-        results = self.read_each(sources, constraint, top, characters)
+        results = self.read_each(sources, **options)
+        if isinstance(sources, Source):
+            return _all_or_error(results, "the image")[0]
         if progress:
             results = terminal.progress(results, len(sources), "images read")
         return _all_or_error(results)
 
-    def read_each(self, sources, constraint=None, top=1, characters=False):
+    def read_each(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        length: int | tuple[int, int] | None = None,
+        pattern: str | None = None,
+        words: Iterable[str] | None = None,
+        top: int = 1,
+        characters: bool = False,
+    ) -> Iterator[tuple[Source, Reading | ImageError]]:
         """Reads images in batches. An image that cannot be read does not stop the others.
 
         Args:
             sources: as in `read`, or an iterator, from which only a few batches are taken in advance.
-            constraint, top, characters: as in `read`.
+            length, pattern, words, top, characters: as in `read`.
 
         Returns:
-            An iterator over tuples of each source, in order, and its `Reading`, or a `ValueError` with the
+            An iterator over tuples of each source, in order, and its `Reading`, or an `ImageError` with the
             reason why it cannot be read.
+
+        Raises:
+            ConstraintError: as in `read`.
         """
-        if isinstance(sources, str | bytes | os.PathLike | np.ndarray):
-            kind = type(sources).__name__
-            raise ValueError(f"Expected a list of images. Received a single {kind}. Put it in a list.")
-        sources = iter(sources)
+        constraint = None
+        if not length is pattern is words is None:
+            if isinstance(words, str):
+                raise ConstraintError("Expected a list of words. Received a string.")
+            limits = length if length is None or isinstance(length, int) else tuple(length)
+            words = None if words is None else tuple(words)
+            constraint = combine(self.alphabet, self.time_steps, limits, pattern, words)
+        sources = iter([sources] if isinstance(sources, Source) else sources)
         size = self.batch_size * len(self.widths)  # so that there are full batches of each width
         parts = iter(lambda: list(itertools.islice(sources, size)), [])
         read_part = functools.partial(self._read_part, constraint=constraint, top=top, characters=characters)
@@ -151,18 +202,20 @@ class Reader:
         results = [next(readings) if isinstance(result, np.ndarray) else result for result in results]
         return list(zip(sources, results, strict=True))
 
-    def read_prepared(self, prepared, constraint=None, top=1, characters=False):
+    def read_prepared(
+        self, prepared: list[np.ndarray], top: int = 1, characters: bool = False
+    ) -> list[Reading]:
         """Reads images that `prepare` returned. Other arguments, result and errors are as in `read`."""
-        return _all_or_error(enumerate(self._read_batches(prepared, constraint, top, characters)))
+        return _all_or_error(enumerate(self._read_batches(prepared, None, top, characters)))
 
     def _read_batches(self, prepared, constraint, top, characters):
-        """Returns a list with a `Reading`, or a `ValueError` with the reason, for each prepared image."""
+        """Returns a list with a `Reading`, or an `ImageError` with the reason, for each prepared image."""
 
         def read_batch(batch):
             try:
                 rows = self.log_probabilities(batch)  # each (time_steps, classes)
             except ValueError as error:
-                return [error] * len(batch)
+                return [ImageError(*error.args)] * len(batch)
             failed = [np.isnan(row).any() for row in rows]
             rows = np.nan_to_num(rows, nan=0.0, neginf=-np.inf)  # (batch, time_steps, classes)
             if constraint is None and top == 1:
@@ -177,7 +230,7 @@ class Reader:
 
         return self._map_batches(read_batch, prepared)
 
-    def prepare(self, sources):
+    def prepare(self, sources: Iterable[Source]) -> list[np.ndarray]:
         """Returns sources as a list of the model's inputs, uint8 of shape `(image_height, width)`.
 
         Sources and errors are those of `read`; each width is one of `widths`.
@@ -187,10 +240,10 @@ class Reader:
     def _prepare(self, source):
         try:
             return images.load_fitted(source, self.widths, self.image_height)
-        except ValueError as error:
-            return error
+        except ValueError as error:  # also of a path with a null character
+            return ImageError(*error.args)
 
-    def log_probabilities(self, prepared):
+    def log_probabilities(self, prepared: list[np.ndarray]) -> list[np.ndarray]:
         """Returns float64 log-probabilities `(time_steps, classes)` of images that `prepare` returned."""
 
         def compute(batch):
@@ -253,13 +306,13 @@ def _map_in_threads(function, items, threads):
             yield pending.popleft().result()
 
 
-def _all_or_error(results):
+def _all_or_error(results, name=None):
     """Returns the results of tuples `(source, result)` as a list, or raises the first error."""
     found = []
     for number, (source, result) in enumerate(results):
-        if isinstance(result, ValueError):
-            name = source if isinstance(source, str | os.PathLike) else f"image {number}"
-            raise ValueError(f"{name} {result}") from result
+        if isinstance(result, ImageError):
+            path = source if isinstance(source, str | os.PathLike) else None
+            raise ImageError(f"{path or name or f'image {number}'} {result}") from result
         found.append(result)
     return found
 

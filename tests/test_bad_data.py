@@ -106,7 +106,9 @@ def test_too_large_image_gives_one_error_and_no_warning(tmp_path):
     code = "import sys; from snippet_ocr import images; images.load_image(sys.argv[1])"
     command = [sys.executable, "-c", code, tmp_path / "large.png"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].startswith("ValueError: is too large: 20000×5000 pixels")
+    assert done.stderr.splitlines()[-1].startswith(
+        "snippet_ocr.errors.ImageError: is too large: 20000×5000 pixels"
+    )
     assert "Warning" not in done.stderr
 
 

@@ -82,7 +82,7 @@ def test_csv_and_json_go_to_stdout_and_errors_to_stderr(onnx, shipped, tmp_path,
         run("read", onnx, shipped[0], broken, shipped[1], form) for form in ("--csv", "--json")
     )
     rows = list(csv.DictReader(io.StringIO(as_csv.stdout)))
-    objects = json.loads(as_json.stdout)
+    objects = list(map(json.loads, as_json.stdout.splitlines()))
     assert [row["file"] for row in rows] == [row["file"] for row in objects] == [str(p) for p in shipped[:2]]
     for row, found in zip(rows, objects, strict=True):
         assert list(row) == list(found) == ["file", "text", "confidence"]
@@ -110,7 +110,7 @@ def test_words_combine_with_length_and_pattern(onnx, shipped, tmp_path, run, opt
     words.write_text("\ufeffabc\ncab\n\nbad \nabcd\ne\u0301 d\né1", encoding="utf-8")
     done = run("read", onnx, *shipped[:3], "--words", words, *options, "--top", "4", "--json")
     assert done.returncode == 0
-    for row in json.loads(done.stdout):
+    for row in map(json.loads, done.stdout.splitlines()):
         texts = [value for key, value in row.items() if key.startswith("text")]
         assert len(texts) == len(expected)
         assert set(texts) == expected
@@ -364,3 +364,22 @@ def test_over_long_name_does_not_stop_the_others(onnx, shipped, run):
     done = run("read", onnx, shipped[0], 300 * "a" + ".png")
     assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
     assert "cannot be read: File name too long" in done.stderr
+
+
+def test_shell_completes_options_commands_and_files(tmp_path):
+    (tmp_path / "reader.onnx").touch()
+    for line, expected in (
+        ("snippet-ocr ", {"info", "read"}),
+        ("snippet-ocr read --re", {"--resume "}),
+        ("snippet-ocr read rea", {"reader.onnx "}),
+    ):
+        answer = tmp_path / "answer"
+        variables = {
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_IFS": "\n",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        }
+        cursor = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "PYTHONPATH": str(PROJECT)}
+        environment = os.environ | variables | cursor
+        subprocess.run(COMMAND[:-1], cwd=tmp_path, env=environment, check=True)
+        assert expected <= set(answer.read_text().split("\n"))

@@ -111,7 +111,7 @@ def test_empty_texts_are_written_in_every_format(tmp_path):
     write_lines(READINGS, Layout(), lines)
     assert lines.getvalue().split("\n") == ["a.png\t\t0.98", "b.png\t12\t0.5", "c.png\t\t0.4", ""]
     write_json(READINGS, Layout(), objects)
-    assert [row["text"] for row in json.loads(objects.getvalue())] == ["", "12", ""]
+    assert [row["text"] for row in map(json.loads, objects.getvalue().splitlines())] == ["", "12", ""]
     write_csv(READINGS, Layout(min_confidence=0.9), table)
     assert table.getvalue().split("\r\n")[1:] == [
         "a.png,,0.98,",

@@ -122,4 +122,4 @@ def test_control_characters_of_names_never_reach_a_terminal(write):
 def test_json_with_control_characters_is_parsed_to_the_same_names():
     out, name = io.StringIO(), "a\x1b\x9b\u2028ü.png"
     output.write_json([(name, READING)], output.Layout(2), out)
-    assert json.loads(out.getvalue())[0]["file"] == name
+    assert json.loads(out.getvalue())["file"] == name

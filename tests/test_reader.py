@@ -7,7 +7,7 @@ import pytest
 
 from conftest import full_disk
 from examples import ALPHABET
-from snippet_ocr import images, model_file, terminal
+from snippet_ocr import ImageError, ReaderError, images, model_file, terminal
 from snippet_ocr.constraints import Constraint
 from snippet_ocr.model_file import DESCRIPTION
 from snippet_ocr.reader import Reader, Reading
@@ -62,16 +62,6 @@ def test_path_bytes_and_array_of_an_image_read_the_same(saved, shipped):
         assert reading.confidence == pytest.approx(expected.confidence, rel=1e-3)
 
 
-@pytest.mark.parametrize("read", [Reader.read, Reader.read_each])
-def test_single_image_outside_a_list_is_refused(read, saved, shipped):
-    reader, path = Reader.load(saved), shipped[0]
-    for source in (path, str(path), path.read_bytes(), images.load_image(path)):
-        with pytest.raises(ValueError, match=f"Expected a list.*single {type(source).__name__}"):
-            read(reader, source)
-    with pytest.raises(ValueError, match="Expected a list"):
-        reader.read(str(path), progress=True)
-
-
 def test_confidence_is_the_probability_by_keras_ctc_loss(saved, shipped):
     reader = Reader.load(saved)
     prepared = reader.prepare(shipped[:10])
@@ -123,11 +113,11 @@ def test_unreadable_image_is_named_and_the_others_are_read(saved, shipped, tmp_p
     broken.write_bytes(b"nothing")
     reader = Reader.load(saved)
     found = dict(reader.read_each([shipped[0], broken, shipped[1]]))
-    assert isinstance(found[broken], ValueError)
+    assert isinstance(found[broken], ImageError)
     assert isinstance(found[shipped[0]], Reading)
     assert isinstance(found[shipped[1]], Reading)
     for read in (reader.read, reader.prepare):
-        with pytest.raises(ValueError, match=f"{broken} is not an image"):
+        with pytest.raises(ImageError, match=f"{broken} is not an image"):
             read([shipped[0], broken])
         with pytest.raises(ValueError, match="image 1 is not an image"):
             read([shipped[0], b"nothing"])
@@ -160,7 +150,7 @@ def test_readers_of_temperature_one_are_read_and_others_refused(model, tmp_path)
 def test_invalid_metadata_is_refused(model, tmp_path, changes, reason):
     path = tmp_path / "reader.keras"
     model_file.save(model, {"format": 2, "widths": [80], "alphabet": ALPHABET.characters, **changes}, path)
-    with pytest.raises(ValueError, match=rf"reader\.keras is not one: .*{reason}"):
+    with pytest.raises(ReaderError, match=rf"reader\.keras is not one: .*{reason}"):
         Reader.load(path)
 
 
@@ -184,12 +174,12 @@ def test_empty_list_gives_no_readings(saved):
 
 
 def test_file_that_is_not_a_reader_is_named(tmp_path, model):
-    with pytest.raises(ValueError, match=r"missing\.keras. There is no such file"):
+    with pytest.raises(ReaderError, match=r"missing\.keras. There is no such file"):
         Reader.load(tmp_path / "missing.keras")
     with pytest.raises(ValueError, match=f"{tmp_path}. That is a folder"):
         Reader.load(tmp_path)
     (tmp_path / "text.keras").write_text("hello")
-    with pytest.raises(ValueError, match=r"text\.keras is not one"):
+    with pytest.raises(ReaderError, match=r"text\.keras is not one"):
         Reader.load(tmp_path / "text.keras")
     model.save(tmp_path / "plain.keras")
     with pytest.raises(ValueError, match=r"plain\.keras is not one.*reader\.json"):
@@ -203,13 +193,13 @@ def test_file_that_is_not_a_reader_is_named(tmp_path, model):
 def test_missing_package_is_named(package, name, reason, saved, tmp_path, monkeypatch):
     (tmp_path / name).write_bytes(saved.read_bytes())
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf"{reason}.*to read {tmp_path / name}.*pip install"):
+    with pytest.raises(ReaderError, match=rf"{reason}.*to read {tmp_path / name}.*pip install"):
         Reader.load(tmp_path / name)
 
 
-def test_constraint_restricts_the_text_and_its_alternatives(saved, shipped):
+def test_pattern_restricts_the_text_and_its_alternatives(saved, shipped):
     constraint = Constraint.pattern(ALPHABET, "[ab]c?")
-    for reading in Reader.load(saved).read(shipped[:5], constraint, top=3):
+    for reading in Reader.load(saved).read(shipped[:5], pattern="[ab]c?", top=3):
         found = [reading, *reading.alternatives]
         assert len(set(texts(found))) == 3
         assert all(constraint.allows(ALPHABET.encode(text)) for text in texts(found))
@@ -261,7 +251,7 @@ def test_reading_that_is_not_a_number_is_a_failed_image(top):
     reader = Reader(Broken(), ALPHABET, [80])
     black = np.zeros((24, 80), "uint8")
     results = [result for _, result in reader.read_each([black, black + 255, black], top=top)]
-    assert [type(result) for result in results] == [Reading, ValueError, Reading]
+    assert [type(result) for result in results] == [Reading, ImageError, Reading]
     assert "NaN" in str(results[1])
     with pytest.raises(ValueError, match="image 1 cannot be read: the model returns NaN"):
         reader.read([black, black + 255], top=top)

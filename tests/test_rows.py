@@ -206,7 +206,7 @@ def test_text_of_two_rows_stays_on_its_line_and_in_its_field(tmp_path):
     write_lines(readings, Layout(), lines)
     assert lines.getvalue() == "a.png\tAB\\n12\t0.98\nb.png\tC\t0.5\n"
     write_json(readings, Layout(), objects)
-    assert [row["text"] for row in json.loads(objects.getvalue())] == ["AB\n12", "C"]
+    assert [row["text"] for row in map(json.loads, objects.getvalue().splitlines())] == ["AB\n12", "C"]
     write_csv(readings, Layout(), table)
     assert list(csv.reader(io.StringIO(table.getvalue(), newline="")))[1] == ["a.png", "AB\n12", "0.98"]
     for end in range(table.getvalue().index("b.png"), len(table.getvalue())):

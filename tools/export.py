@@ -1,7 +1,7 @@
-"""Exports a reader to one ONNX file, which can be used without Keras and TensorFlow.
+"""Exports a reader.keras to one ONNX file, or a reader.onnx to one HTML file that reads in a browser.
 
-The notebook exports its reader itself. Before the file is saved, up to 200 images are read with onnxruntime
-and with Keras, and compared.
+The notebook exports its reader to ONNX itself. Before an ONNX file is saved, up to 200 images are read with
+onnxruntime and with Keras, and compared.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from snippet_ocr import Reader, images
+from snippet_ocr import Reader, images, page
 from training import PROJECT, parameters
 
 MAX_IMAGES = 200  # to compare
@@ -42,15 +42,19 @@ def main(arguments=None):
     example = "Example: python -m tools.export runs/meters-1/reader.keras --images ~/meters"
     parser = argparse.ArgumentParser("python -m tools.export", description=__doc__, epilog=example)
     option = parser.add_argument
-    option("reader", metavar="READER.keras", type=Path, help="the reader to export")
-    option("--out", metavar="FILE.onnx", type=Path, help="the new file (default: next to the reader)")
+    option("reader", metavar="READER", type=Path, help="the reader to export")
+    option("--to", choices=("onnx", "html"), default="onnx", help="the format (default: onnx)")
+    option("--out", metavar="FILE", type=Path, help="the new file (default: next to the reader)")
     images_help = "images for the comparison (default: the training's if found, otherwise captcha_images)"
     option("--images", metavar="FOLDER", type=Path, help=images_help)
     option("--trust", action="store_true", help="open the reader without checks: it is your own")
     options = parser.parse_args(arguments)
-    from training.export import export  # --help does not wait for Keras
-
     try:
+        if options.to == "html":
+            print(f"exported: {page.write(options.reader, options.out, options.trust)}")
+            return 0
+        from training.export import export  # --help does not wait for Keras
+
         reader = Reader.load(options.reader, options.trust)
         out = (options.out or options.reader.with_suffix(".onnx")).absolute()
         if out.suffix != ".onnx" or out.exists():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from conftest import PROJECT
 from snippet_ocr.reader import Reader
@@ -42,7 +43,7 @@ def test_installed_wheel_reads_three_images_without_tensorflow(installed, saved,
         shutil.copy(path, images)
     command = [installed / "snippet-ocr", "read", exported, images, "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    rows = json.loads(done.stdout)
+    rows = list(map(json.loads, done.stdout.splitlines()))
     assert [row["text"] for row in rows] == [reading.text for reading in reader.read(shipped[:3])]
     script = (
         "import importlib.util, json, sys; from snippet_ocr import Reader; "
@@ -57,3 +58,14 @@ def test_installed_wheel_reads_three_images_without_tensorflow(installed, saved,
         check=True,
     )
     assert json.loads(done.stdout) == [False] * len(absent)
+
+
+def test_installed_wheel_reads_with_the_base_reader(installed, tmp_path):
+    image = Image.new("L", (110, 44), "white")
+    ImageDraw.Draw(image).text((10, 5), "48213", "black", font=ImageFont.load_default(28))
+    image.save(tmp_path / "meter.png")
+    command = [installed / "snippet-ocr", "read", "base", tmp_path / "meter.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\t")[1] == "48213"
+    (package,) = installed.parent.glob("lib/python*/site-packages/snippet_ocr")
+    assert (package / "py.typed").exists() and (package / "page.html").exists()
