@@ -77,9 +77,9 @@ def _prepare(data_dir, folds, seed):
     import utils
 
     settings = parameters.defaults() | parameters.from_environment()
-    if settings["base_reader"]:
+    if settings["base_reader"] not in ("", "auto"):  # the project's own has seen drawn text only
         raise ValueError(
-            "Expected no OCR_BASE_READER in a cross-validation: that reader may have seen the test images. "
+            "Expected no OCR_BASE_READER of your own in a cross-validation: it may have seen test images. "
             f"Unset the variable. Received: {settings['base_reader']}"
         )
     max_time_steps = image_size.max_time_steps(settings["image_width"])

@@ -33,34 +33,39 @@ def related_characters(labels, reader):
     return "".join(one for one in reader.alphabet.characters if unicodedata.category(one) in categories)
 
 
-def copy_weights(reader, model, alphabet):
+def copy_weights(reader, model, alphabet, optional=False):
     """Copies the weights of a base reader into a new model, whose alphabet and image height may differ.
 
     Characters of both alphabets keep their weights in the logits layer; new ones keep the model's initial
-    weights. For another image height, the weights of the rows of a column are interpolated. Without a base
-    reader (None), the model keeps its initial weights.
+    weights. For another image height, the weights of the rows of a column are interpolated.
+
+    Args:
+        reader: the base reader, a `Reader`, or None: the model keeps its initial weights.
+        model, alphabet: the Keras model, and its `Alphabet`.
+        optional: whether the model keeps its initial weights if its network is not that of the base reader.
+
+    Returns:
+        A message for the user.
 
     Raises:
-        ValueError: if the base reader is an ONNX file, or its network differs.
+        ValueError: if the base reader is an ONNX file, or its network differs and it is not optional.
     """
     if reader is None:
-        return
+        return "no base reader: the weights start at random"
     if not hasattr(reader.model, "layers"):
         raise ValueError("Expected base_reader to be a .keras file. An .onnx file cannot be trained.")
-    old_layers, new_layers = _layers_below_logits(reader.model), _layers_below_logits(model)
-    for old, new in zip(old_layers, new_layers, strict=False):
-        weights, initial = old.get_weights(), new.get_weights()
-        if old.name == new.name == FEATURES_LAYER:
-            filters = model.get_layer(COLUMNS_LAYER).input.shape[-1]
-            weights[0] = _interpolate(weights[0], filters, len(initial[0]) // filters)
-        shapes, expected = ([weight.shape for weight in one] for one in (weights, initial))
-        if len(old_layers) != len(new_layers) or shapes != expected:
-            raise ValueError(
-                "Expected base_reader to have the network of the new model, but their weights differ in "
-                "shape. Use the build_model that it was trained with, or no base_reader."
-            )
-        new.set_weights(weights)
+    weights = _weights_below_logits(reader.model, model)
+    if weights is None and optional:
+        return "base reader: not used, because build_model has another network; the weights start at random"
+    if weights is None:
+        raise ValueError(
+            "Expected base_reader to have the network of the new model, but their weights differ in "
+            "shape. Use the build_model that it was trained with, or no base_reader."
+        )
+    for layer, values in zip(_layers_below_logits(model), weights, strict=True):
+        layer.set_weights(values)
     kept = [character for character in alphabet.characters if character in reader.alphabet.characters]
+    added = [character for character in alphabet.characters if character not in kept]
     old_classes, new_classes = (
         [BLANK, *(one.classes[character] for character in kept)] for one in (reader.alphabet, alphabet)
     )
@@ -69,20 +74,22 @@ def copy_weights(reader, model, alphabet):
     kernel, bias = logits.get_weights()  # (features, classes), (classes,)
     kernel[:, new_classes], bias[new_classes] = old_kernel[:, old_classes], old_bias[old_classes]
     logits.set_weights([kernel, bias])
-
-
-def describe(reader, alphabet):
-    """Returns a message about the base reader of a training, or None."""
-    if reader is None:
-        return "no base reader: the weights start at random"
-    added = sorted({*alphabet.characters} - {*reader.alphabet.characters})
-    kept = len(alphabet.characters) - len(added)
     new_characters = f"{len(added)} new: {escape(' '.join(added))}" if added else "0 new"
-    return (
-        f"base reader: {kept} characters keep their weights, {new_characters}\n"
-        "Score and threshold are too optimistic if the base reader was trained on images that "
-        "are now validation or test images."
-    )
+    return f"base reader: {len(kept)} characters keep their weights, {new_characters}"
+
+
+def _weights_below_logits(old_model, new_model):
+    """Returns the old model's weights, fitted to the height of the new one; None if the networks differ."""
+    old_layers, new_layers = _layers_below_logits(old_model), _layers_below_logits(new_model)
+    found = [layer.get_weights() for layer in old_layers]
+    expected = [[weight.shape for weight in layer.weights] for layer in new_layers]
+    for layer, weights in zip(new_layers, found, strict=False):
+        columns = next((one for one in new_model.layers if one.name == COLUMNS_LAYER), None)
+        if layer.name == FEATURES_LAYER and columns:
+            filters, rows = columns.input.shape[-1], columns.output.shape[-1] // columns.input.shape[-1]
+            if weights[0].ndim == 2 and len(weights[0]) % filters == 0:
+                weights[0] = _interpolate(weights[0], filters, rows)
+    return found if [[weight.shape for weight in weights] for weights in found] == expected else None
 
 
 def _layers_below_logits(model):

@@ -124,7 +124,7 @@ def test_too_few_groups_are_an_error_before_any_training(image_folder, monkeypat
 def test_crossval_refuses_a_base_reader(image_folder, monkeypatch, capsys):
     monkeypatch.setenv("OCR_BASE_READER", "reader.keras")
     assert crossval.main([str(image_folder)]) == 1
-    assert "Expected no OCR_BASE_READER" in capsys.readouterr().err
+    assert "Expected no OCR_BASE_READER of your own" in capsys.readouterr().err
 
 
 def test_summary_has_folds_lengths_characters_and_confusions(tmp_path):

@@ -146,7 +146,7 @@ def test_run_can_start_from_a_base_reader_with_a_smaller_alphabet(project, image
     }
     code, output = run("ipython", project, project, **variables)
     assert code == 0, output
-    assert "image size 80×20" in output
+    assert "image size 200×50" in output
     assert re.search(r"base reader: \d+ characters keep their weights, 2 new: Z Ä", output)
     base, grown = Reader.load(first), Reader.load(project / "runs" / "tiny run-2" / "reader.keras")
     assert set(grown.alphabet.characters) == set(base.alphabet.characters) | set("ZÄ")
