@@ -162,6 +162,7 @@ def train(data_dir, case, settings, changes, seed):
         "validation_share": 0.25,
         "epochs": EPOCHS,
         "patience": EPOCHS,
+        "base_reader": "",
         "seed": seed,
         **settings,
     }
