@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,3 +133,15 @@ def test_detail_loss_is_what_reducing_and_enlarging_changes():
     assert image_size._detail_loss(checkered, 0.5) == pytest.approx(1, abs=0.05)  # nothing remains
     halves = np.repeat(np.uint8([[0] * 40 + [255] * 40]), 40, axis=0)
     assert image_size._detail_loss(halves, 0.5) < 0.1  # only the edge changes
+
+
+@pytest.mark.parametrize(("height", "expected"), [(24, 48), (34, 48), (60, 60)])
+def test_small_images_are_enlarged_to_the_height_of_the_base_reader(height, expected, tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, 4 * height)).astype("uint8"))
+    image.save(tmp_path / "image.png")
+    samples = [utils.Sample(tmp_path / "image.png", "abc", image.size, str(number)) for number in range(3)]
+    base = SimpleNamespace(image_height=48)
+    assert image_size.choose_size(samples, base=base)[:2] == ([4 * expected], expected)
+    assert image_size.choose_size(samples, 0, 40, base=base)[1] == 40  # as set
+    wide = [sample._replace(size=(32 * height, height)) for sample in samples]
+    assert image_size.choose_size(wide, base=base)[0] == [640]

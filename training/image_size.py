@@ -57,7 +57,7 @@ def choose_rows(samples, rows=0):
     return 1, f"rows of text in an image: 1 (no label has a line break{advice if narrow else ''})"
 
 
-def choose_size(samples, image_width=0, image_height=0, rows=1):
+def choose_size(samples, image_width=0, image_height=0, rows=1, base=None):
     """Chooses the sizes that images are fitted to: each image to the smallest size that it fits.
 
     If most images have the same size, that size is used for all. Otherwise, the height is the median height.
@@ -73,6 +73,7 @@ def choose_size(samples, image_width=0, image_height=0, rows=1):
         samples: a list of `utils.Sample`s.
         image_width, image_height: the size that the user has set, in pixels; 0 for automatic.
         rows: the number of rows of text in an image, which are read one after another.
+        base: the base reader, or None. Smaller images are enlarged to its height: it reads such images best.
 
     Returns:
         A tuple of an ascending list of widths, the height, both in pixels, and the reason, a string.
@@ -95,6 +96,8 @@ def choose_size(samples, image_width=0, image_height=0, rows=1):
     else:
         scale = min(max(1, MIN_HEIGHT / height), MAX_HEIGHT / height, MAX_WIDTH / width)
         scale *= _reduction(samples, width * scale, height * scale, rows)
+        if base:
+            scale = max(scale, min(base.image_height / height, MAX_WIDTH / width))
     multiple = 1 if rows == 1 else FEATURE_HEIGHT
     height = image_height / rows or max(multiple * round(height * scale / multiple), 8)
     widths = [image_width] if image_width else _choose_widths(samples, height)
