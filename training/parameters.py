@@ -140,7 +140,7 @@ def _possible_values(name, default):
     if name in CHOICES:
         return " or ".join(CHOICES[name])
     if name not in LIMITS:
-        return "text, not empty" if kind == "text" and default else kind
+        return "text, not empty" if name == "data_dir" else kind
     low, high = LIMITS[name]
     return f"{kind} from {low} to {high}{', or 0' if default == 0 < low else ''}"
 
@@ -151,7 +151,7 @@ def _is_possible(name, value, default):
     if name in CHOICES:
         return value in CHOICES[name]
     if name not in LIMITS:
-        return value != "" or default == ""
+        return value != "" or name != "data_dir"
     low, high = LIMITS[name]
     return low <= value <= high or value == default == 0
 
