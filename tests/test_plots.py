@@ -213,6 +213,11 @@ def test_animation_has_a_frame_for_each_epoch(tmp_path):
     plots.save_film(frames(4), IMAGES[0], ALPHABET, 1, tmp_path / "ctc.gif")
     with Image.open(tmp_path / "ctc.gif") as image:
         assert (image.format, image.n_frames) == ("GIF", 4)
+        for number in range(4):  # every frame has the greys of the image and the blue of the heat map
+            image.seek(number)
+            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+            coloured = pixels[np.ptp(pixels, axis=1) > 60]
+            assert len(coloured) and (coloured[:, 2] > coloured[:, 0]).all()
 
 
 def test_progress_shows_the_epochs_so_far_and_the_last_reading():

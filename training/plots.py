@@ -380,7 +380,9 @@ def save_film(frames, image, alphabet, rows, path):
         _draw_frame(figure, frames, epoch, image, alphabet, characters, rows)
         picture = io.BytesIO()
         figure.savefig(picture)
-        pictures.append(PIL.Image.open(picture).convert("P", palette=PIL.Image.Palette.ADAPTIVE, colors=64))
+        pictures.append(PIL.Image.open(picture).convert("RGB"))
+    palette = PIL.Image.fromarray(np.vstack(pictures)).quantize(64)  # the colours of all frames
+    pictures = [picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for picture in pictures]
     times = [400] * (len(pictures) - 1) + [3000]  # milliseconds
     with files.atomic_write(path) as unfinished:
         pictures[0].save(unfinished, save_all=True, append_images=pictures[1:], duration=times, loop=0)
