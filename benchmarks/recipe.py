@@ -73,9 +73,10 @@ ABLATION = {
 }
 """The recipe with one ingredient changed: settings, and changes to the notebook's code."""
 
-DATA = "utils.get_data(training, encode, batch_size, seed, first_step, augmentation)"
-CLEAN = "utils.get_data(training, encode, batch_size, seed, {}, 0.0)"
-AUGMENTED = "utils.get_data(training, encode, batch_size, seed, {}, augmentation)"
+PASS = "utils.count_batches(samples, widths, height, batch_size)"
+DATA = "utils.get_data(samples, encode, batch_size, seed, first_step, augmentation)"
+CLEAN = "utils.get_data(samples, encode, batch_size, seed, {}, 0.0)"
+AUGMENTED = "utils.get_data(samples, encode, batch_size, seed, {}, augmentation)"
 DRAWN = "lambda x, y: ({{**x, 'image': recipe.{}(x['image'])}}, y)"
 IMPORT = ("import utils", "import utils\nfrom benchmarks import recipe")
 CONVOLUTION = '        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)'
@@ -99,11 +100,21 @@ CANDIDATES = {
     ),
     "first 5 epochs without augmentation": (
         {},
-        [(DATA, f"{CLEAN.format(0)}.take(5 * batches).concatenate({AUGMENTED.format('5 * batches')})")],
+        [
+            (
+                DATA,
+                f"{CLEAN.format(0)}.take(5 * {PASS}).concatenate({AUGMENTED.format(f'5 * {PASS}')})",
+            )
+        ],
     ),
     "last 5 epochs without augmentation": (
         {},
-        [(DATA, f"{AUGMENTED.format(0)}.take(10 * batches).concatenate({CLEAN.format('10 * batches')})")],
+        [
+            (
+                DATA,
+                f"{AUGMENTED.format(0)}.take(10 * {PASS}).concatenate({CLEAN.format(f'10 * {PASS}')})",
+            )
+        ],
     ),
     "noise on the images": ({}, [IMPORT, (DATA, f"{DATA}.map({DRAWN.format('add_noise')})")]),
     "a line drawn through the images": (

@@ -44,8 +44,8 @@ IMAGES, BATCH_SIZE, EPOCHS = 674, 16, 40
 """A training on captcha_v2 with the notebook's defaults. 10,000 images get the same number of steps."""
 
 WRONG_SHARE = 0.1
-STOPPING = "early_stopping = EarlyStopping(patience)\n"
-CRITERIA = {"clipped loss": [], "loss": [(STOPPING, f"{STOPPING}early_stopping.monitor = 'val_loss'\n")]}
+STOPPING = "    early_stopping = EarlyStopping(patience, len(validation))\n"
+CRITERIA = {"clipped loss": [], "loss": [(STOPPING, f"{STOPPING}    early_stopping.monitor = 'val_loss'\n")]}
 """Criteria for the best epoch, with their changes to the notebook's code."""
 
 
