@@ -31,7 +31,7 @@ def test_runipy_runs_the_notebook_from_another_folder(project, tmp_path, image_f
         lines = re.findall(rf"(?m)^epoch +{epoch}/2 .*loss.*exact match.*min left$", output)
         assert len(lines) == 1
     assert output.index("epoch   2/2") < output.index(
-        "Running cell", output.index("= train(training, run_dir)")
+        "Running cell", output.index("= train(training, run_dir, message)")
     )
     assert output.count("training 24, validation 3, test 3 images") == 1
     assert len(re.findall(r"(?m)^test  +3 ", output)) == 1

@@ -95,7 +95,7 @@ def batches_of(samples, seed):
     alphabet = Alphabet.from_labels([sample.label for sample in samples])
 
     def encode(sample):
-        return utils.encode_single_sample(sample, alphabet, [80 if sample in samples[:13] else 60], 20, 5)
+        return utils.encode_single_sample(sample, alphabet, [80 if sample in samples[:13] else 60], 20, 6)
 
     data = utils.get_data(samples, encode, 8, seed).take(2 + 3)  # 13 and 17 images
     return [(label.numpy(), inputs["image"].numpy()) for inputs, label in data]

@@ -32,8 +32,9 @@ class User:
         printed = []
 
         def hear(message):
+            already = any(re.search(r"(?m)^epoch", text) for text in printed)  # lines are printed again
             printed.append(message["content"].get("text", ""))
-            if interrupt and re.search(r"(?m)^epoch", printed[-1]):
+            if interrupt and not already and re.search(r"(?m)^epoch", printed[-1]):
                 self.manager.interrupt_kernel()
 
         reply = self.client.execute_interactive(source, output_hook=hear, timeout=180)

@@ -132,7 +132,7 @@ def test_notebook_trains_on_the_jax_backend(project, image_folder):
 
 
 def test_run_can_start_from_a_base_reader_with_a_smaller_alphabet(project, image_folder):
-    variables = TWO_EPOCHS | {"OCR_EPOCHS": "1", "OCR_DATA_DIR": str(image_folder)}
+    variables = TWO_EPOCHS | {"OCR_EPOCHS": "1", "OCR_DATA_DIR": str(image_folder), "OCR_BASE_READER": ""}
     code, output = run("ipython", project, project, **variables)
     assert code == 0, output
     first = project / "runs" / "tiny run" / "reader.keras"
