@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from snippet_ocr import Reader
 from tools.notebook import run_notebook
-from training import PROJECT, plots
+from training import PROJECT, ctc_plots, plots
 
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
 CELL, HEIGHT, MARGIN = 34, 50, 8
@@ -54,7 +54,7 @@ def main():
         run_dir = run_notebook({"data_dir": folder, "run_name": name, "epochs": 12})
     reader = Reader.load(run_dir / "reader.keras")
     (image,) = reader.prepare([draw_meter("04187", np.random.default_rng(1))])
-    plots.save_all(PROJECT / "docs", reading=plots.reading(reader, image))
+    plots.save_all(PROJECT / "docs", reading=ctc_plots.reading(reader, image))
 
 
 if __name__ == "__main__":

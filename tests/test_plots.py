@@ -10,7 +10,7 @@ from PIL import Image
 from examples import ALPHABET
 from snippet_ocr.reader import Reader, Reading
 from tools.notebook import load_build_model
-from training import plots
+from training import ctc_plots, plots
 from utils import Sample
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 50, 200), dtype="uint8")
@@ -183,7 +183,7 @@ class FixedReader:
 
 def test_reading_shows_where_each_character_is_read(shipped):
     reader = FixedReader()
-    figure = plots.reading(reader, reader.prepare(shipped[:1])[0])
+    figure = ctc_plots.reading(reader, reader.prepare(shipped[:1])[0])
     above, below, path = figure.axes
     assert above.get_title().startswith("ab ")
     assert [label.get_text() for label in below.get_yticklabels()] == ["blank", "a", "b"]
@@ -204,13 +204,13 @@ def frames(count):
 
 
 def test_film_shows_some_epochs_and_their_texts():
-    figure = plots.film(frames(12), IMAGES[0], ALPHABET)
+    figure = ctc_plots.film(frames(12), IMAGES[0], ALPHABET)
     assert texts_of(figure) == [*(f"epoch {n}: ∅" for n in (1, 2, 3, 5, 10)), "epoch 12: ab"]
-    assert texts_of(plots.film(frames(3), IMAGES[0], ALPHABET))[-1] == "epoch 3: ab"
+    assert texts_of(ctc_plots.film(frames(3), IMAGES[0], ALPHABET))[-1] == "epoch 3: ab"
 
 
 def test_animation_has_a_frame_for_each_epoch(tmp_path):
-    plots.save_film(frames(4), IMAGES[0], ALPHABET, 1, tmp_path / "ctc.gif")
+    ctc_plots.save_film(frames(4), IMAGES[0], ALPHABET, 1, tmp_path / "ctc.gif")
     with Image.open(tmp_path / "ctc.gif") as image:
         assert (image.format, image.n_frames) == ("GIF", 4)
         for number in range(4):  # every frame has the greys of the image and the blue of the heat map
@@ -222,7 +222,7 @@ def test_animation_has_a_frame_for_each_epoch(tmp_path):
 
 def test_progress_shows_the_epochs_so_far_and_the_last_reading():
     checkpoint = SimpleNamespace(history=HISTORY[:3])
-    figure = plots.progress(checkpoint, SimpleNamespace(frames=frames(3)), IMAGES[0], ALPHABET)
+    figure = ctc_plots.progress(checkpoint, SimpleNamespace(frames=frames(3)), IMAGES[0], ALPHABET)
     assert figure.axes[1].lines[0].get_ydata() == pytest.approx(
         [row["val_exact_match"] for row in HISTORY[:3]]
     )
@@ -231,7 +231,7 @@ def test_progress_shows_the_epochs_so_far_and_the_last_reading():
 
 def test_network_shows_the_shape_of_each_stage():
     model = load_build_model()(48, 5, 7, 0.1)
-    figure = plots.network(model, np.zeros((48, 80), "uint8"), 4)
+    figure = ctc_plots.network(model, np.zeros((48, 80), "uint8"), 4)
     texts = [text.split("\n\n") for text in texts_of(figure)[1:]]
     assert [shape for _, shape in texts] == [
         *("80×48", "40×24×32", "20×12×64", "20×768", "20×128", "20×256", "20×256", "20×128", "20×7")
@@ -240,7 +240,7 @@ def test_network_shows_the_shape_of_each_stage():
 
 def test_lattice_draws_an_arrow_for_each_move_of_a_path():
     forward = np.array([[0.5, 0.5, 0, 0, 0], [0.1, 0.2, 0.3, 0.4, 0]])  # of "ab" in two steps
-    (axis,) = plots.lattice(forward, "-a-b-").axes
+    (axis,) = ctc_plots.lattice(forward, "-a-b-").axes
     arrows = [text for text in axis.texts if isinstance(text, Annotation)]
     assert [text.get_text() for text in axis.texts if text.get_text()] == [
         *("0.500", "0.500", "0.100", "0.200", "0.300", "0.400")

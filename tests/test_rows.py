@@ -16,7 +16,7 @@ from snippet_ocr import Reader, Reading
 from snippet_ocr.alphabet import Alphabet, reorder
 from snippet_ocr.output import Layout, finished_files, write_csv, write_json, write_lines
 from tools.notebook import load_build_model
-from training import image_size, plots, summary, transfer
+from training import ctc_plots, image_size, plots, summary, transfer
 from training.export import export
 from training.labels import MAX_ROWS, steps_needed
 
@@ -79,7 +79,7 @@ def test_reader_of_two_rows_is_saved_exported_and_has_the_steps_of_both(model, t
 
 def test_rows_are_drawn_next_to_each_other_below_their_steps(model):
     image = np.random.default_rng(0).integers(0, 256, (48, 80)).astype("uint8")
-    figure = plots.reading(Reader(model, ALPHABET, [80]), image, rows=2)
+    figure = ctc_plots.reading(Reader(model, ALPHABET, [80]), image, rows=2)
     shown = figure.axes[0].images[0]
     np.testing.assert_array_equal(shown.get_array(), np.hstack([image[:24], image[24:]]))
     assert shown.get_extent()[:2] == [-0.5, 39.5]

@@ -5,18 +5,15 @@ import io
 import textwrap
 from collections import Counter
 
-import keras
 import matplotlib
 import numpy as np
 import PIL.Image
 from IPython.display import display
 from matplotlib import font_manager
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from snippet_ocr import files
-from snippet_ocr.alphabet import BLANK
 from snippet_ocr.terminal import in_kernel
 from training import calibration
 from training.labels import MIN_CHARACTER_COUNT
@@ -25,7 +22,6 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 COLUMNS = 4  # of a grid of images
 MAX_PAIRS = 30  # of characters, in a confusion matrix
 MAX_CHARACTERS = 60  # whose counts are drawn
-FILM_EPOCHS = (1, 2, 3, 5, 10)
 EMPTY = "∅"  # stands for an empty text, and for a missed or invented character
 OTHER_SCRIPTS = [  # fonts of Linux, Windows and macOS, used for characters that matplotlib's font lacks
     *("Noto Sans CJK JP", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Bengali", "Noto Sans Tamil"),
@@ -39,8 +35,11 @@ MONOSPACE = ["monospace", *_installed]
 
 def show(figure, description, path=None):
     """Shows a figure with a description for screen readers, and saves it as a PNG if a `Path` is given."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")  # once, because the layout may change when it is drawn again
+    drawn, picture = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn)  # once, because the layout may change when it is drawn again
+    # Greys and the shades of two colours fit in 128 colours, and take a third of the space.
+    reduced = PIL.Image.open(drawn).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
+    reduced.save(picture, "PNG", optimize=True)
     if path is not None:
         with files.atomic_write(path) as unfinished:
             unfinished.write_bytes(picture.getvalue())
@@ -56,11 +55,11 @@ def save_all(folder, **figures):
             figure.savefig(unfinished)
 
 
-def _figure(width, height):
+def new_figure(width, height):
     return Figure(figsize=(width, height), dpi=100, layout="constrained")
 
 
-def _draw_image(axis, image, caption, **options):
+def draw_image(axis, image, caption, **options):
     axis.imshow(image, cmap="gray", **options)
     axis.set_title(caption, fontsize=11, family=MONOSPACE, parse_math=False)
     axis.set(xticks=[], yticks=[])
@@ -71,7 +70,7 @@ def show_text(text):
     return text.replace("\n", "↵") or EMPTY
 
 
-def _caption(reading):
+def caption_of(reading):
     return f"{show_text(reading.text)} {reading.confidence:.0%}"
 
 
@@ -79,24 +78,24 @@ def labelled_grid(images, labels):
     """Draws at least one image, uint8 of shape `(height, width)`, in rows of four, each below its label."""
     rows = -(-len(images) // COLUMNS)
     shares = [image.shape[0] / image.shape[1] for image in images]  # wider images than the median are smaller
-    figure = _figure(10, rows * (2.4 * float(np.median(shares)) + 0.45))
+    figure = new_figure(10, rows * (2.4 * float(np.median(shares)) + 0.45))
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axis in axes[len(images) :]:
         axis.set_visible(False)
     for axis, image, label in zip(axes[: len(images)], images, labels, strict=True):
-        _draw_image(axis, image, show_text(label))
+        draw_image(axis, image, show_text(label))
     return figure
 
 
 def data_overview(samples, images, labels):
     """Draws at most ten images and labels, and the lengths, sizes and characters of all `samples`."""
-    figure = _figure(10, 6.5)
+    figure = new_figure(10, 6.5)
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2))
     for number, axis in enumerate(above.subplots(2, 5).ravel()):
         axis.set_visible(number < len(images))
         if number < len(images):
             caption = textwrap.shorten(show_text(labels[number]), 16, placeholder="…")
-            _draw_image(axis, images[number], caption)
+            draw_image(axis, images[number], caption)
     axes = below.subplot_mosaic([["lengths", "sizes"], ["characters", "characters"]])
     length_axis, size_axis = axes["lengths"], axes["sizes"]
     lengths = Counter(len(sample.label) for sample in samples)
@@ -129,10 +128,10 @@ def _draw_counts(axis, counts):
 
 def result_grid(images, labels, readings):
     """Draws images with their `Reading`s. A wrong reading has a frame and shows the label."""
-    figure = labelled_grid(images, map(_caption, readings))
+    figure = labelled_grid(images, map(caption_of, readings))
     for axis, label, reading in zip(figure.axes[: len(images)], labels, readings, strict=True):
         if reading.text != label:
-            axis.title.set(text=f"{_caption(reading)}\n✗ label {show_text(label)}", color=ORANGE)
+            axis.title.set(text=f"{caption_of(reading)}\n✗ label {show_text(label)}", color=ORANGE)
             for spine in axis.spines.values():
                 spine.set(edgecolor=ORANGE, linewidth=3)
     return figure
@@ -143,7 +142,7 @@ def learning_curves(history, best_epoch):
 
     `best_epoch` is counted from 1. The first epoch with a validation image read correctly is marked.
     """
-    figure = _figure(10, 3.6)
+    figure = new_figure(10, 3.6)
     axes = loss_axis, match_axis, rate_axis = figure.subplots(1, 3, width_ratios=(3, 3, 2))
     epochs = [row["epoch"] for row in history]
     for axis, name, label, colour, style in (
@@ -178,7 +177,7 @@ def confusion_matrix(confusions):
     read = sorted({pair[1] for pair in shown})
     counts = np.array([[confusions[row, column] for column in read] for row in expected])
     # The minimum leaves space for the title and the axis labels.
-    figure = _figure(max(3.2, 1.6 + 0.42 * len(read)), max(2.4, 1.5 + 0.42 * len(expected)))
+    figure = new_figure(max(3.2, 1.6 + 0.42 * len(read)), max(2.4, 1.5 + 0.42 * len(expected)))
     axis = figure.subplots()
     if not confusions:
         axis.text(0.5, 0.5, "no character was misread", ha="center", va="center")
@@ -200,7 +199,7 @@ def reliability(confidences, right, threshold):
 
     Arguments are those of `calibration.check`.
     """
-    figure = _figure(10, 3.6)
+    figure = new_figure(10, 3.6)
     bin_axis, precision_axis = figure.subplots(1, 2)
     _draw_bins(bin_axis, calibration.reliability_bins(confidences, right))
     _draw_precision(precision_axis, confidences, right, threshold)
@@ -232,183 +231,3 @@ def _draw_precision(axis, confidences, right, threshold):
     axis.set(xlabel="share of readings accepted", ylabel="precision", xlim=(0, 1.01))
     axis.set_ylim(min(0.94, precision.min() - 0.02), 1.005)
     axis.legend(loc="lower right")
-
-
-def lattice(forward, states):
-    """Draws the table of the forward algorithm of CTC, with an arrow for each move of a path.
-
-    Args:
-        forward: floats of shape `(steps, states)`, the probabilities of all beginnings of paths.
-        states: the label with blanks (`-`) between and around its characters, a string.
-    """
-    steps = len(forward)
-    figure = _figure(8, 4.2)
-    axis = figure.subplots()
-    axis.imshow(forward.T, cmap="Blues", aspect="auto", vmax=1.6 * forward.max())
-    for step, state in np.argwhere(forward):
-        axis.text(step, state, f"{forward[step, state]:.3f}", ha="center", va="center", fontsize=10)
-        skips = states[state] != "-" and state + 2 < len(states) and states[state] != states[state + 2]
-        for move in (0, 1, 2) if skips else (0, 1):
-            if step + 1 < steps and state + move < len(states):
-                style = {"arrowstyle": "->", "color": ORANGE if move == 2 else GREY, "alpha": 0.8}
-                ends = (step + 0.77, state + move), (step + 0.23, state)
-                axis.annotate("", *ends, arrowprops=style)
-    for state in (len(states) - 1, len(states) - 2):
-        axis.add_patch(Rectangle((steps - 1.5, state - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2))
-    axis.set_xticks(range(steps), range(1, steps + 1))
-    axis.set_yticks(range(len(states)), states, family=MONOSPACE, fontsize=12)
-    title = "orange arrows skip a blank; the two framed cells add up to the probability of the label"
-    axis.set(xlabel="time step", ylabel="label with blanks")
-    axis.set_title(title, fontsize=10)
-    return figure
-
-
-def network(model, image, step_width):
-    """Draws an image cut into time steps, and the layers that it passes with the shapes of their outputs.
-
-    Args:
-        model: the training model.
-        image: uint8 of shape `(height, width)`.
-        step_width: the pixels of a time step.
-    """
-    kinds = (keras.layers.MaxPooling2D, keras.layers.Dense, keras.layers.Bidirectional)
-    layers = [layer for layer in model.layers if isinstance(layer, kinds) or layer.name == "columns"]
-    outputs = keras.Model(model.inputs[0], [layer.output for layer in layers])(image[None])
-    stages = [("image", image.shape[::-1])]
-    stages += [(layer.name, output.shape[1:]) for layer, output in zip(layers, outputs, strict=True)]
-    figure = _figure(10, 3)
-    above, below = figure.subplots(2, 1, height_ratios=(2, 1))
-    _draw_image(above, image, f"{step_width} columns of pixels become one time step")
-    above.vlines(np.arange(0, image.shape[1], step_width) - 0.5, -0.5, len(image) - 0.5, BLUE, linewidth=0.5)
-    for place, (name, shape) in enumerate(stages):
-        text = f"{name.replace('_', chr(10))}\n\n{'×'.join(map(str, shape))}"
-        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
-        before = (place - 0.55, 0.5) if place else (place, 0.5)
-        arrow = {"arrowstyle": "->", "color": GREY}
-        options = {"ha": "center", "va": "center", "fontsize": 8, "linespacing": 0.9, "bbox": box}
-        below.annotate("", (place - 0.3, 0.5), before, arrowprops=arrow)
-        below.text(place, 0.5, text, **options)
-    below.set(xlim=(-0.5, len(stages) - 0.5), ylim=(0, 1))
-    below.set_axis_off()
-    return figure
-
-
-def _classes(probabilities):
-    """Returns the best class of each step, whether it is kept in the text, and the characters to draw."""
-    best = probabilities.argmax(axis=1)  # (steps,)
-    kept = (best != BLANK) & (best != np.insert(best[:-1], 0, BLANK))
-    return best, kept, list(dict.fromkeys(best[kept].tolist()))
-
-
-def _draw_heat_map(figure, probabilities, image, alphabet, characters, rows=1):
-    """Draws an image over the probability of the blank and of some characters; returns the two axes.
-
-    Args:
-        figure: a figure or a part of one.
-        probabilities: floats of shape `(steps, classes)`.
-        image: uint8 of shape `(height, width)`.
-        alphabet, characters: the `Alphabet`, and the classes to draw, a list.
-        rows: the number of rows of text. They are drawn next to each other, as the network reads them.
-    """
-    above, below = figure.subplots(2, 1, height_ratios=(4, 2 + len(characters)), sharex=True)
-    extent = (-0.5, len(probabilities) - 0.5)
-    _draw_image(above, np.hstack(np.vsplit(image, rows)), "", aspect="auto", extent=(*extent, 1, 0))
-    names = ["blank", *(show_text(alphabet.characters[number - 1]) for number in characters)]
-    options = {"cmap": "Blues", "aspect": "auto", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
-    shown = probabilities[:, [BLANK, *characters]].T  # (1 + characters, steps)
-    below.imshow(shown, extent=(*extent, len(names) - 0.5, -0.5), **options)
-    below.set_yticks(range(len(names)), names, family=MONOSPACE, fontsize=9, parse_math=False)
-    return above, below
-
-
-def reading(reader, image, rows=1):
-    """Draws how an image is read: its time steps, their probabilities, the best path and the text.
-
-    Args:
-        reader, image: a `Reader`, and uint8 of shape `(height, width)`, as `Reader.prepare` returns it.
-        rows: the number of rows of text that the reader reads.
-    """
-    probabilities = np.exp(reader.log_probabilities([image])[0])  # (steps, classes)
-    best, kept, characters = _classes(probabilities)
-    figure = _figure(10, 3.2 + 0.2 * len(characters))
-    drawn, path = figure.subfigures(2, 1, height_ratios=(2.4 + 0.2 * len(characters), 0.8))
-    above, below = _draw_heat_map(drawn, probabilities, image, reader.alphabet, characters, rows)
-    above.set_title(_caption(*reader.read_prepared([image])), family=MONOSPACE, fontsize=13, parse_math=False)
-    above.vlines(np.arange(len(best)) - 0.5, 0, 1, BLUE, linewidth=0.4, alpha=0.6)
-    axis = path.subplots()
-    for step, number in enumerate(best):
-        symbol = "-" if number == BLANK else show_text(reader.alphabet.characters[number - 1])
-        style = {"ha": "center", "color": ORANGE if kept[step] else GREY, "parse_math": False}
-        axis.text(step, 0.65, symbol, fontsize=9, **style)
-        axis.text(step, 0.05, symbol if kept[step] else "", fontsize=14, weight="bold", **style)
-    axis.set(xlim=below.get_xlim(), ylim=(0, 1), xticks=[], yticks=(0.2, 0.75))
-    axis.set_yticklabels(("text", "best path"), fontsize=9)
-    axis.spines[:].set_visible(False)
-    return figure
-
-
-def film(frames, image, alphabet, rows=1):
-    """Draws the heat maps of an image after the epochs `FILM_EPOCHS` and the last one, with their texts.
-
-    Arguments are those of `_draw_heat_map`; `frames` is `Film.frames`, of shape `(epochs, steps, classes)`.
-    """
-    shown = [epoch for epoch in FILM_EPOCHS if epoch < len(frames)] + [len(frames)]
-    *_, characters = _classes(frames[-1])
-    columns = 3
-    lines = -(-len(shown) // columns)
-    figure = _figure(10, lines * (1.5 + 0.16 * len(characters)))
-    parts = figure.subfigures(lines, columns, squeeze=False).ravel()
-    for part, epoch in zip(parts, shown, strict=False):
-        _draw_frame(part, frames, epoch, image, alphabet, characters, rows)
-    return figure
-
-
-def _draw_frame(figure, frames, epoch, image, alphabet, characters, rows):
-    best, kept, _ = _classes(frames[epoch - 1])
-    above, below = _draw_heat_map(figure, frames[epoch - 1], image, alphabet, characters, rows)
-    title = f"epoch {epoch}: {show_text(alphabet.decode(best[kept]))}"
-    above.set_title(title, family=MONOSPACE, fontsize=10, parse_math=False)
-    below.set_xticks([])
-
-
-def save_film(frames, image, alphabet, rows, path):
-    """Saves the heat maps after each epoch as an animated GIF; arguments are those of `film`."""
-    *_, characters = _classes(frames[-1])
-    pictures = []
-    for epoch in range(1, len(frames) + 1):
-        figure = _figure(6.4, 2 + 0.2 * len(characters))
-        _draw_frame(figure, frames, epoch, image, alphabet, characters, rows)
-        picture = io.BytesIO()
-        figure.savefig(picture)
-        pictures.append(PIL.Image.open(picture).convert("RGB"))
-    palette = PIL.Image.fromarray(np.vstack(pictures)).quantize(64)  # the colours of all frames
-    pictures = [picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for picture in pictures]
-    times = [400] * (len(pictures) - 1) + [3000]  # milliseconds
-    with files.atomic_write(path) as unfinished:
-        pictures[0].save(unfinished, save_all=True, append_images=pictures[1:], duration=times, loop=0)
-
-
-def progress(checkpoint, film, image, alphabet, rows=1):
-    """Draws the training so far: loss, exact match, and how one validation image is read now.
-
-    Args:
-        checkpoint, film: the callbacks `Checkpoint` and `Film`.
-        image, alphabet, rows: as in `film`.
-    """
-    figure = _figure(10, 2.8)
-    curves, part = figure.subfigures(1, 2, width_ratios=(3, 2))
-    loss_axis, match_axis = curves.subplots(1, 2)
-    epochs = [row["epoch"] for row in checkpoint.history]
-    for axis, name, title in (
-        (loss_axis, "val_clipped_loss", "validation loss, clipped"),
-        (match_axis, "val_exact_match", "exact match"),
-    ):
-        axis.plot(epochs, [row[name] for row in checkpoint.history], "o-", color=ORANGE, markersize=3)
-        axis.set(xlabel="epoch", title=title)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
-    loss_axis.set_yscale("log")
-    match_axis.set_ylim(-0.02, 1.02)
-    *_, characters = _classes(film.frames[-1])
-    _draw_frame(part, film.frames, len(film.frames), image, alphabet, characters, rows)
-    return figure

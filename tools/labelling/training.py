@@ -15,7 +15,7 @@ from training import PROJECT, parameters
 from training.transfer import BASE_READER
 
 BASE_ONNX = PROJECT / "snippet_ocr" / "base.onnx"  # `BASE_READER`, to read with
-FIRST = 20  # labels of the first round; each further round has at least twice as many as the one before
+FIRST = 20  # labels of the first round; each further round has at least twice the labels of the one before
 STEPS, STEPS_FROM_BASE = 1200, 700  # training steps of a round at most: one or two minutes on two cores
 
 

@@ -1,0 +1,197 @@
+"""Figures of what CTC computes: its table on paper, the network, and how images are read."""
+
+import io
+
+import keras
+import numpy as np
+import PIL.Image
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from snippet_ocr import files
+from snippet_ocr.alphabet import BLANK
+from training.plots import BLUE, GREY, MONOSPACE, ORANGE, caption_of, draw_image, new_figure, show_text
+
+FILM_EPOCHS = (1, 2, 3, 5, 10)
+
+
+def lattice(forward, states):
+    """Draws the table of the forward algorithm of CTC, with an arrow for each move of a path.
+
+    Args:
+        forward: floats of shape `(steps, states)`, the probabilities of all beginnings of paths.
+        states: the label with blanks (`-`) between and around its characters, a string.
+    """
+    steps = len(forward)
+    figure = new_figure(8, 4.2)
+    axis = figure.subplots()
+    axis.imshow(forward.T, cmap="Blues", aspect="auto", vmax=1.6 * forward.max())
+    for step, state in np.argwhere(forward):
+        axis.text(step, state, f"{forward[step, state]:.3f}", ha="center", va="center", fontsize=10)
+        skips = states[state] != "-" and state + 2 < len(states) and states[state] != states[state + 2]
+        for move in (0, 1, 2) if skips else (0, 1):
+            if step + 1 < steps and state + move < len(states):
+                style = {"arrowstyle": "->", "color": ORANGE if move == 2 else GREY, "alpha": 0.8}
+                ends = (step + 0.77, state + move), (step + 0.23, state)
+                axis.annotate("", *ends, arrowprops=style)
+    for state in (len(states) - 1, len(states) - 2):
+        axis.add_patch(Rectangle((steps - 1.5, state - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2))
+    axis.set_xticks(range(steps), range(1, steps + 1))
+    axis.set_yticks(range(len(states)), states, family=MONOSPACE, fontsize=12)
+    title = "orange arrows skip a blank; the two framed cells add up to the probability of the label"
+    axis.set(xlabel="time step", ylabel="label with blanks")
+    axis.set_title(title, fontsize=10)
+    return figure
+
+
+def network(model, image, step_width):
+    """Draws an image cut into time steps, and the layers that it passes with the shapes of their outputs.
+
+    Args:
+        model: the training model.
+        image: uint8 of shape `(height, width)`.
+        step_width: the pixels of a time step.
+    """
+    kinds = (keras.layers.MaxPooling2D, keras.layers.Dense, keras.layers.Bidirectional)
+    layers = [layer for layer in model.layers if isinstance(layer, kinds) or layer.name == "columns"]
+    outputs = keras.Model(model.inputs[0], [layer.output for layer in layers])(image[None])
+    stages = [("image", image.shape[::-1])]
+    stages += [(layer.name, output.shape[1:]) for layer, output in zip(layers, outputs, strict=True)]
+    figure = new_figure(10, 3)
+    above, below = figure.subplots(2, 1, height_ratios=(2, 1))
+    draw_image(above, image, f"{step_width} columns of pixels become one time step")
+    above.vlines(np.arange(0, image.shape[1], step_width) - 0.5, -0.5, len(image) - 0.5, BLUE, linewidth=0.5)
+    for place, (name, shape) in enumerate(stages):
+        text = f"{name.replace('_', chr(10))}\n\n{'×'.join(map(str, shape))}"
+        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
+        before = (place - 0.55, 0.5) if place else (place, 0.5)
+        arrow = {"arrowstyle": "->", "color": GREY}
+        options = {"ha": "center", "va": "center", "fontsize": 8, "linespacing": 0.9, "bbox": box}
+        below.annotate("", (place - 0.3, 0.5), before, arrowprops=arrow)
+        below.text(place, 0.5, text, **options)
+    below.set(xlim=(-0.5, len(stages) - 0.5), ylim=(0, 1))
+    below.set_axis_off()
+    return figure
+
+
+def _classes(probabilities):
+    """Returns the best class of each step, whether it is kept in the text, and the characters to draw."""
+    best = probabilities.argmax(axis=1)  # (steps,)
+    kept = (best != BLANK) & (best != np.insert(best[:-1], 0, BLANK))
+    return best, kept, list(dict.fromkeys(best[kept].tolist()))
+
+
+def _draw_heat_map(figure, probabilities, image, alphabet, characters, rows=1):
+    """Draws an image over the probability of the blank and of some characters; returns the two axes.
+
+    Args:
+        figure: a figure or a part of one.
+        probabilities: floats of shape `(steps, classes)`.
+        image: uint8 of shape `(height, width)`.
+        alphabet, characters: the `Alphabet`, and the classes to draw, a list.
+        rows: the number of rows of text. They are drawn next to each other, as the network reads them.
+    """
+    above, below = figure.subplots(2, 1, height_ratios=(4, 2 + len(characters)), sharex=True)
+    extent = (-0.5, len(probabilities) - 0.5)
+    draw_image(above, np.hstack(np.vsplit(image, rows)), "", aspect="auto", extent=(*extent, 1, 0))
+    names = ["blank", *(show_text(alphabet.characters[number - 1]) for number in characters)]
+    options = {"cmap": "Blues", "aspect": "auto", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
+    shown = probabilities[:, [BLANK, *characters]].T  # (1 + characters, steps)
+    below.imshow(shown, extent=(*extent, len(names) - 0.5, -0.5), **options)
+    below.set_yticks(range(len(names)), names, family=MONOSPACE, fontsize=9, parse_math=False)
+    return above, below
+
+
+def reading(reader, image, rows=1):
+    """Draws how an image is read: its time steps, their probabilities, the best path and the text.
+
+    Args:
+        reader, image: a `Reader`, and uint8 of shape `(height, width)`, as `Reader.prepare` returns it.
+        rows: the number of rows of text that the reader reads.
+    """
+    probabilities = np.exp(reader.log_probabilities([image])[0])  # (steps, classes)
+    best, kept, characters = _classes(probabilities)
+    figure = new_figure(10, 3.2 + 0.2 * len(characters))
+    drawn, path = figure.subfigures(2, 1, height_ratios=(2.4 + 0.2 * len(characters), 0.8))
+    above, below = _draw_heat_map(drawn, probabilities, image, reader.alphabet, characters, rows)
+    above.set_title(
+        caption_of(*reader.read_prepared([image])), family=MONOSPACE, fontsize=13, parse_math=False
+    )
+    above.vlines(np.arange(len(best)) - 0.5, 0, 1, BLUE, linewidth=0.4, alpha=0.6)
+    axis = path.subplots()
+    for step, number in enumerate(best):
+        symbol = "-" if number == BLANK else show_text(reader.alphabet.characters[number - 1])
+        style = {"ha": "center", "color": ORANGE if kept[step] else GREY, "parse_math": False}
+        axis.text(step, 0.65, symbol, fontsize=9, **style)
+        axis.text(step, 0.05, symbol if kept[step] else "", fontsize=14, weight="bold", **style)
+    axis.set(xlim=below.get_xlim(), ylim=(0, 1), xticks=[], yticks=(0.2, 0.75))
+    axis.set_yticklabels(("text", "best path"), fontsize=9)
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def film(frames, image, alphabet, rows=1):
+    """Draws the heat maps of an image after the epochs `FILM_EPOCHS` and the last one, with their texts.
+
+    Arguments are those of `_draw_heat_map`; `frames` is `Film.frames`, of shape `(epochs, steps, classes)`.
+    """
+    shown = [epoch for epoch in FILM_EPOCHS if epoch < len(frames)] + [len(frames)]
+    *_, characters = _classes(frames[-1])
+    columns = 3
+    lines = -(-len(shown) // columns)
+    figure = new_figure(10, lines * (1.5 + 0.16 * len(characters)))
+    parts = figure.subfigures(lines, columns, squeeze=False).ravel()
+    for part, epoch in zip(parts, shown, strict=False):
+        _draw_frame(part, frames, epoch, image, alphabet, characters, rows)
+    return figure
+
+
+def _draw_frame(figure, frames, epoch, image, alphabet, characters, rows):
+    best, kept, _ = _classes(frames[epoch - 1])
+    above, below = _draw_heat_map(figure, frames[epoch - 1], image, alphabet, characters, rows)
+    title = f"epoch {epoch}: {show_text(alphabet.decode(best[kept]))}"
+    above.set_title(title, family=MONOSPACE, fontsize=10, parse_math=False)
+    below.set_xticks([])
+
+
+def save_film(frames, image, alphabet, rows, path):
+    """Saves the heat maps after each epoch as an animated GIF; arguments are those of `film`."""
+    *_, characters = _classes(frames[-1])
+    pictures = []
+    for epoch in range(1, len(frames) + 1):
+        figure = new_figure(6.4, 2 + 0.2 * len(characters))
+        _draw_frame(figure, frames, epoch, image, alphabet, characters, rows)
+        picture = io.BytesIO()
+        figure.savefig(picture)
+        pictures.append(PIL.Image.open(picture).convert("RGB"))
+    palette = PIL.Image.fromarray(np.vstack(pictures)).quantize(64)  # the colours of all frames
+    pictures = [picture.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for picture in pictures]
+    times = [400] * (len(pictures) - 1) + [3000]  # milliseconds
+    with files.atomic_write(path) as unfinished:
+        pictures[0].save(unfinished, save_all=True, append_images=pictures[1:], duration=times, loop=0)
+
+
+def progress(checkpoint, film, image, alphabet, rows=1):
+    """Draws the training so far: loss, exact match, and how one validation image is read now.
+
+    Args:
+        checkpoint, film: the callbacks `Checkpoint` and `Film`.
+        image, alphabet, rows: as in `film`.
+    """
+    figure = new_figure(10, 2.8)
+    curves, part = figure.subfigures(1, 2, width_ratios=(3, 2))
+    loss_axis, match_axis = curves.subplots(1, 2)
+    epochs = [row["epoch"] for row in checkpoint.history]
+    for axis, name, title in (
+        (loss_axis, "val_clipped_loss", "validation loss, clipped"),
+        (match_axis, "val_exact_match", "exact match"),
+    ):
+        axis.plot(epochs, [row[name] for row in checkpoint.history], "o-", color=ORANGE, markersize=3)
+        axis.set(xlabel="epoch", title=title)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    loss_axis.set_yscale("log")
+    match_axis.set_ylim(-0.02, 1.02)
+    *_, characters = _classes(film.frames[-1])
+    _draw_frame(part, film.frames, len(film.frames), image, alphabet, characters, rows)
+    return figure
