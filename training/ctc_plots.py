@@ -64,10 +64,10 @@ def network(model, image, step_width):
     for place, (name, shape) in enumerate(stages):
         text = f"{name.replace('_', chr(10))}\n\n{'×'.join(map(str, shape))}"
         box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
-        before = (place - 0.55, 0.5) if place else (place, 0.5)
-        arrow = {"arrowstyle": "->", "color": GREY}
         options = {"ha": "center", "va": "center", "fontsize": 8, "linespacing": 0.9, "bbox": box}
-        below.annotate("", (place - 0.3, 0.5), before, arrowprops=arrow)
+        if place:
+            arrow = {"arrowstyle": "->", "color": GREY}
+            below.annotate("", (place - 0.3, 0.5), (place - 0.55, 0.5), arrowprops=arrow)
         below.text(place, 0.5, text, **options)
     below.set(xlim=(-0.5, len(stages) - 0.5), ylim=(0, 1))
     below.set_axis_off()
@@ -81,17 +81,16 @@ def _classes(probabilities):
     return best, kept, list(dict.fromkeys(best[kept].tolist()))
 
 
-def _draw_heat_map(figure, probabilities, image, alphabet, characters, rows=1):
-    """Draws an image over the probability of the blank and of some characters; returns the two axes.
+def _draw_heat_map(above, below, probabilities, image, alphabet, characters, rows):
+    """Draws an image, and below it the probability of the blank and of some characters at each time step.
 
     Args:
-        figure: a figure or a part of one.
+        above, below: the two axes.
         probabilities: floats of shape `(steps, classes)`.
         image: uint8 of shape `(height, width)`.
         alphabet, characters: the `Alphabet`, and the classes to draw, a list.
         rows: the number of rows of text. They are drawn next to each other, as the network reads them.
     """
-    above, below = figure.subplots(2, 1, height_ratios=(4, 2 + len(characters)), sharex=True)
     extent = (-0.5, len(probabilities) - 0.5)
     draw_image(above, np.hstack(np.vsplit(image, rows)), "", aspect="auto", extent=(*extent, 1, 0))
     names = ["blank", *(show_text(alphabet.characters[number - 1]) for number in characters)]
@@ -99,7 +98,6 @@ def _draw_heat_map(figure, probabilities, image, alphabet, characters, rows=1):
     shown = probabilities[:, [BLANK, *characters]].T  # (1 + characters, steps)
     below.imshow(shown, extent=(*extent, len(names) - 0.5, -0.5), **options)
     below.set_yticks(range(len(names)), names, family=MONOSPACE, fontsize=9, parse_math=False)
-    return above, below
 
 
 def reading(reader, image, rows=1):
@@ -112,21 +110,20 @@ def reading(reader, image, rows=1):
     probabilities = np.exp(reader.log_probabilities([image])[0])  # (steps, classes)
     best, kept, characters = _classes(probabilities)
     figure = new_figure(10, 3.2 + 0.2 * len(characters))
-    drawn, path = figure.subfigures(2, 1, height_ratios=(2.4 + 0.2 * len(characters), 0.8))
-    above, below = _draw_heat_map(drawn, probabilities, image, reader.alphabet, characters, rows)
-    above.set_title(
-        caption_of(*reader.read_prepared([image])), family=MONOSPACE, fontsize=13, parse_math=False
-    )
+    heights = (4, 2 + len(characters), 2.5)
+    above, below, path = figure.subplots(3, 1, height_ratios=heights, sharex=True)
+    _draw_heat_map(above, below, probabilities, image, reader.alphabet, characters, rows)
+    (found,) = reader.read_prepared([image])
+    above.set_title(caption_of(found), family=MONOSPACE, fontsize=13, parse_math=False)
     above.vlines(np.arange(len(best)) - 0.5, 0, 1, BLUE, linewidth=0.4, alpha=0.6)
-    axis = path.subplots()
     for step, number in enumerate(best):
         symbol = "-" if number == BLANK else show_text(reader.alphabet.characters[number - 1])
         style = {"ha": "center", "color": ORANGE if kept[step] else GREY, "parse_math": False}
-        axis.text(step, 0.65, symbol, fontsize=9, **style)
-        axis.text(step, 0.05, symbol if kept[step] else "", fontsize=14, weight="bold", **style)
-    axis.set(xlim=below.get_xlim(), ylim=(0, 1), xticks=[], yticks=(0.2, 0.75))
-    axis.set_yticklabels(("text", "best path"), fontsize=9)
-    axis.spines[:].set_visible(False)
+        path.text(step, 0.65, symbol, fontsize=9, **style)
+        path.text(step, 0.05, symbol if kept[step] else "", fontsize=14, weight="bold", **style)
+    path.set(ylim=(0, 1), xticks=[], yticks=(0.2, 0.75))
+    path.set_yticklabels(("text", "best path"), fontsize=9)
+    path.spines[:].set_visible(False)
     return figure
 
 
@@ -148,7 +145,8 @@ def film(frames, image, alphabet, rows=1):
 
 def _draw_frame(figure, frames, epoch, image, alphabet, characters, rows):
     best, kept, _ = _classes(frames[epoch - 1])
-    above, below = _draw_heat_map(figure, frames[epoch - 1], image, alphabet, characters, rows)
+    above, below = figure.subplots(2, 1, height_ratios=(4, 2 + len(characters)), sharex=True)
+    _draw_heat_map(above, below, frames[epoch - 1], image, alphabet, characters, rows)
     title = f"epoch {epoch}: {show_text(alphabet.decode(best[kept]))}"
     above.set_title(title, family=MONOSPACE, fontsize=10, parse_math=False)
     below.set_xticks([])

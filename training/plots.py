@@ -218,7 +218,7 @@ def _draw_bins(axis, bins):
         point, text = (row["confidence"], row["right"]), f"{row['images']} "
         axis.annotate(text, point, xytext=(-6, 0), textcoords="offset points", ha="right", va="center")
     axis.set(xlabel="confidence", ylabel="share of correct readings", xlim=(-0.02, 1.02), ylim=(-0.05, 1.05))
-    axis.legend(loc="upper left")
+    axis.legend(loc="best")
 
 
 def _draw_precision(axis, confidences, right, threshold):
