@@ -41,7 +41,7 @@ class HeldOut(keras.callbacks.Callback):
         reader = Reader(model, self.alphabet, self.widths)
         if self.prepared is None:
             self.prepared = reader.prepare([row["path"] for row in self.rows])
-        readings = reader.read_prepared(self.prepared)
+        readings = reader.read(self.prepared)
         self.right.append(sum(one.text == row["label"] for one, row in zip(readings, self.rows, strict=True)))
         files.write_csv(self.out, [{"right": right} for right in self.right])
 

@@ -202,12 +202,6 @@ class Reader:
         results = [next(readings) if isinstance(result, np.ndarray) else result for result in results]
         return list(zip(sources, results, strict=True))
 
-    def read_prepared(
-        self, prepared: list[np.ndarray], top: int = 1, characters: bool = False
-    ) -> list[Reading]:
-        """Reads images that `prepare` returned. Other arguments, result and errors are as in `read`."""
-        return _all_or_error(enumerate(self._read_batches(prepared, None, top, characters)))
-
     def _read_batches(self, prepared, constraint, top, characters):
         """Returns a list with a `Reading`, or an `ImageError` with the reason, for each prepared image."""
 

@@ -164,14 +164,11 @@ def test_reliability_draws_bins_precision_and_threshold():
     assert len(plots.reliability(confidences, right, None).axes[1].lines) == 1
 
 
-class FixedReader:
+class FixedReader(Reader):
     """Reads `ab` in every image: the `a` at steps 2 and 3, more probable at step 3, and the `b` at step 6."""
 
-    alphabet, batch_size = ALPHABET, 4
-    prepare, read_prepared = Reader.prepare, Reader.read_prepared
-    _prepare, _reading, _map_batches = Reader._prepare, Reader._reading, Reader._map_batches
-    _read_batches = Reader._read_batches
-    widths, image_height = [80], 24
+    def __init__(self):
+        super().__init__(SimpleNamespace(input_shape=(None, 24, None)), ALPHABET, [80])
 
     def log_probabilities(self, prepared):
         probabilities = np.full((len(prepared), 8, ALPHABET.number_of_classes), 0.01)

@@ -66,7 +66,7 @@ def test_confidence_is_the_probability_by_keras_ctc_loss(saved, shipped):
     reader = Reader.load(saved)
     prepared = reader.prepare(shipped[:10])
     logits = reader.model.predict_on_batch(np.stack(prepared))
-    for row, reading in zip(logits, reader.read_prepared(prepared), strict=True):
+    for row, reading in zip(logits, reader.read(prepared), strict=True):
         label = np.array([ALPHABET.encode(reading.text)], dtype="int32")
         length = np.array([len(reading.text)])
         loss = keras.ops.ctc_loss(label, row[np.newaxis], length, np.array([len(row)]), mask_index=0)

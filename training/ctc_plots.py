@@ -113,8 +113,7 @@ def reading(reader, image, rows=1):
     heights = (4, 2 + len(characters), 2.5)
     above, below, path = figure.subplots(3, 1, height_ratios=heights, sharex=True)
     _draw_heat_map(above, below, probabilities, image, reader.alphabet, characters, rows)
-    (found,) = reader.read_prepared([image])
-    above.set_title(caption_of(found), family=MONOSPACE, fontsize=13, parse_math=False)
+    above.set_title(caption_of(reader.read(image)), family=MONOSPACE, fontsize=13, parse_math=False)
     above.vlines(np.arange(len(best)) - 0.5, 0, 1, BLUE, linewidth=0.4, alpha=0.6)
     for step, number in enumerate(best):
         symbol = "-" if number == BLANK else show_text(reader.alphabet.characters[number - 1])
