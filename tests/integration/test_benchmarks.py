@@ -19,6 +19,7 @@ from PIL import Image
 import utils
 from benchmarks import (
     baselines,
+    candidates,
     clock,
     cost,
     learning_curve,
@@ -41,12 +42,22 @@ from training import metrics, parameters, runs
 
 CHANGES = {
     **{case: recipe.SPLIT + changes for case, (_, changes) in (recipe.ABLATION | recipe.CANDIDATES).items()},
+    **{case: changes for case, (_, changes) in candidates.CASES.items() if changes},
     **{criterion: changes for criterion, changes in robustness.CRITERIA.items() if changes},
     "cost": cost.CHANGES,
     "clock": speed.clock_changes("curve.csv", 10),
 }
 COMMANDS = (
-    *("baselines", "bench", "cost", "fast_plate_ocr_baseline", "labelling", "learning_curve", "many_images"),
+    *(
+        "baselines",
+        "bench",
+        "candidates",
+        "cost",
+        "fast_plate_ocr_baseline",
+        "labelling",
+        "learning_curve",
+        "many_images",
+    ),
     *("kinds", "kraken_baseline", "reading", "recipe", "robustness", "scale", "suspect_labels", "two_rows"),
 )
 
@@ -176,21 +187,6 @@ def test_recipe_table_puts_the_seeds_of_a_case_in_one_line(tmp_path):
     assert recipe.table(rows).splitlines()[2] == (
         "| a case | 1 / 1 | 2 (4) / 1 (2) | 2 (4) / 1 (2) | – / 2 (4) | 0.04 / 0.005 | 96.0% / 99.5% | 2.0 |"
     )
-
-
-def test_line_is_drawn_through_every_column_of_an_image():
-    images = np.full((2, 20, 40), 250, "uint8")
-    images[:, 0, 0] = 0  # the darkest pixel decides how dark the line is
-    (drawn,) = tf.data.Dataset.from_tensors(images).map(recipe.strike_through)
-    assert drawn.dtype == "uint8"
-    assert (drawn.numpy().min(axis=1) < 60).all()
-
-
-def test_noise_is_a_fifth_of_the_contrast():
-    images = np.random.default_rng(0).choice(np.array([100, 200], "uint8"), (2, 50, 200))
-    (noisy,) = tf.data.Dataset.from_tensors(images).map(recipe.add_noise)
-    assert noisy.dtype == "uint8"
-    assert (noisy.numpy() - images.astype(float)).std() == pytest.approx(0.2 * 50, rel=0.05)
 
 
 def test_linked_images_are_found_with_their_labels(tmp_path, image_folder):
