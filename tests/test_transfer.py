@@ -90,11 +90,13 @@ def test_weights_of_a_column_are_interpolated_for_taller_images(base_reader):
     np.testing.assert_allclose(new[5], (0.125 * old[0] + 0.875 * old[1]) / 4, rtol=1e-4, atol=1e-7)
 
 
-def test_base_reader_gives_the_characters_of_the_categories_in_the_labels():
+def test_base_reader_gives_the_characters_of_categories_with_a_single_occurrence():
     reader = Reader(network(BASE)[1], Alphabet("09AZaz.-$"), [64])
     assert related_characters(["7"], reader) == "09"
     assert related_characters(["KL-4", "M"], reader) == "09AZ-"
     assert related_characters(["京A"], reader) == "AZ"
+    assert related_characters(["KL-4", "KL-4", "M"], reader) == "AZ"  # digits and dashes seem complete
+    assert related_characters(["44", "55"], reader) == ""
     assert related_characters(["7"], None) == ""
 
 

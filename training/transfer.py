@@ -1,6 +1,7 @@
 """Starts a training from a base reader."""
 
 import unicodedata
+from collections import Counter
 
 from scipy.ndimage import zoom
 
@@ -23,14 +24,17 @@ def load_base(base_reader):
 
 
 def related_characters(labels, reader):
-    """Returns the characters of a base reader (or None) in the Unicode categories of the labels, a string.
+    """Returns the characters of a base reader (or None) that later images may show, a string.
 
-    Later images may show them: all digits if a label has a digit, and so on.
+    A Unicode category, such as digits, of which a character occurs only once is probably incomplete: all its
+    characters are returned. Source: I. J. Good, "The Population Frequencies of Species and the Estimation of
+    Population Parameters", Biometrika 40, 1953: the share of unseen species is that of single observations.
     """
     if reader is None:
         return ""
-    categories = set(map(unicodedata.category, "".join(labels)))
-    return "".join(one for one in reader.alphabet.characters if unicodedata.category(one) in categories)
+    counts = Counter("".join(labels)).items()
+    incomplete = {unicodedata.category(character) for character, count in counts if count == 1}
+    return "".join(one for one in reader.alphabet.characters if unicodedata.category(one) in incomplete)
 
 
 def copy_weights(reader, model, alphabet, optional=False):
