@@ -94,32 +94,6 @@ def character_probabilities(log_probabilities, classes):
     return np.exp(own - np.logaddexp.reduce(totals, axis=1))
 
 
-def character_steps(log_probabilities, classes):
-    """Finds the steps of a text's characters in its most probable alignment (Viterbi over the CTC states).
-
-    Arguments are those of `character_probabilities`. Returns a list of `len(classes)` ascending steps, from
-    0: of those aligned to a character, the one where it is most probable.
-    """
-    (states,), (may_skip,) = _states([classes])
-    emitted = np.asarray(log_probabilities, dtype="float64")[:, states]  # (steps, states)
-    scores = np.full(len(states), -np.inf)
-    scores[0] = 0.0
-    moves = []  # for each step, (states,): by how many states (0 to 2) the best path advanced to each state
-    for row in emitted:
-        padded = np.pad(scores, (2, 0), constant_values=-np.inf)
-        options = np.stack([scores, padded[1:-1], np.where(may_skip, padded[:-2], -np.inf)])  # (3, states)
-        moves.append(options.argmax(axis=0))
-        scores = options.max(axis=0) + row
-    # The path ends in the last character or in the blank after it.
-    state = len(states) - 2 + int(scores[-2:].argmax()) if len(classes) else 0
-    path = []  # (steps,)
-    for move in reversed(moves):
-        path.insert(0, state)
-        state -= move[state]
-    aligned = np.array(path) == np.arange(1, len(states), 2)[:, None]  # (characters, steps)
-    return np.where(aligned, emitted[:, 1::2].T, -np.inf).argmax(axis=1).tolist()
-
-
 def search(log_probabilities, constraint, top=1):
     """Finds the `top` texts that a `Constraint` allows: exactly in a word list, otherwise by beam search.
 

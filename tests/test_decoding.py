@@ -10,7 +10,6 @@ from snippet_ocr.constraints import Constraint
 from snippet_ocr.decoding import (
     beam_search,
     character_probabilities,
-    character_steps,
     greedy_decode,
     log_softmax,
     search,
@@ -81,17 +80,6 @@ def test_character_probability_is_relative_to_variants(log_probabilities):
             total = sum(totals.get(variant, 0.0) for variant in variants)
             assert probability == pytest.approx(totals[text] / total)
     assert len(character_probabilities(log_probabilities, ())) == 0
-
-
-def test_character_steps_are_those_of_the_best_alignment():
-    generator = np.random.default_rng(1)
-    for text in [(), (1,), (1, 2), (1, 1), (2, 1, 2)]:
-        log_probabilities = log_softmax(generator.normal(size=(5, CLASSES), scale=2))
-        paths = [path for path in itertools.product(range(CLASSES), repeat=5) if collapse(path) == text]
-        best = max(paths, key=lambda path: sum(log_probabilities[range(5), path]))
-        runs = [list(run) for number, run in itertools.groupby(range(5), key=best.__getitem__) if number]
-        expected = [max(run, key=lambda step: log_probabilities[step, best[step]]) for run in runs]
-        assert character_steps(log_probabilities, text) == expected
 
 
 ALPHABET = Alphabet("ab")
