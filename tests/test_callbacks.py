@@ -47,11 +47,20 @@ def train(early_stopping, losses, matches, *others, clipped_losses=None):
 
 
 def test_progress_reports_losses_match_and_time_left(capsys):
-    train(EarlyStopping(patience=9), [9.0, 7.5], [0.0, 0.25], Progress())
+    train(EarlyStopping(9), [9.0, 7.5], [0.0, 0.25], Progress(), clipped_losses=[3.0, 2.5])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    for part in ("epoch   2/2", "validation loss  7.500", "exact match  25.0%", "0.0 min left"):
+    assert len(lines) == 3
+    for part in ("epoch   2/2", "validation loss  2.500", "exact match  25.0%", "0.0 min left"):
         assert part in lines[1]
+    assert lines[2] == "the weights of the best epoch, 2, are restored"
+
+
+def test_early_stopping_says_why_it_stops(capsys):
+    train(EarlyStopping(patience=2), [5.0, 1.0, 2.0, 2.0, 2.0], [0.5] * 5)
+    assert capsys.readouterr().out == (
+        "stopped after epoch 4: no gain of 0.005 nats in 2 epochs; "
+        "the weights of the best epoch, 2, are restored\n"
+    )
 
 
 def test_progress_warns_once_of_a_missing_take_off(capsys):

@@ -127,6 +127,10 @@ def test_wilson_interval_follows_the_formula(successes, trials):
 def test_confusions_count_substituted_missed_and_invented():
     assert metrics.confusions(LABELS, TEXTS) == {("a", ""): 1, ("c", "b"): 1, ("", "b"): 1}
     assert metrics.confusions(["abab", "b"], ["acac", "c"]) == {("b", "c"): 3}
+    assert metrics.confusions(["b5M"], ["dbM"]) == {
+        ("b", "d"): 1,
+        ("5", "b"): 1,
+    }  # not ("5", "") and ("", "d")
 
 
 def test_score_counts_correct_texts_and_edits():

@@ -155,8 +155,7 @@ def test_reliability_draws_bins_precision_and_threshold():
     right = np.arange(readings) < 30
     figure = plots.reliability(confidences, right, threshold=0.5)
     bins, shares = figure.axes
-    (x,), (y,) = bins.lines[1].get_data()
-    assert (x, y) == pytest.approx((confidence, 0.75))
+    assert bins.collections[0].get_offsets().tolist() == [pytest.approx([confidence, 0.75])]
     assert texts_of(figure) == ["40 "]
     assert shares.lines[0].get_ydata() == pytest.approx(np.cumsum(right) / np.arange(1, readings + 1))
     assert shares.lines[1].get_xdata()[0] == 1
@@ -180,9 +179,9 @@ class FixedReader(Reader):
 
 def test_reading_shows_where_each_character_is_read(shipped):
     reader = FixedReader()
-    figure = ctc_plots.reading(reader, reader.prepare(shipped[:1])[0])
+    figure = ctc_plots.reading(reader, reader.prepare(shipped[:1])[0], label="aB")
     above, below, path = figure.axes
-    assert above.get_title().startswith("ab ")
+    assert above.get_title() == f"read {plots.caption_of(reader.read(shipped[0]))}, label aB"
     assert [label.get_text() for label in below.get_yticklabels()] == ["blank", "a", "b"]
     probabilities = np.exp(reader.log_probabilities([None])[0])
     np.testing.assert_allclose(below.images[0].get_array(), probabilities[:, :3].T)
@@ -204,6 +203,14 @@ def test_film_shows_some_epochs_and_their_texts():
     figure = ctc_plots.film(frames(12), IMAGES[0], ALPHABET)
     assert texts_of(figure) == [*(f"epoch {n}: ∅" for n in (1, 2, 3, 5, 10)), "epoch 12: ab"]
     assert texts_of(ctc_plots.film(frames(3), IMAGES[0], ALPHABET))[-1] == "epoch 3: ab"
+
+
+def test_heat_map_shows_characters_that_are_never_the_most_probable():
+    shown = frames(1)
+    shown[0, 3, 3] = 0.3
+    figure = ctc_plots.film(shown, IMAGES[0], ALPHABET)
+    names = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert names == ["blank", "a", ALPHABET.characters[2], "b"]
 
 
 def test_animation_has_a_frame_for_each_epoch(tmp_path):
@@ -242,5 +249,13 @@ def test_lattice_draws_an_arrow_for_each_move_of_a_path():
     assert [text.get_text() for text in axis.texts if text.get_text()] == [
         *("0.500", "0.500", "0.100", "0.200", "0.300", "0.400")
     ]
-    # From the blank to itself and to `a`; from `a` to itself, to the blank, and past it to `b`.
-    assert [(one.xyann[1], one.xy[1]) for one in arrows] == [(0, 0), (0, 1), (1, 1), (1, 2), (1, 3)]
+    # Only from `a` past the blank to `b`: all other cells are too late to finish the label.
+    assert [(one.xyann[1], one.xy[1]) for one in arrows] == [(1, 3)]
+    late = [text.get_text() for text in axis.texts if text.get_text() and text.get_color() != "black"]
+    assert late == ["0.500", "0.100", "0.200", "0.300"]
+
+
+def test_lattice_has_no_arrow_between_equal_characters():
+    (axis,) = ctc_plots.lattice(np.tri(3, 5, 1), "-a-a-").axes  # the cells that paths of "aa" can reach
+    arrows = [(one.xyann[1], one.xy[1]) for one in axis.texts if isinstance(one, Annotation)]
+    assert arrows == [(1, 2), (2, 3)]

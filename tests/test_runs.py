@@ -66,7 +66,7 @@ def test_finished_run_is_never_changed(tmp_path, samples):
     before = contents(folder)
     again, message = open_run(tmp_path, samples)
     assert again.name == "run-2"
-    assert message == f"skipping run: it is finished\nnew run: {again}"
+    assert message == f"new run: {again} (finished runs, kept: 1)"
     assert contents(folder) == before
 
 

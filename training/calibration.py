@@ -177,7 +177,10 @@ def describe(fitted, chose_epoch=False):
         return f"{threshold}\nOf the readings that reach the threshold, {promise}"
     needed = readings_needed(fitted["target_precision"])
     if fitted["readings"] < needed:
-        reason = f"it needs at least {needed} readings, all correct; add images or run `make crossval`"
+        reason = (
+            f"it needs at least {needed} readings, all correct. Run `make crossval`, add images, or lower "
+            f"target_precision: {readings_needed(0.95)} correct readings are enough for 95%"
+        )
     else:
         reason = "too many of the most confident readings are wrong"
     return f"no {target} threshold {source}: {reason}"
@@ -185,7 +188,8 @@ def describe(fitted, chose_epoch=False):
 
 def describe_check(checked):
     """Returns the result of `check` as text for the user."""
-    text = f"expected calibration error {checked['calibration_error']:.2%}"
+    error = f"{checked['calibration_error']:.2%}"
+    text = f"confidence and share of correct readings differ by {error} (expected calibration error)"
     if "accepted" not in checked:
         return text
     precision = "" if checked["precision"] is None else f", {checked['precision']:.1%} of them correct"

@@ -54,7 +54,7 @@ class Progress(keras.callbacks.Callback):
         left = statistics.median(self.seconds[1:] or self.seconds) * (epochs - epoch - 1)
         self._report(
             f"epoch {epoch + 1:>3}/{epochs}  loss {logs['loss']:6.3f}  "
-            f"validation loss {logs['val_loss']:6.3f}  exact match {logs['val_exact_match']:6.1%}  "
+            f"validation loss {logs['val_clipped_loss']:6.3f}  exact match {logs['val_exact_match']:6.1%}  "
             f"{self.seconds[-1]:4.1f} s  {left / 60:4.1f} min left"
         )
         self._warn(epoch, logs)
@@ -149,6 +149,15 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.wait = wait  # Keras starts again from 0 after the smallest gain
         if wait >= self.patience:
             self.stopped_epoch, self.model.stop_training = epoch, True
+
+    def on_train_end(self, logs=None):
+        super().on_train_end(logs)  # restores the best weights
+        if self.best_weights is not None:
+            gain = f"no gain of {MIN_LOSS_GAIN} nats in {self.patience} epochs; "
+            reason = (
+                f"stopped after epoch {self.stopped_epoch + 1}: {gain}" if self.wait >= self.patience else ""
+            )
+            report(f"{reason}the weights of the best epoch, {self.best_epoch + 1}, are restored")
 
     def _stop_diverged(self, epoch, logs):
         reason = (

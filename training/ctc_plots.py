@@ -1,6 +1,7 @@
 """Figures of what CTC computes: its table on paper, the network, and how images are read."""
 
 import io
+from collections import Counter
 
 import keras
 import numpy as np
@@ -13,39 +14,51 @@ from snippet_ocr.alphabet import BLANK
 from training.plots import BLUE, GREY, MONOSPACE, ORANGE, caption_of, draw_image, new_figure, show_text
 
 FILM_EPOCHS = (1, 2, 3, 5, 10)
+MIN_SHOWN, MAX_SHOWN = 0.1, 16  # the probability of a character that a heat map shows, and their number
 
 
 def lattice(forward, states):
     """Draws the table of the forward algorithm of CTC, with an arrow for each move of a path.
 
     Args:
-        forward: floats of shape `(steps, states)`, the probabilities of all beginnings of paths.
+        forward: floats of shape `(steps, states)`: the total probability of all ways into each cell.
         states: the label with blanks (`-`) between and around its characters, a string.
     """
     steps = len(forward)
+    longest = [  # move from each state: a path skips a blank only between different characters
+        2 if symbol != "-" and states[state + 2 : state + 3] not in ("", symbol) else 1
+        for state, symbol in enumerate(states)
+    ]
+    can_end = np.zeros_like(forward, bool)  # whether a path through a cell can still finish the label
+    can_end[-1, -2:] = True
+    for step in reversed(range(steps - 1)):
+        for state, move in enumerate(longest):
+            can_end[step, state] = can_end[step + 1, state : state + move + 1].any()
     figure = new_figure(8, 4.2)
     axis = figure.subplots()
-    axis.imshow(forward.T, cmap="Blues", aspect="auto", vmax=1.6 * forward.max())
+    axis.imshow(np.where(can_end, forward, 0).T, cmap="Blues", aspect="auto", vmax=1.6 * forward.max())
     for step, state in np.argwhere(forward):
-        axis.text(step, state, f"{forward[step, state]:.3f}", ha="center", va="center", fontsize=10)
-        skips = states[state] != "-" and state + 2 < len(states) and states[state] != states[state + 2]
-        for move in (0, 1, 2) if skips else (0, 1):
-            if step + 1 < steps and state + move < len(states):
+        color = "black" if can_end[step, state] else GREY
+        text = f"{forward[step, state]:.3f}"
+        axis.text(step, state, text, ha="center", va="center", fontsize=10, color=color)
+        for move in range(longest[state] + 1):
+            ends = (step + 0.77, state + move), (step + 0.23, state)
+            if step + 1 < steps and can_end[step + 1, state + move : state + move + 1].any():
                 style = {"arrowstyle": "->", "color": ORANGE if move == 2 else GREY, "alpha": 0.8}
-                ends = (step + 0.77, state + move), (step + 0.23, state)
                 axis.annotate("", *ends, arrowprops=style)
     for state in (len(states) - 1, len(states) - 2):
         axis.add_patch(Rectangle((steps - 1.5, state - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2))
     axis.set_xticks(range(steps), range(1, steps + 1))
     axis.set_yticks(range(len(states)), states, family=MONOSPACE, fontsize=12)
-    title = "orange arrows skip a blank; the two framed cells add up to the probability of the label"
+    title = "orange: skips a blank; grey cells are too late to finish; the framed cells add up to P(label)"
     axis.set(xlabel="time step", ylabel="label with blanks")
     axis.set_title(title, fontsize=10)
     return figure
 
 
 def network(model, image, step_width):
-    """Draws an image cut into time steps, and the layers that it passes with the shapes of their outputs.
+    """Draws an image cut into time steps, and the layers that it passes with the shapes of their outputs:
+    width, height and features of an image, then steps and features.
 
     Args:
         model: the training model.
@@ -55,14 +68,17 @@ def network(model, image, step_width):
     kinds = (keras.layers.MaxPooling2D, keras.layers.Dense, keras.layers.Bidirectional)
     layers = [layer for layer in model.layers if isinstance(layer, kinds) or layer.name == "columns"]
     outputs = keras.Model(model.inputs[0], [layer.output for layer in layers])(image[None])
-    stages = [("image", image.shape[::-1])]
-    stages += [(layer.name, output.shape[1:]) for layer, output in zip(layers, outputs, strict=True)]
+    stages, count = [("image", image.shape[::-1])], Counter()
+    for layer, output in zip(layers, outputs, strict=True):
+        count[type(layer)] += 1
+        name = {"MaxPooling2D": "block", "Bidirectional": "bidirectional GRU"}.get(type(layer).__name__)
+        stages.append((f"{name} {count[type(layer)]}" if name else layer.name, output.shape[1:]))
     figure = new_figure(10, 3)
     above, below = figure.subplots(2, 1, height_ratios=(2, 1))
     draw_image(above, image, f"{step_width} columns of pixels become one time step")
     above.vlines(np.arange(0, image.shape[1], step_width) - 0.5, -0.5, len(image) - 0.5, BLUE, linewidth=0.5)
     for place, (name, shape) in enumerate(stages):
-        text = f"{name.replace('_', chr(10))}\n\n{'×'.join(map(str, shape))}"
+        text = f"{name.replace('_', ' ').replace(' ', chr(10))}\n\n{'×'.join(map(str, shape))}"
         box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
         options = {"ha": "center", "va": "center", "fontsize": 8, "linespacing": 0.9, "bbox": box}
         if place:
@@ -74,11 +90,22 @@ def network(model, image, step_width):
     return figure
 
 
-def _classes(probabilities):
-    """Returns the best class of each step, whether it is kept in the text, and the characters to draw."""
+def _best_path(probabilities):
+    """Returns the best class of each step, and whether it is kept in the text."""
     best = probabilities.argmax(axis=1)  # (steps,)
-    kept = (best != BLANK) & (best != np.insert(best[:-1], 0, BLANK))
-    return best, kept, list(dict.fromkeys(best[kept].tolist()))
+    return best, (best != BLANK) & (best != np.insert(best[:-1], 0, BLANK))
+
+
+def _characters(frames):
+    """Returns the classes to draw, from left to right: characters that reach `MIN_SHOWN` at some step.
+
+    `frames` are probabilities of shape `(frames, steps, classes)`. Of too many characters, those that the
+    last frame shows come first.
+    """
+    highest = frames.max(axis=0)  # (steps, classes)
+    order = np.argsort(-(highest + frames[-1]).max(axis=0), kind="stable")
+    shown = [number for number in order if number != BLANK and highest[:, number].max() >= MIN_SHOWN]
+    return sorted(shown[:MAX_SHOWN], key=highest.argmax(axis=0).__getitem__)
 
 
 def _draw_heat_map(above, below, probabilities, image, alphabet, characters, rows):
@@ -100,20 +127,22 @@ def _draw_heat_map(above, below, probabilities, image, alphabet, characters, row
     below.set_yticks(range(len(names)), names, family=MONOSPACE, fontsize=9, parse_math=False)
 
 
-def reading(reader, image, rows=1):
+def reading(reader, image, rows=1, label=""):
     """Draws how an image is read: its time steps, their probabilities, the best path and the text.
 
     Args:
         reader, image: a `Reader`, and uint8 of shape `(height, width)`, as `Reader.prepare` returns it.
         rows: the number of rows of text that the reader reads.
+        label: the text that the image shows, for the title.
     """
     probabilities = np.exp(reader.log_probabilities([image])[0])  # (steps, classes)
-    best, kept, characters = _classes(probabilities)
+    (best, kept), characters = _best_path(probabilities), _characters(probabilities[None])
     figure = new_figure(10, 3.2 + 0.2 * len(characters))
     heights = (4, 2 + len(characters), 2.5)
     above, below, path = figure.subplots(3, 1, height_ratios=heights, sharex=True)
     _draw_heat_map(above, below, probabilities, image, reader.alphabet, characters, rows)
-    above.set_title(caption_of(reader.read(image)), family=MONOSPACE, fontsize=13, parse_math=False)
+    title = f"read {caption_of(reader.read(image))}{f', label {show_text(label)}' if label else ''}"
+    above.set_title(title, family=MONOSPACE, fontsize=13, parse_math=False)
     above.vlines(np.arange(len(best)) - 0.5, 0, 1, BLUE, linewidth=0.4, alpha=0.6)
     for step, number in enumerate(best):
         symbol = "-" if number == BLANK else show_text(reader.alphabet.characters[number - 1])
@@ -132,8 +161,7 @@ def film(frames, image, alphabet, rows=1):
     Arguments are those of `_draw_heat_map`; `frames` is `Film.frames`, of shape `(epochs, steps, classes)`.
     """
     shown = [epoch for epoch in FILM_EPOCHS if epoch < len(frames)] + [len(frames)]
-    *_, characters = _classes(frames[-1])
-    columns = 3
+    columns, characters = 3, _characters(frames[[epoch - 1 for epoch in shown]])
     lines = -(-len(shown) // columns)
     figure = new_figure(10, lines * (1.5 + 0.16 * len(characters)))
     parts = figure.subfigures(lines, columns, squeeze=False).ravel()
@@ -143,7 +171,7 @@ def film(frames, image, alphabet, rows=1):
 
 
 def _draw_frame(figure, frames, epoch, image, alphabet, characters, rows):
-    best, kept, _ = _classes(frames[epoch - 1])
+    best, kept = _best_path(frames[epoch - 1])
     above, below = figure.subplots(2, 1, height_ratios=(4, 2 + len(characters)), sharex=True)
     _draw_heat_map(above, below, frames[epoch - 1], image, alphabet, characters, rows)
     title = f"epoch {epoch}: {show_text(alphabet.decode(best[kept]))}"
@@ -153,8 +181,7 @@ def _draw_frame(figure, frames, epoch, image, alphabet, characters, rows):
 
 def save_film(frames, image, alphabet, rows, path):
     """Saves the heat maps after each epoch as an animated GIF; arguments are those of `film`."""
-    *_, characters = _classes(frames[-1])
-    pictures = []
+    pictures, characters = [], _characters(frames)
     for epoch in range(1, len(frames) + 1):
         figure = new_figure(6.4, 2 + 0.2 * len(characters))
         _draw_frame(figure, frames, epoch, image, alphabet, characters, rows)
@@ -189,6 +216,6 @@ def progress(checkpoint, film, image, alphabet, rows=1):
         axis.grid(alpha=0.3)
     loss_axis.set_yscale("log")
     match_axis.set_ylim(-0.02, 1.02)
-    *_, characters = _classes(film.frames[-1])
+    characters = _characters(film.frames)
     _draw_frame(part, film.frames, len(film.frames), image, alphabet, characters, rows)
     return figure

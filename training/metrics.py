@@ -119,12 +119,16 @@ def wilson_interval(successes, trials):
 
 def confusions(labels, texts):
     """Returns a `Counter` of pairs `(character of the label, character read)`, in alignments of the fewest
-    edits.
+    edits, without missed and invented characters if possible.
 
     A missed character is read as `""`; an invented one has `""` as its label.
     """
     counts = Counter()
     for label, text in zip(labels, texts, strict=True):
+        replaced = [pair for pair in zip(label, text, strict=False) if pair[0] != pair[1]]
+        if len(label) == len(text) and len(replaced) == Levenshtein.distance(label, text):
+            counts.update(replaced)
+            continue
         for edit, in_label, in_text in Levenshtein.editops(label, text):
             expected = "" if edit == "insert" else label[in_label]
             read = "" if edit == "delete" else text[in_text]

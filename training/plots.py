@@ -123,7 +123,10 @@ def _draw_counts(axis, counts):
             bar.set(color=ORANGE, hatch="//", edgecolor="white")
     more = f"; the {MAX_CHARACTERS} rarest of {len(counts)}" if len(counts) > MAX_CHARACTERS else ""
     axis.set(xlabel=f"character{more} (hatched: fewer than {MIN_CHARACTER_COUNT})")
-    axis.set(ylabel="count", yscale="log", ylim=(0.5, None))
+    smallest, largest = pairs and min(counts.values()), pairs and max(counts.values())
+    if largest > 10 * smallest:
+        axis.set(yscale="log", ylim=(0.5, None))
+    axis.set(ylabel="count")
 
 
 def result_grid(images, labels, readings):
@@ -213,7 +216,8 @@ def reliability(confidences, right, threshold):
 def _draw_bins(axis, bins):
     axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect calibration")
     points = [row["confidence"] for row in bins], [row["right"] for row in bins]
-    axis.plot(*points, "o-", color=BLUE, label="readings of similar confidence")
+    areas = [30 + 300 * row["images"] / sum(row["images"] for row in bins) for row in bins]
+    axis.scatter(*points, areas, color=BLUE, alpha=0.7, label="readings of similar confidence")
     for row in bins:
         point, text = (row["confidence"], row["right"]), f"{row['images']} "
         axis.annotate(text, point, xytext=(-6, 0), textcoords="offset points", ha="right", va="center")

@@ -17,6 +17,7 @@ from training import PROJECT
 
 CHECKPOINT = "checkpoint.npz"  # the state of the training, from which an interrupted run resumes
 FINISHED = "metrics.json"  # written last, so a run that has it is finished
+DONE = "it is finished"  # why a run cannot resume
 LOCK = ".lock"  # locked while a process trains in the folder
 _locks = []  # references to the acquired locks: a lock is released when it is garbage-collected
 
@@ -66,7 +67,10 @@ def _find_folder(runs_dir, name, numbered, identity):
             skipped.append(f"skipping {folder.name}: {obstacle}")
         elif _is_empty(folder):
             files.write_json(folder / "config.json", {"identity": identity, "environment": environment()})
-            return folder, "\n".join([*skipped, f"new run: {folder}"])
+            lines = [line for line in skipped if not line.endswith(DONE)]
+            kept = len(skipped) - len(lines)
+            lines.append(f"new run: {folder}" + (f" (finished runs, kept: {kept})" if kept else ""))
+            return folder, "\n".join(lines)
         else:
             return folder, f"resuming {folder}"
 
@@ -94,7 +98,7 @@ def _obstacle(folder, identity):
     if _is_empty(folder):
         return ""
     if (folder / FINISHED).exists():
-        return "it is finished"
+        return DONE
     try:
         before = dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))["identity"])
     except (OSError, ValueError, KeyError, TypeError):
