@@ -1,4 +1,4 @@
-# make train      trains a reader on captcha_images/ (OCR_DATA_DIR=~/meters make train: on your own images)
+# make train      trains a reader on captcha_images/ (make train DATA=~/meters: on your own images)
 # make test       checks the style and the types, runs the fast tests and the notebook once (3 minutes)
 # make test-all   everything: other ways to run, devices, browser, wheel, other Pythons, documentation
 # make label DATA=FOLDER        opens a page to label images; a reader trained meanwhile fills it in
@@ -41,7 +41,8 @@ help:
 	@sed -n 's/^# //p' Makefile | head -14
 
 train: $(VENV)/installed
-	@$(BIN)/ipython --no-term-title ocr.ipynb 2> >(grep --line-buffered -vE '$(NOISE)' >&2)
+	@$(if $(filter-out captcha_images,$(DATA)),OCR_DATA_DIR="$(DATA)") \
+		$(BIN)/ipython --no-term-title ocr.ipynb 2> >(grep --line-buffered -vE '$(NOISE)' >&2)
 
 # Measuring the coverage doubles the time, so it is part of test-all.
 test: $(VENV)/installed-dev

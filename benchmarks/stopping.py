@@ -12,6 +12,7 @@ import argparse
 import csv
 import itertools
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def train(folder, seed, case="the recipe", changes=(), **settings):
         data_dir.mkdir()
         link_images(data_dir, [sample.path for sample in given], [sample.label for sample in given])
         listed.write_text(json.dumps([{"path": str(one.path), "label": one.label} for one in held_out]))
-        monitor = f"HeldOut(alphabet, widths, {str(listed)!r}, run_dir / {out!r})"
+        os.environ["HELD_OUT"] = str(listed)  # not in the changes, which identify the row
+        monitor = f"HeldOut(alphabet, widths, os.environ['HELD_OUT'], run_dir / {out!r})"
         changes = [
             *changes,
             ("import utils", "import utils\nfrom benchmarks.stopping import HeldOut"),

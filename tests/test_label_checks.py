@@ -33,9 +33,9 @@ CAMERA += ["%032x.png", "123e4567-e89b-12d3-a456-4266141740%d.png", "image (%d).
 @pytest.mark.parametrize("pattern", CAMERA)
 def test_names_of_a_camera_are_refused_with_examples(pattern):
     names = [pattern % number for number in range(11, 18)]
-    with pytest.raises(ValueError, match="a camera or a program gave.*learnt: .* → .*training.labels /data"):
+    with pytest.raises(ValueError, match="a camera or a program gave.*learned: .* → .*training.labels /data"):
         check([*names, "04187.png", "04190.png"])
-    with pytest.raises(ValueError, match=f"a camera or a program gave.*learnt: {re.escape(names[0])} → "):
+    with pytest.raises(ValueError, match=f"a camera or a program gave.*learned: {re.escape(names[0])} → "):
         check([*(f"{number * 37:04}.png" for number in range(50)), *names])  # some photos are not renamed
     check([*names, "04187.png"], [*map(str, range(8))], "metadata.csv (file_name, text)")
 

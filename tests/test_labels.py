@@ -225,7 +225,7 @@ def test_wrong_encoding_is_an_error_with_the_menu_item(folder, encoding):
 )
 def test_label_file_that_is_not_understood_is_an_error(folder, name, text):
     write(folder, name, text)
-    expected = rf"(?s)(?=.*{re.escape(name)})Expected .*would then be learnt: a\.png → 'a', b\.png → 'b'"
+    expected = rf"(?s)(?=.*{re.escape(name)})Expected .*would then be learned: a\.png → 'a', b\.png → 'b'"
     with pytest.raises(ValueError, match=expected):
         find(folder)
 

@@ -1,4 +1,5 @@
 import re
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -159,3 +160,13 @@ def test_values_without_use_are_refused_before_loading():
 def test_home_of_an_unknown_user_is_refused():
     with pytest.raises(ValueError, match="Expected a path or ~/ and a path. Received: '~nobody-here/x'"):
         parameters.resolve("~nobody-here/x")
+
+
+@pytest.mark.parametrize(
+    ("data", "setting"), [("~/my meters", 'OCR_DATA_DIR="~/my meters"'), ("captcha_images", "")]
+)
+def test_make_trains_on_the_folder_that_it_is_given(data, setting):
+    command = ["make", "--dry-run", "--old-file=.venv/installed", "train", f"DATA={data}"]
+    shown = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in shown.replace("\\\n", "").splitlines() if "ipython" in line]
+    assert line.partition(".venv")[0].strip(" \t@") == setting

@@ -182,7 +182,7 @@ def test_skipped_files_are_named_relative_to_the_folder(tmp_path):
     assert f"{' ' * 17}a/a.png is byte-identical to b/b.png, which has a different label" in lines
 
 
-def test_camera_names_next_to_a_table_are_not_learnt(tmp_path):
+def test_camera_names_next_to_a_table_are_not_learned(tmp_path):
     for number in range(4):
         draw(tmp_path / f"IMG_{number:04}.png", shade=number)
     with pytest.raises(ValueError, match="names that a camera or a program gave.*IMG_0000.png → 'IMG'"):

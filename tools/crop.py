@@ -15,7 +15,7 @@ from training.tables import PERCENT, PIXELS, Index, read_rows
 
 
 def create_folder(out):
-    """Creates a folder with an empty label file: after a kill, the numbers of its images are not learnt."""
+    """Creates a folder with an empty label file: after a kill, the numbers of its images are not learned."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"Expected a new or empty folder at {out}. Found files. Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def _number(cells, name):
 
 def main(arguments=None):
     """Runs the command; returns 0 if all boxes were cut, 1 if some were refused, 2 if none was cut."""
-    example = "Example: python -m tools.crop photos/boxes.csv crops, then OCR_DATA_DIR=crops make train"
+    example = "Example: python -m tools.crop photos/boxes.csv crops, then make train DATA=crops"
     parser = argparse.ArgumentParser("python -m tools.crop", description=__doc__, epilog=example)
     parser.add_argument("table", metavar="TABLE", type=Path, help="the table or export, next to the photos")
     parser.add_argument("out", metavar="OUT_DIR", type=Path, help="the folder to write; new or empty")

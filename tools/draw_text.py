@@ -123,7 +123,10 @@ def main(arguments=None):
     option("--count", type=int, default=1000, help="number of images (default: %(default)s)")
     option("--styles", default=",".join(STYLES), help="styles to draw from (default: all: %(default)s)")
     either("--alphabet", help="random texts of these characters (default: words, numbers, dates, prices, …)")
-    either("--pattern", help="texts such as AA-9999: A, a are letters, 9 a digit, X, x either, \\A an A")
+    either(
+        "--pattern",
+        help="texts such as AA-9999: A a capital, a a small letter, 9 a digit, X, x with digits, \\A an A",
+    )
     either("--words", metavar="FILE", type=Path, help="texts from a file, one per line")
     either("--like", metavar="FOLDER", type=Path, help="texts similar to the labels of a folder of images")
     option("--length", **lengths, help="number of characters of random texts (default: 1-16)")

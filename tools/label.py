@@ -1,6 +1,6 @@
 """Serves a page on this machine to label a folder of images, and trains a reader while you label.
 
-The labels are in FOLDER/labels.csv after each decision. The reader reads the images that are left: press
+The labels are in FOLDER/labels.csv after each decision. The reader reads the remaining images: press
 Enter if its text is right. Images are never changed, and nothing is sent to other machines.
 """
 

@@ -91,7 +91,7 @@ def find_labels(data_dir, paths, drop_copy_number=True, allow_empty=False):
             texts = {path: label_from_name(path.name, drop_copy_number) for path in index.paths}
             raise ValueError(
                 f"{error} If the file names are the texts, move the file out of {data_dir}; "
-                f"this would then be learnt: {_examples(texts)}."
+                f"this would then be learned: {_examples(texts)}."
             ) from error
     if len(found) > 1:
         raise ValueError(
@@ -152,7 +152,7 @@ def check_labels(data_dir, labels, texts):
     else:
         return
     raise ValueError(
-        f"Expected {expected}. Found {found}. This would be learnt: {_examples(texts)}. If these are not the "
+        f"Expected {expected}. Found {found}. This would be learned: {_examples(texts)}. If these are not the "
         f"texts of the images, list the texts in {in_table}. If they are right, {confirm}."
     )
 

@@ -1,4 +1,4 @@
-"""Draws a text as a photo may show it: ink, then geometry, then light and colors, then the camera."""
+"""Draws a text as a photo may show it: ink, then geometry, then light and colours, then the camera."""
 
 import functools
 import io

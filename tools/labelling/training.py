@@ -118,7 +118,7 @@ def main():
 
         run_dir = run_notebook(spec["settings"])
         scores = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["scores"]
-        # A reader that has not taken off has learnt its images by heart: nothing to show or to start from.
+        # A reader that has not taken off has memorised its images: nothing to show or to start from.
         reader = run_dir / "reader.keras" if scores["validation"]["right"] else None
     readings = {}
     if reader:
