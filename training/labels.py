@@ -152,8 +152,8 @@ def check_labels(data_dir, labels, texts):
     else:
         return
     raise ValueError(
-        f"Expected {expected}. Found {found}. This would be learned: {_examples(texts)}. If these are not the "
-        f"texts of the images, list the texts in {in_table}. If they are right, {confirm}."
+        f"Expected {expected}. Found {found}. This would be learned: {_examples(texts)}. If these are not "
+        f"the texts of the images, list the texts in {in_table}. If they are right, {confirm}."
     )
 
 
