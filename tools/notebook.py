@@ -13,8 +13,9 @@ from training.parameters import NOTEBOOK
 
 TRAINING_MODULES = [  # which affect a training's outcome
     *("snippet_ocr/alphabet", "snippet_ocr/images", "training/augmentation", "training/callbacks"),
-    *("training/devices", "training/image_size", "training/labels", "training/metrics", "training/pixels"),
-    *("training/tables", "CTCLayer", "SquareRootScheduler", "utils"),
+    *("training/devices", "training/fast_gru", "training/image_size", "training/label_order"),
+    *("training/labels", "training/metrics", "training/pixels", "training/tables", "training/transfer"),
+    *("CTCLayer", "SquareRootScheduler", "utils"),
 ]
 TENSORFLOW_LOG = re.compile(r"(?m)^([IWEF]\d{4} \d\d:\d\d:.*|WARNING: All log messages before absl::.*)\n")
 
