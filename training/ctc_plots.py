@@ -71,14 +71,14 @@ def network(model, image, step_width):
     stages, count = [("image", image.shape[::-1])], Counter()
     for layer, output in zip(layers, outputs, strict=True):
         count[type(layer)] += 1
-        name = {"MaxPooling2D": "block", "Bidirectional": "bidirectional GRU"}.get(type(layer).__name__)
+        name = {"MaxPooling2D": "block", "Bidirectional": "bidirectional_GRU"}.get(type(layer).__name__)
         stages.append((f"{name} {count[type(layer)]}" if name else layer.name, output.shape[1:]))
     figure = new_figure(10, 3)
     above, below = figure.subplots(2, 1, height_ratios=(2, 1))
     draw_image(above, image, f"{step_width} columns of pixels become one time step")
     above.vlines(np.arange(0, image.shape[1], step_width) - 0.5, -0.5, len(image) - 0.5, BLUE, linewidth=0.5)
     for place, (name, shape) in enumerate(stages):
-        text = f"{name.replace('_', ' ').replace(' ', chr(10))}\n\n{'×'.join(map(str, shape))}"
+        text = f"{name.replace('_', chr(10))}\n\n{'×'.join(map(str, shape))}"
         box = {"boxstyle": "round", "facecolor": "white", "edgecolor": BLUE}
         options = {"ha": "center", "va": "center", "fontsize": 8, "linespacing": 0.9, "bbox": box}
         if place:
