@@ -63,7 +63,7 @@ INSTALLED = {
 }
 """Functions that check whether a foreign system is installed."""
 
-PLATES_SECONDS = 600
+PLATES_SECONDS = 240
 """The time limit of fast-plate-ocr's training."""
 
 
