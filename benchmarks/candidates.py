@@ -20,6 +20,10 @@ from training import parameters
 
 RECIPE = "the recipe"
 RELATED = "[*labels, *transfer.related_characters(labels, base)]"
+OPTIMIZER = "    optimizer = keras.optimizers.Adam("
+FREEZE = """    for layer in model.layers:
+        layer.trainable = not isinstance(layer, layers.Conv2D | layers.BatchNormalization)
+"""
 RESIDUAL = """        y = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
         x = layers.Activation("relu")(layers.Add()([x, normalised(y)]))
 """
@@ -48,6 +52,7 @@ CASES = {
     "blots": ({}, mapped("blot")),
     "weight decay 0.01": ({}, [("optimizers.Adam(", "optimizers.AdamW(weight_decay=0.01, learning_rate=")]),
     "batches of 32": ({"batch_size": 32}, []),
+    "frozen convolutions": ({}, [(OPTIMIZER, FREEZE + OPTIMIZER)]),
     "only characters of the labels": ({}, [(RELATED, "labels")]),
     "no residual convolutions": ({}, [(RESIDUAL, "")]),
     "64 features of a column": ({}, [("layers.Dense(128, use_bias", "layers.Dense(64, use_bias")]),
