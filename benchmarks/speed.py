@@ -192,5 +192,5 @@ def draw(rows):
     axis.xaxis.set_major_formatter("{x:.0f}")
     axis.yaxis.set_major_formatter(PercentFormatter(1.0))
     axis.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=4)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
