@@ -46,6 +46,7 @@ def mapped(name):
 CASES = {
     RECIPE: ({}, []),
     "learning rate 0.001": ({"learning_rate": 0.001}, []),
+    "patience 15": ({"patience": 15}, []),
     "augmentation 1.5": ({"augmentation": 1.5}, []),
     "brightness, blur and noise": ({}, mapped("photometric")),
     "column masking": ({}, mapped("mask_columns")),
