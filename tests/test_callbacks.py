@@ -121,7 +121,7 @@ def test_early_stopping_monitors_the_clipped_loss():
 
 def test_few_validation_images_leave_the_decision_to_the_training_loss():
     falling, rising = [1 / (epoch + 1) for epoch in range(6)], [0.1 + epoch for epoch in range(6)]
-    for images, kept in ((9, 5), (10, 0)):
+    for images, kept in ((24, 5), (25, 0)):
         stopping = EarlyStopping(patience=9, validation_images=images)
         weights, final = train(stopping, falling, [0.5] * 6, clipped_losses=rising)
         assert stopping.best_epoch == kept

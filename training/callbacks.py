@@ -21,7 +21,7 @@ from training import plots, runs
 
 TAKE_OFF_DUE = 15  # epochs without take-off before a warning; the defaults need 3 to 5
 MIN_LOSS_GAIN = 0.005  # nats; compared in benchmarks/RESULTS.md
-MIN_VALIDATION_IMAGES = 10  # fewer say too little about which epoch is best
+MIN_VALIDATION_IMAGES = 25  # fewer say too little about which epoch is best
 LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum gives a warning
 
 
@@ -116,7 +116,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     """Early stopping as in Keras, but patience counts only epochs after take-off.
 
     The best epoch has the lowest `metrics.ClippedLoss` on the validation images. Its weights are kept. With
-    fewer than `MIN_VALIDATION_IMAGES`, it has the lowest training loss instead: one hard image of two would
+    fewer than `MIN_VALIDATION_IMAGES`, it has the lowest training loss instead: one hard image of ten would
     decide. Gains that add up to less than `MIN_LOSS_GAIN` do not prolong the training: they change no text. A
     loss that is not finite ends it, because the weights cannot recover; in the first epoch, it raises
     ValueError.
