@@ -14,12 +14,17 @@ import sys
 
 import tensorflow as tf
 
+import utils
 from benchmarks import learning_curve, study
 from benchmarks.recipe import DATA
+from tools.draw_text import Drawing, draw
+from tools.drawing.fonts import find_fonts
+from tools.drawing.texts import Chain
 from training import parameters
 
 RECIPE = "the recipe"
 RELATED = "[*labels, *transfer.related_characters(labels, base)]"
+TRAIN = "train(training, run_dir, message)"
 OPTIMIZER = "    optimizer = keras.optimizers.Adam("
 FREEZE = """    for layer in model.layers:
         layer.trainable = not isinstance(layer, layers.Conv2D | layers.BatchNormalization)
@@ -54,6 +59,13 @@ CASES = {
     "weight decay 0.01": ({}, [("optimizers.Adam(", "optimizers.AdamW(weight_decay=0.01, learning_rate=")]),
     "batches of 32": ({"batch_size": 32}, []),
     "frozen convolutions": ({}, [(OPTIMIZER, FREEZE + OPTIMIZER)]),
+    "half drawn images": (
+        {},
+        [
+            ("import utils", "import utils\nfrom benchmarks import candidates"),
+            (TRAIN, TRAIN.replace("training,", "candidates.add_drawn(training, run_dir),")),
+        ],
+    ),
     "only characters of the labels": ({}, [(RELATED, "labels")]),
     "no residual convolutions": ({}, [(RESIDUAL, "")]),
     "64 features of a column": ({}, [("layers.Dense(128, use_bias", "layers.Dense(64, use_bias")]),
@@ -61,6 +73,14 @@ CASES = {
     "squeeze and excite": ({}, [(POOLED, POOLED + SQUEEZED)]),
 }
 """Settings, and changes to the notebook's code. The last four change the network; they start from scratch."""
+
+
+def add_drawn(training, folder, count=400):
+    """Returns samples, half of them drawn in all styles with texts like the labels, in `folder / "drawn"`."""
+    source = Chain([sample.label for sample in training])
+    draw(folder / "drawn", count, Drawing(find_fonts(), source))
+    drawn = utils.find_images(folder / "drawn")[0]
+    return training * -(-len(drawn) // len(training)) + drawn
 
 
 def photometric(images):
