@@ -48,9 +48,15 @@ def mapped(name):
     ]
 
 
+DRAWN = [
+    ("import utils", "import utils\nfrom benchmarks import candidates"),
+    (TRAIN, TRAIN.replace("training,", "candidates.add_drawn(training, run_dir),")),
+]
 CASES = {
     RECIPE: ({}, []),
     "learning rate 0.001": ({"learning_rate": 0.001}, []),
+    "learning rate 0.001, brightness, blur and noise": ({"learning_rate": 0.001}, mapped("photometric")),
+    "learning rate 0.001, half drawn images": ({"learning_rate": 0.001}, DRAWN),
     "patience 15": ({"patience": 15}, []),
     "augmentation 1.5": ({"augmentation": 1.5}, []),
     "brightness, blur and noise": ({}, mapped("photometric")),
@@ -59,13 +65,7 @@ CASES = {
     "weight decay 0.01": ({}, [("optimizers.Adam(", "optimizers.AdamW(weight_decay=0.01, learning_rate=")]),
     "batches of 32": ({"batch_size": 32}, []),
     "frozen convolutions": ({}, [(OPTIMIZER, FREEZE + OPTIMIZER)]),
-    "half drawn images": (
-        {},
-        [
-            ("import utils", "import utils\nfrom benchmarks import candidates"),
-            (TRAIN, TRAIN.replace("training,", "candidates.add_drawn(training, run_dir),")),
-        ],
-    ),
+    "half drawn images": ({}, DRAWN),
     "only characters of the labels": ({}, [(RELATED, "labels")]),
     "no residual convolutions": ({}, [(RESIDUAL, "")]),
     "64 features of a column": ({}, [("layers.Dense(128, use_bias", "layers.Dense(64, use_bias")]),
