@@ -54,9 +54,7 @@ DRAWN = [
 ]
 CASES = {
     RECIPE: ({}, []),
-    "learning rate 0.001": ({"learning_rate": 0.001}, []),
-    "learning rate 0.001, brightness, blur and noise": ({"learning_rate": 0.001}, mapped("photometric")),
-    "learning rate 0.001, half drawn images": ({"learning_rate": 0.001}, DRAWN),
+    "learning rate 0.003": ({"learning_rate": 0.003}, []),
     "patience 15": ({"patience": 15}, []),
     "augmentation 1.5": ({"augmentation": 1.5}, []),
     "brightness, blur and noise": ({}, mapped("photometric")),
