@@ -82,6 +82,11 @@ def test_progress_warns_once_of_a_rising_loss(capsys):
     assert "the training loss has risen from 2 to 6.1. The learning rate may be too high" in output
 
 
+def test_progress_does_not_warn_of_a_small_loss(capsys):
+    train(EarlyStopping(patience=99), [0.2, 0.01, 0.05, 0.9], [0.9] * 4, Progress())
+    assert "WARNING" not in capsys.readouterr().out
+
+
 def test_plateau_does_not_stop_the_training():
     weights, _ = train(EarlyStopping(patience=1), [16.0 + 0.01 * epoch for epoch in range(40)], [0.0] * 40)
     assert len(weights) == 40

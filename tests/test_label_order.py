@@ -47,7 +47,7 @@ def test_images_decide_that_labels_are_in_logical_order(plates):
 
 def test_few_images_are_taken_to_have_logical_labels(plates):
     paths, texts = plates
-    order, line = find_order(samples_of(paths[:150], texts[:150]))
+    order, line = find_order(samples_of(paths[:90], texts[:90]))
     assert order == "logical"
     assert "set label_order to visual" in line
 

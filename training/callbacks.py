@@ -22,7 +22,10 @@ from training import plots, runs
 TAKE_OFF_DUE = 15  # epochs without take-off before a warning; the defaults need 3 to 5
 MIN_LOSS_GAIN = 0.005  # nats; compared in benchmarks/RESULTS.md
 MIN_VALIDATION_IMAGES = 25  # fewer say too little about which epoch is best
-LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum gives a warning
+LOSS_RISE_FACTOR, RISEN_LOSS = (
+    3.0,
+    1.0,
+)  # a training loss above this multiple of its minimum, and nats, is risen
 
 
 class Progress(keras.callbacks.Callback):
@@ -76,7 +79,8 @@ class Progress(keras.callbacks.Callback):
                 "first is read within 5. Check that the labels match the images. Then try one change at a "
                 "time: halve OCR_LEARNING_RATE, double OCR_WARMUP_EPOCHS, halve OCR_AUGMENTATION, add images."
             )
-        if logs["loss"] > LOSS_RISE_FACTOR * self.min_loss and not self.warned_of_rise:
+        risen = logs["loss"] > max(LOSS_RISE_FACTOR * self.min_loss, RISEN_LOSS)
+        if risen and not self.warned_of_rise:
             self.warned_of_rise = True
             self._report(
                 f"WARNING: the training loss has risen from {self.min_loss:.3g} to {logs['loss']:.3g}. The "
