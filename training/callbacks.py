@@ -22,10 +22,8 @@ from training import plots, runs
 TAKE_OFF_DUE = 15  # epochs without take-off before a warning; the defaults need 3 to 5
 MIN_LOSS_GAIN = 0.005  # nats; compared in benchmarks/RESULTS.md
 MIN_VALIDATION_IMAGES = 25  # fewer say too little about which epoch is best
-LOSS_RISE_FACTOR, RISEN_LOSS = (
-    3.0,
-    1.0,
-)  # a training loss above this multiple of its minimum, and nats, is risen
+LOSS_RISE_FACTOR = 3.0  # a training loss above this multiple of its minimum gives a warning …
+RISEN_LOSS = 1.0  # … unless it is below this number of nats
 
 
 class Progress(keras.callbacks.Callback):
