@@ -199,6 +199,13 @@ def test_reader_is_scored_on_labelled_images():
     assert metrics.read_and_score(Fake(), samples)["right"] == 2
 
 
+def test_confusions_are_described_in_a_line():
+    assert (
+        metrics.describe_confusions(metrics.confusions(["a\nb", "ab"], ["ac", "a"])) == "b→∅ 2, ↵→c 1"
+    )
+    assert metrics.describe_confusions(metrics.confusions([], [])) == "none"
+
+
 @pytest.mark.parametrize("measure", [metrics.character_error_rate, metrics.confusions, metrics.score])
 def test_more_texts_than_labels_raise_an_error(measure):
     with pytest.raises(ValueError, match="argument 2 is longer"):

@@ -60,7 +60,7 @@ def test_misspelt_variable_is_an_error_with_a_suggestion(variable):
         ("OCR_EPOCHS", "0", "a whole number from 1 to 1000000"),
         ("OCR_SEED", "1.5", "a whole number from 0 to 2147483647"),
         ("OCR_DROPOUT", "", "a number from 0 to 0.9"),
-        ("OCR_LEARNING_RATE", "nan", "a number from 1e-07 to 1"),
+        ("OCR_LEARNING_RATE", "nan", "a number from 1e-07 to 1, or 0"),
         ("OCR_DROP_COPY_NUMBER", "maybe", "true or false"),
         ("OCR_DATA_DIR", "", "text, not empty"),
     ],

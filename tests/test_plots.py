@@ -233,6 +233,15 @@ def test_progress_shows_the_epochs_so_far_and_the_last_reading():
     assert "epoch 3: ab" in texts_of(figure)
 
 
+def test_example_is_one_that_the_reader_is_unsure_of(shipped):
+    class Confident:
+        def read(self, paths):
+            return [SimpleNamespace(confidence=number / len(paths)) for number in reversed(range(len(paths)))]
+
+    samples = [SimpleNamespace(path=path) for path in shipped[:8]]
+    assert ctc_plots.choose_example(Confident(), samples) is samples[5]
+
+
 def test_network_shows_the_shape_of_each_stage():
     model = load_build_model()(48, 5, 7, 0.1)
     figure = ctc_plots.network(model, np.zeros((48, 80), "uint8"), 4)

@@ -183,13 +183,13 @@ def suspect_labels(readings, reviewed=()):
 
 def describe(summary):
     """Returns the summary of a `CrossValidation` as text of several lines."""
-    from training import metrics, plots
+    from training import metrics
 
     rows = {f"fold {row['fold']}": row for row in summary["folds"]}
     rows |= {f"length {length}": row for length, row in summary["lengths"].items()}
     worst = sorted(summary["characters"].items(), key=lambda item: -item[1]["misread"] / item[1]["seen"])
     misread = [f"{escape(c)} {n['misread']} of {n['seen']}" for c, n in worst if n["misread"]]
-    pairs = [f"{plots.show_text(a)}→{plots.show_text(b)} {n}" for a, b, n in summary["confusions"]]
+    confusions = Counter({(label, text): count for label, text, count in summary["confusions"]})
     fold = (
         "fold {fold}: {training images} training images, {epochs} epochs (best {best_epoch}), {seconds:.0f} s"
     )
@@ -200,7 +200,7 @@ def describe(summary):
             metrics.table({**rows, "all": summary}),
             *(fold.format(**row) for row in summary["folds"]),
             f"misread characters: {', '.join(misread) or 'none'}",
-            f"confusions: {', '.join(pairs) or 'none'}",
+            f"confusions: {metrics.describe_confusions(confusions)}",
             f"training time: {summary['seconds']:.0f} s",
         ]
     )

@@ -136,6 +136,12 @@ def confusions(labels, texts):
     return counts
 
 
+def describe_confusions(counts):
+    """Returns what `confusions` counts as a line of text, the most frequent first; "none" if it is empty."""
+    shown = [(*(one.replace("\n", "↵") or "∅" for one in pair), n) for pair, n in counts.most_common()]
+    return ", ".join(f"{label}→{read} {count}" for label, read, count in shown) or "none"
+
+
 def score(labels, texts, trained=None):
     """Scores a text for each label of a split, at least one.
 
