@@ -200,9 +200,7 @@ def test_reader_is_scored_on_labelled_images():
 
 
 def test_confusions_are_described_in_a_line():
-    assert (
-        metrics.describe_confusions(metrics.confusions(["a\nb", "ab"], ["ac", "a"])) == "b→∅ 2, ↵→c 1"
-    )
+    assert metrics.describe_confusions(metrics.confusions(["a\nb", "ab"], ["ac", "a"])) == "b→∅ 2, ↵→c 1"
     assert metrics.describe_confusions(metrics.confusions([], [])) == "none"
 
 

