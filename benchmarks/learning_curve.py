@@ -1,10 +1,11 @@
 """How many labelled images are needed, from scratch and from the base reader?
 
-    python -m benchmarks.learning_curve FOLDER [FOLDER …] [--counts 20 50 100 200 400] [--seeds 1 2 3]
+    python -m benchmarks.learning_curve [FOLDER …] [--counts 20 50 100 200 400] [--seeds 1 2 3]
 
 trains the notebook on some of a folder's images and scores the reader on others. If FOLDER has the
 subfolders `train` and `test`, the images of `test` are the others; otherwise, a fifth of the images. The rows
-are appended to benchmarks/results/learning_curve.jsonl, the figure is saved as docs/learning_curve.png.
+are appended to benchmarks/results/learning_curve.jsonl. The figure of all recorded rows, also those of
+`benchmarks.kinds`, is saved as docs/learning_curve.png.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 import utils
-from benchmarks.study import SEED, link_images, markdown_table, measure_held_out
+from benchmarks.study import SEED, link_images, markdown_table, measure_held_out, recorded_rows
 from training import PROJECT, parameters, plots
 from training.transfer import BASE_READER
 
@@ -87,6 +88,18 @@ def table(rows):
     )
 
 
+def recorded_points():
+    """Returns the last recorded row of each set, number of images, start and seed, with labels only."""
+    bases = {"scratch": "", "transfer": "auto"}
+    rows = [row for row in recorded_rows("learning_curve") if "set" in row and "unlabelled images" not in row]
+    for row in recorded_rows("kinds"):
+        if row["system"] in bases:
+            rows.append(row | {"images given": row["labels"], "base": bases[row["system"]]})
+    rows.sort(key=lambda row: (row["set"], row["images given"]))
+    keys = [(row["set"], row["images given"], row["base"], row["parameters"]["seed"]) for row in rows]
+    return list(dict(zip(keys, rows, strict=True)).values())
+
+
 def draw(rows):
     """Draws exact match over the number of images, one panel for each set; returns a `Figure`."""
     names = list(dict.fromkeys(row["set"] for row in rows))
@@ -125,7 +138,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         "python -m benchmarks.learning_curve", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("folders", metavar="FOLDER", nargs="+", help="a folder of labelled images")
+    parser.add_argument("folders", metavar="FOLDER", nargs="*", help="a folder of labelled images")
     parser.add_argument(
         "--counts", metavar="N", nargs="+", type=int, default=COUNTS, help="images to train on"
     )
@@ -139,7 +152,7 @@ def main(arguments=None):
     for folder in map(parameters.resolve, options.folders):
         rows += measure_folder(Path(folder), options.counts, options.seeds, options.bases, options.unlabelled)
     print(table(rows))
-    draw(rows).savefig(PROJECT / "docs" / "learning_curve.png")
+    draw(recorded_points()).savefig(PROJECT / "docs" / "learning_curve.png")
     return 0
 
 
