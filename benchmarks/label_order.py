@@ -29,9 +29,7 @@ def main(arguments=None):
         prog="python -m benchmarks.label_order", description=__doc__.split("\n")[0]
     )
     parser.add_argument("folder", metavar="FOLDER", help="labelled images of a right-to-left script")
-    parser.add_argument(
-        "--counts", metavar="N", nargs="+", type=int, default=COUNTS, help="images of a subset"
-    )
+    parser.add_argument("--counts", metavar="N", nargs="+", type=int, default=COUNTS, help="subset sizes")
     parser.add_argument("--draws", metavar="N", type=int, default=40, help="subsets (default: 40)")
     parser.add_argument("--ridge", metavar="X", nargs="+", type=float, default=RIDGES, help="penalties")
     options = parser.parse_args(arguments)

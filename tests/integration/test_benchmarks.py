@@ -55,6 +55,7 @@ COMMANDS = (
         "cost",
         "fast_plate_ocr_baseline",
         "labelling",
+        "label_order",
         "learning_curve",
         "many_images",
     ),
