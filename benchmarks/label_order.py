@@ -1,6 +1,6 @@
 """How often do few images show whether right-to-left labels are in logical or in visual order?
 
-    python -m benchmarks.label_order FOLDER [--counts 50 70 100 200] [--draws 40] [--ridge 0.03 1.0]
+    python -m benchmarks.label_order FOLDER [--counts 40 50 70 100 200] [--draws 40] [--ridge 0.03 1.0]
 
 takes the order that all images of a folder show for the right one, and asks `training.label_order` again
 about random subsets. The rows are appended to benchmarks/results/label_order.jsonl.
@@ -14,7 +14,7 @@ from benchmarks.learning_curve import choose
 from benchmarks.study import markdown_table, name_images, record
 from training import label_order, parameters
 
-COUNTS, RIDGES = (50, 70, 100, 200), (0.03, 0.1, 1.0)
+COUNTS, RIDGES = (40, 50, 70, 100, 200), (0.03, 0.1, 1.0)
 
 
 def measure(samples, right, count, draws):

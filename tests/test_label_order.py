@@ -54,7 +54,7 @@ def test_eighty_images_are_enough_to_decide(plates, start):
 
 def test_few_images_are_taken_to_have_logical_labels(plates):
     paths, texts = plates
-    order, line = find_order(samples_of(paths[:60], texts[:60]))
+    order, line = find_order(samples_of(paths[:30], texts[:30]))
     assert order == "logical"
     assert "set label_order to visual" in line
 

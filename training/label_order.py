@@ -7,7 +7,7 @@ from snippet_ocr.alphabet import is_right_to_left, reorder
 
 LOGICAL, VISUAL, AUTO = "logical", "visual", "auto"
 WIDTH, HEIGHT = 96, 32  # pixels: images are compared at this size
-MIN_IMAGES, MAX_IMAGES = 70, 2000  # images that are compared
+MIN_IMAGES, MAX_IMAGES = 40, 2000  # images that are compared
 RIDGE = 0.03  # compared in benchmarks/RESULTS.md
 MIN_GAIN = 0.02  # by which visual order must explain the images better than logical order
 
