@@ -14,6 +14,13 @@ def test_progress_yields_all_items_and_reports_slow_loops_only(monkeypatch, caps
     assert capsys.readouterr().out == ""
 
 
+def test_slow_first_item_does_not_spoil_the_estimate(monkeypatch, capsys):
+    clock = iter([0, 60, 61, 62])  # seconds: at the start, and after each item
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    assert list(terminal.progress(range(3), 101, "images drawn")) == [0, 1, 2]
+    assert capsys.readouterr().out == "2 of 101 images drawn, 99 s left\n"
+
+
 def test_line_in_a_kernel_is_printed_in_the_cell_and_on_the_terminal(monkeypatch, capfd):
     monkeypatch.setattr(terminal, "in_kernel", lambda: True)
     terminal.report("epoch 1")

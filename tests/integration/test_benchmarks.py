@@ -56,6 +56,7 @@ COMMANDS = (
         "fast_plate_ocr_baseline",
         "labelling",
         "label_order",
+        "label_page",
         "learning_curve",
         "many_images",
     ),
