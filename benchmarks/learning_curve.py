@@ -26,6 +26,8 @@ from training.transfer import BASE_READER
 
 COUNTS = (20, 50, 100, 200, 400)
 BASES = {"": "from scratch", "auto": "from the base reader"}
+TITLES = {"bank_card_digits": "bank cards", "receipt_lines": "lines of receipts"}
+TITLES |= {"cn_plates": "Chinese plates", "egypt_plates": "Egyptian plates"}
 COLORS = {"": plots.ORANGE, "auto": plots.BLUE}
 
 
@@ -121,7 +123,7 @@ def draw(rows):
             axis.fill_between(
                 counts, list(map(min, found)), list(map(max, found)), color=COLORS[base], alpha=0.2
             )
-        axis.set(title=name.replace("_", " "), xscale="log", ylim=(-0.02, 1.02))
+        axis.set(title=TITLES.get(name, name), xscale="log", ylim=(-0.02, 1.02))
         axis.set_xticks(sorted({row["images given"] for row in rows if row["set"] == name}))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.minorticks_off()
