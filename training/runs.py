@@ -152,6 +152,7 @@ def finish(folder, checkpoint, settings, scores, calibrated):
     if not checkpoint.early_stopping.taken_off:
         lines.append("WARNING: no validation image was ever read correctly. Train again with more epochs.")
     if checkpoint.epochs_done == checkpoint.last_epoch(settings["epochs"]):
+        files.write_csv(folder / "history.csv", checkpoint.history)  # may be that of a later round
         files.write_json(folder / FINISHED, {"scores": scores, "run": run, "calibration": calibrated})
     else:
         lines.append("The training was interrupted. Run its cell or the notebook again to resume it.")
