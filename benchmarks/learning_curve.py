@@ -63,11 +63,10 @@ def measure_folder(folder, counts, seeds, bases, unlabelled=0):
             chosen, more = shuffled[:count], shuffled[count : count + unlabelled]
             for base in bases:
                 identity = {"set": name, "held-out images": len(held_out), "images given": count}
-                identity |= {"base": base, "base file": base_version(base)}
+                identity |= {"base": base, "base file": base_version(base), "unlabelled images": len(more)}
                 settings = {"seed": seed, "base_reader": base}
                 with tempfile.TemporaryDirectory() as unlabelled_dir:
                     if more:
-                        identity["unlabelled images"] = len(more)
                         settings["unlabelled_dir"] = unlabelled_dir
                         link_images(Path(unlabelled_dir), [one.path for one in more], [""] * len(more))
                     row = measure_held_out("learning_curve", identity, chosen, held_out, name, **settings)
@@ -93,7 +92,9 @@ def table(rows):
 def recorded_points():
     """Returns the last recorded row of each set, number of images, start and seed, with labels only."""
     bases = {"scratch": "", "transfer": "auto"}
-    rows = [row for row in recorded_rows("learning_curve") if "set" in row and "unlabelled images" not in row]
+    rows = [
+        row for row in recorded_rows("learning_curve") if "set" in row and not row.get("unlabelled images")
+    ]
     for row in recorded_rows("kinds"):
         if row["system"] in bases:
             rows.append(row | {"images given": row["labels"], "base": bases[row["system"]]})
