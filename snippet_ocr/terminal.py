@@ -27,12 +27,11 @@ def report(line):
 
 def progress(items, total, description, report=report):
     """Yields `total` items. If the loop is slow, reports "40 of 90", `description`, and the seconds left."""
-    next_report = time.monotonic() + PROGRESS_DELAY
     for count, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if count == 1:  # the first one may wait for processes to start, which says nothing about the others
-            first = now
+        if count == 1:  # it may have waited for processes to start, which says nothing about the others
+            first, next_report = now, now + PROGRESS_DELAY
         elif now >= next_report and count < total:
             remaining = (now - first) / (count - 1) * (total - count)
             report(f"{count:,} of {total:,} {description}, {remaining:.0f} s left")

@@ -98,7 +98,7 @@ def test_progress_goes_to_stderr(onnx, shipped, run, monkeypatch):
     monkeypatch.setattr("snippet_ocr.terminal.PROGRESS_DELAY", 0.0)
     done = run("read", onnx, *shipped[:3])
     assert len(done.stdout.splitlines()) == 3
-    assert "1 of 3 images read, " in done.stderr
+    assert "2 of 3 images read, " in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,17 @@ def test_progress_yields_all_items_and_reports_slow_loops_only(monkeypatch, caps
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock) / 2)  # half a second per item
     assert list(terminal.progress(range(50), 50, "images checked")) == list(range(50))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "4 of 50 images checked, 23 s left"
+    assert lines[0] == "5 of 50 images checked, 22 s left"
     assert len(lines) == 3
     assert list(terminal.progress(range(3), 3, "images checked")) == [0, 1, 2]
     assert capsys.readouterr().out == ""
 
 
 def test_slow_first_item_does_not_spoil_the_estimate(monkeypatch, capsys):
-    clock = iter([0, 60, 61, 62])  # seconds: at the start, and after each item
+    clock = iter([60, 61, 62, 63])  # seconds, after each item
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
-    assert list(terminal.progress(range(3), 101, "images drawn")) == [0, 1, 2]
-    assert capsys.readouterr().out == "2 of 101 images drawn, 99 s left\n"
+    assert list(terminal.progress(range(4), 101, "images drawn")) == [0, 1, 2, 3]
+    assert capsys.readouterr().out == "3 of 101 images drawn, 98 s left\n"
 
 
 def test_line_in_a_kernel_is_printed_in_the_cell_and_on_the_terminal(monkeypatch, capfd):
