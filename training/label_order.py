@@ -65,10 +65,9 @@ def _predictable(pixels, characters):
     pixels = pixels.astype("float64") - pixels.mean(axis=1, keepdims=True)
     pixels /= np.linalg.norm(pixels, axis=1, keepdims=True) + 1e-9
     targets = np.equal.outer(characters, sorted(set(characters))).astype(float)  # (images, characters)
-    centred = targets - targets.mean(axis=0)
     similar = pixels @ pixels.T  # (images, images)
     fitted = similar @ np.linalg.inv(similar + RIDGE * np.eye(len(pixels)))
     # Leave-one-out without a fit for each image: Hastie et al., "The Elements of Statistical Learning", 7.10.
     own = np.diag(fitted)[:, None]  # (images, 1)
-    predicted = (fitted @ centred - own * centred) / (1 - own) + targets.mean(axis=0)
+    predicted = (fitted @ targets - own * targets) / (1 - own)  # (images, characters)
     return np.mean(predicted.argmax(axis=1) == targets.argmax(axis=1))
