@@ -10,6 +10,7 @@ Run it on a quiet machine. The rows are appended to benchmarks/results/label_pag
 import argparse
 import functools
 import shutil
+import socket
 import string
 import sys
 import tempfile
@@ -70,17 +71,18 @@ def measure(folder, seconds, train):
     session.rounds.wait()  # until the base reader has read all images
     for reading in session.rounds.last["readings"].values():
         reading[0] = reading[0] or "0"  # Enter accepts no empty text
-    config = {"host": "127.0.0.1", "log_level": "warning", "lifespan": "off", "ws": "none"}
-    port = 8377 + train
-    server = uvicorn.Server(uvicorn.Config(label.build(session, port), port=port, **config))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        shown, frames = hold_enter(f"http://127.0.0.1:{port}", seconds)
-    finally:
-        server.should_exit = True
-        thread.join()
-        session.rounds.stop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        config = {"log_level": "warning", "lifespan": "off", "ws": "none"}
+        server = uvicorn.Server(uvicorn.Config(label.build(session, port), **config))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            shown, frames = hold_enter(f"http://127.0.0.1:{port}", seconds)
+        finally:
+            server.should_exit = True
+            thread.join()
+            session.rounds.stop()
     figures = {"images": len(session.files), "trainings": "in the background" if train else "none"}
     figures |= {"labelled": shown, "seconds": seconds, "frames_per_second": len(frames) / sum(frames) * 1000}
     figures["milliseconds"] = np.percentile(frames, (50, 95, 99)).round(1).tolist()
@@ -101,7 +103,7 @@ def main(arguments=None):
             folder = Path(parent, "images")
             source = functools.partial(random_text, string.digits, (5, 5))
             draw(folder, options.images, Drawing(find_fonts(MATPLOTLIB), source, ("print",), (50, 50)))
-            (folder / LABELS_FILE).unlink(missing_ok=True)
+            (folder / LABELS_FILE).unlink()  # the labels are those of the simulated person
             rows.append(measure(folder, options.seconds, train))
     print(rows_table(COLUMNS, rows))
     return 0
