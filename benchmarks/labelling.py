@@ -122,14 +122,16 @@ def main(arguments=None):
     parser = argparse.ArgumentParser("python -m benchmarks.labelling", description="Measures labelling.")
     parser.add_argument("data", metavar="DATA", help="the folder of labelled images")
     parser.add_argument("--reader", type=Path, help="the reader of the first proposals")
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="default: all")
     options = parser.parse_args(arguments)
     use_defaults()
     data_dir = parameters.resolve(options.data)
+    name = data_dir.parent.name if data_dir.name == "train" else data_dir.name
     samples, _ = utils.find_images(data_dir)
     lines = []
-    for case, overlooked in CASES.items():
+    for case in options.cases:
 
-        def measure(overlooked=overlooked):
+        def measure(overlooked=CASES[case]):
             with tempfile.TemporaryDirectory() as folder:
                 labels = [sample.label for sample in samples]
                 names = link_images(Path(folder), [sample.path for sample in samples], labels)
@@ -137,7 +139,7 @@ def main(arguments=None):
                 session = Session(Path(folder), options.reader, train=False)
                 return simulate(session, dict(zip(names, labels, strict=True)), overlooked)
 
-        identity = {"case": case, "images": name_images(data_dir.name, samples), "code": code_version()}
+        identity = {"case": case, "images": name_images(name, samples), "code": code_version()}
         row = record("labelling", identity | {"reader": str(options.reader or "")}, measure)
         figures = [row[name] or {} for name in (*(f"{goal:.0%}" for goal in GOALS), "all", "all typed")]
         lines.append([case, *(one.get("keystrokes") for one in figures), row["all"]["wrong labels"]])
