@@ -68,7 +68,7 @@ mutants: $(VENV)/installed-dev
 
 # Labelling the included images would replace the labels in their names.
 label: $(VENV)/installed
-	$(if $(filter captcha_images,$(DATA)),$(error Expected a folder of your own: make label DATA=FOLDER))
+	$(if $(filter captcha_images,$(DATA:%/=%)),$(error Expected a folder of your own: make label DATA=FOLDER))
 	@$(BIN)/python -m tools.label "$(DATA)"
 
 crossval: $(VENV)/installed

@@ -61,6 +61,7 @@ def hold_enter(address, seconds):
             time.sleep(max(0.0, started + (number + 1) / KEYS_PER_SECOND - time.monotonic()))
         page.keyboard.up("Enter")
         found = page.evaluate("() => [window.shown, window.frames]")
+        page.wait_for_function("() => !outbox.length")  # until the server has saved all labels
         browser.close()
         return found
 
@@ -84,7 +85,8 @@ def measure(folder, seconds, train):
             thread.join()
             session.rounds.stop()
     figures = {"images": len(session.files), "trainings": "in the background" if train else "none"}
-    figures |= {"labelled": shown, "seconds": seconds, "frames_per_second": len(frames) / sum(frames) * 1000}
+    figures |= {"shown": shown, "labelled": len(session.labels.texts), "seconds": seconds}
+    figures["frames_per_second"] = len(frames) / sum(frames) * 1000
     figures["milliseconds"] = np.percentile(frames, (50, 95, 99)).round(1).tolist()
     return append_row("label_page", figures)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 import socket
 import subprocess
 import sys
@@ -39,7 +40,13 @@ def request(session, method, path, base=HOME, **options):
 
 
 def act(session, **body):
-    return request(session, "POST", "/act", json={"window": "a", **body})
+    body = {"folder": key_of(session), "window": "a", **body}
+    return request(session, "POST", "/act", json=body)
+
+
+def key_of(session):
+    """The folder that the page names in its requests."""
+    return re.search(r'folder: "([0-9a-f]+)"', request(session, "GET", "/").text)[1]
 
 
 def test_page_names_no_other_host_and_may_load_nothing_from_one(session):
@@ -61,6 +68,13 @@ def test_page_asks_for_images_decides_and_undoes(session):
     assert session.label(file) == "12"
     assert [item["file"] for item in act(session, undo=True).json()["undone"]] == [file]
     assert session.label(file) is None
+
+
+def test_page_that_was_opened_for_another_folder_labels_nothing(session, tmp_path):
+    other = Session(draw_images(tmp_path / "other"), train=False)
+    answer = act(session, folder=key_of(other), decide=[decision("0.png", "1")])
+    assert answer.status_code == 500 and "another folder" in answer.json()["error"]
+    assert session.label("0.png") is None
 
 
 def test_images_are_served_as_they_are_by_their_digest(session, tmp_path):

@@ -3,7 +3,10 @@
 import json
 import random
 import subprocess
+import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,7 +165,7 @@ def test_contact_sheet_has_the_confident_readings_and_wrong_ones_are_asked_one_b
 
 @pytest.mark.parametrize(
     "change",
-    [{"file": "../x"}, {"decision": "other"}, {"seen": "0"}, {"seen": True}, {"extra": 1}, {"text": None}],
+    [{"decision": "other"}, {"seen": "0"}, {"seen": True}, {"extra": 1}, {"text": None}],
 )
 def test_malformed_decisions_are_refused(session, change):
     with pytest.raises(ValueError, match="Expected a decision"):
@@ -173,6 +176,56 @@ def test_malformed_decisions_are_refused(session, change):
 def test_invalid_text_is_a_problem_of_its_image_only(session):
     problems = session.decide([decision("0.png", "1E+05"), decision("1.png", "1")])
     assert list(problems) == ["0.png"] and session.label("1.png") == "1"
+
+
+def test_decision_about_an_image_that_is_gone_does_not_stop_the_others(session):
+    problems = session.decide([decision("../x", "1"), decision("0.png", "1")])
+    assert problems == {"../x": "is not among the images any more"} and session.label("0.png") == "1"
+
+
+def test_undone_image_keeps_the_reading_that_was_shown_before_a_training(session):
+    session.decide([decision("0.png", "12", shown="12", round=0)])
+    session.rounds.last |= {"round": 1, "readings": {file: ["3", 0.9] for file in FILES[1:]}}
+    (item,) = session.undo("a")
+    assert (item["text"], item["round"]) == ("12", 0)
+
+
+def test_trainings_also_read_skipped_images(session, monkeypatch):
+    started = []
+    monkeypatch.setattr(Rounds, "start", lambda self, labels, files: started.append(sorted(files)))
+    session.decide([decision("0.png", decision="skip"), decision("1.png", decision="unreadable")])
+    session.start_round()
+    assert started == [["0.png", *FILES[2:]]]
+
+
+def test_windows_keep_their_images_after_a_restart(tmp_path, session):
+    held = files_of(session.next("a", [], 2))
+    session = Session(tmp_path, train=False)
+    session.state("a", held)
+    assert not {*held} & {*files_of(session.next("b", [], 9))}
+
+
+def is_running(pid):
+    """Whether a process has not ended; one that nobody waited for stays as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_background_process_ends_with_a_server_that_is_killed(tmp_path):
+    draw_images(tmp_path)
+    script = (
+        "import os, sys, pathlib, signal; from tools.labelling.session import Session; "
+        "session = Session(pathlib.Path(sys.argv[1]), pathlib.Path('snippet_ocr/base.onnx')); "
+        "print(session.rounds._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], cwd=PROJECT, capture_output=True)
+    deadline = time.monotonic() + 60
+    while is_running(int(done.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not list((tmp_path / FOLDER).glob("round-*"))
 
 
 def test_images_that_cannot_be_opened_are_reported_and_left_out(tmp_path):

@@ -82,7 +82,62 @@ def test_tables_that_a_label_could_override_or_miss_are_refused(tmp_path, name, 
     assert (tmp_path / name).read_text() == table
 
 
-@pytest.mark.parametrize("text", ["", "  ", "a\nb", "a\u200bb", "1E+05", "#N/A", '["a"]', "a" * 201])
+def test_table_that_names_an_image_twice_keeps_all_its_rows_while_someone_labels(tmp_path):
+    session = Session(draw_images(tmp_path), train=False)
+    session.decide([decision("0.png", "1")])
+    table = "file,text\n0.png,1\n0.png,2\n3.png,3\n4.png,4\n"
+    write_table(tmp_path, table)
+    for _ in range(2):  # the page sends a decision again until it is saved
+        with pytest.raises(OSError, match="Found 0.png twice"):
+            session.decide([decision("1.png", "5")])
+        assert read_table(tmp_path) == table
+    write_table(tmp_path, table.replace("0.png,2\n", ""))
+    assert session.decide([decision("1.png", "5")]) == {}
+    assert read_table(tmp_path) == "file,text\n0.png,1\n3.png,3\n4.png,4\n1.png,5\n"
+
+
+def test_undo_keeps_the_format_and_the_changes_of_another_program(tmp_path):
+    draw_images(tmp_path)
+    write_table(tmp_path, "file,text,note\n0.png,old,a\n1.png,old,b\n")
+    session = Session(tmp_path, train=False)
+    session.decide([decision(file, "new", action="") for file in FILES[:3]])
+    write_table(tmp_path, "file;text;note\n0.png;new;a\n1.png;edited;b\n2.png;new;\n")
+    session.undo("a")
+    assert read_table(tmp_path) == "file;text;note\n0.png;old;a\n1.png;edited;b\n"
+
+
+def test_names_that_a_table_cannot_hold_are_left_out_and_others_are_labelled(tmp_path):
+    names = ["Za\u0308hler 1.png", 'b,"c".png', "#1.png", "folder/0.png"]
+    (tmp_path / "folder").mkdir()
+    draw_images(tmp_path, dict.fromkeys([*names, " space.png"], "1"))
+    session = Session(tmp_path, train=False)
+    assert {path.name: reason for path, reason in session.unusable.items()} == {
+        " space.png": "has a name that labels.csv cannot hold"
+    }
+    session.decide([decision(name, name[0]) for name in names])
+    after = Session(tmp_path, train=False)
+    assert [after.label(name) for name in names] == [name[0] for name in names]
+
+
+def test_rows_of_text_are_kept_and_written_as_a_training_reads_them(tmp_path):
+    draw_images(tmp_path)
+    write_table(tmp_path, 'file,text\n0.png,"12\n34"\n')
+    session = Session(tmp_path, train=False)
+    session.decide([decision("0.png", "12\n34"), decision("1.png", " 5 \n\n 6 ")])
+    assert read_table(tmp_path) == 'file,text\n0.png,"12\n34"\n1.png,"5\n6"\n'
+    found = find_labels(tmp_path, sorted(tmp_path.glob("*")))
+    assert {path.name: text for path, text in found.texts.items()} == {"0.png": "12\n34", "1.png": "5\n6"}
+
+
+def test_label_that_the_page_would_not_write_can_be_kept(tmp_path):
+    draw_images(tmp_path)
+    text = "a" * 201
+    write_table(tmp_path, f"file,text\n0.png,{text}\n")
+    session = Session(tmp_path, train=False)
+    assert session.decide([decision("0.png", text)]) == {} and session.label("0.png") == text
+
+
+@pytest.mark.parametrize("text", ["", "  ", "a\nb\nc\nd\ne", "a\u200bb", "1E+05", "#N/A", '["a"]', "a" * 201])
 def test_texts_that_a_training_refuses_are_refused(text):
     with pytest.raises(ValueError):
         check_text(text)

@@ -5,6 +5,7 @@ Enter if its text is right. Images are never changed, and nothing is sent to oth
 """
 
 import argparse
+import hashlib
 import json
 import secrets
 import socket
@@ -67,10 +68,14 @@ def picture(path):
 def build(session, port):
     """Builds the server of a `Session`, an ASGI application."""
 
+    # A page that was opened for another folder, at the same port, must not label this one.
+    key = hashlib.sha256(str(session.folder).encode()).hexdigest()[:16]
+
     async def page(request):
         nonce = secrets.token_urlsafe()
         policy = {"Content-Security-Policy": POLICY.format(nonce)}
-        return HTMLResponse(PAGE.read_text("utf-8").replace("NONCE", nonce), headers=HEADERS | policy)
+        content = PAGE.read_text("utf-8").replace("NONCE", nonce).replace("KEY", key)
+        return HTMLResponse(content, headers=HEADERS | policy)
 
     async def image(request):
         try:
@@ -81,13 +86,15 @@ def build(session, port):
         cached = {"Cache-Control": "private, max-age=86400, immutable"}
         return Response(content, media_type=kind, headers=HEADERS | cached)
 
-    def act(window, decide=(), undo=False, train=False, held=(), count=0, sheet=False, state=False):
+    def act(folder, window, decide=(), undo=False, train=False, held=(), count=0, sheet=False, state=False):
+        if folder != key:
+            raise OSError("this page was opened for another folder; open it again")
         answer = {"problems": session.decide(decide) if decide else {}}
         answer |= {"undone": session.undo(window)} if undo else {}
         if train:
             session.start_round()
         answer |= {"items": session.next(window, held, min(count, 500), sheet)} if count else {}
-        answer |= {"state": session.state(window)} if state else {}
+        answer |= {"state": session.state(window, held)} if state else {}
         return answer | {"round": session.rounds.last["round"]}
 
     async def post(request):

@@ -138,6 +138,7 @@ def test_contact_sheet_labels_all_but_the_marked_readings(page, folder):
             page.keyboard.press("Space")
             place = goal
         assert page.locator(".tile[aria-pressed=true]").count() == len(places) == 3
+        page.wait_for_selector("#accept-sheet:not([disabled])")
         screenshot(page, "label contact sheet")
         page.keyboard.press("Enter")
         page.wait_for_function("() => document.querySelectorAll('.tile').length < 12")
@@ -212,6 +213,94 @@ def test_two_windows_do_not_decide_about_the_same_image(browser, page, folder):
     other.close()
 
 
+def test_duplicated_tab_is_a_window_of_its_own(page, folder):
+    with served(folder) as address:
+        open_page(page, address)
+        with page.expect_popup() as popup:
+            page.evaluate("window.open(location.href) && 0")  # copies what the tab has stored
+        other = popup.value
+        other.wait_for_selector("#stage img")
+        assert shown(other) != shown(page)
+        file = shown(page)
+        page.keyboard.type("1")
+        page.keyboard.press("Enter")
+        saved(page, folder, {file: "1"})
+        other.keyboard.press("Control+z")
+        other.wait_for_function("() => document.querySelector('#message').textContent.includes('nothing to')")
+        other.close()
+        page.reload()
+        page.wait_for_selector("#stage img")
+        page.keyboard.press("Control+z")  # the same window as before
+        saved(page, folder, {})
+
+
+def test_typed_text_stays_when_someone_looks_elsewhere(page, folder):
+    with served(folder) as address:
+        open_page(page, address)
+        first = shown(page)
+        page.keyboard.press("Escape")
+        file = shown(page)
+        page.keyboard.type("half a te")
+        page.keyboard.press("PageUp")
+        assert (shown(page), page.input_value("#text")) == (first, "")
+        page.keyboard.press("F2")
+        page.wait_for_selector("#sheet:not([hidden])")
+        page.keyboard.press("F2")
+        page.wait_for_selector("#one:not([hidden])")
+        page.keyboard.type("1")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(500)
+        page.keyboard.press("PageUp")
+        assert page.input_value("#text") == "1"
+        page.keyboard.press("Escape")
+        saved(page, folder, {first: "1"})
+        assert file not in labels_in(folder)
+
+
+def test_rows_of_text_are_typed_and_kept(page, folder, tmp_path):
+    write_round(folder, {file: [f"{text[:2]}\n{text[2:]}", 0.5] for file, text in TEXTS.items()})
+    with served(folder) as address:
+        open_page(page, address)
+        first = shown(page)
+        assert page.input_value("#text") == f"{TEXTS[first][:2]}\n{TEXTS[first][2:]}"
+        page.keyboard.press("Enter")
+        second = shown(page)
+        page.keyboard.type("ab")
+        page.keyboard.press("Control+Enter")
+        page.keyboard.type("cd")
+        screenshot(page, "label two rows")
+        page.keyboard.press("Enter")
+        expected = {first: f"{TEXTS[first][:2]}\n{TEXTS[first][2:]}", second: "ab\ncd"}
+        saved(page, folder, expected)
+    table = tmp_path / "suspect_labels.csv"
+    table.write_text(f"file,label,text,confidence,right\n{second},x,y,0.9,0\n")
+    with served(folder, "--review", table) as address:
+        open_page(page, address)
+        page.keyboard.press("Enter")  # keeps the label
+        page.wait_for_selector("#done:not([hidden])")
+        assert labels_in(folder) == expected
+
+
+def test_contact_sheet_is_accepted_only_once_its_images_can_be_seen(page, folder):
+    write_round(folder, {file: [text, 0.95] for file, text in TEXTS.items()}, labels=99)
+    with served(folder) as address:
+        open_page(page, address)
+        waiting = []
+        page.route("**/image/*", lambda route: waiting.append(route))
+        page.keyboard.press("F2")
+        page.wait_for_selector(".tile >> nth=39")
+        assert page.locator("#accept-sheet").is_disabled()
+        page.keyboard.press("Enter")
+        for route in waiting:
+            route.continue_()
+        page.unroute("**/image/*")
+        page.wait_for_selector("#accept-sheet:not([disabled])")
+        assert not (folder / "labels.csv").exists()
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.querySelectorAll('.tile').length < 12")
+        assert len(labels_in(folder)) == 40
+
+
 def test_decisions_wait_while_the_server_is_away(page, folder):
     write_round(folder, readings(), labels=1000)
     with served(folder) as address:
@@ -256,7 +345,8 @@ def test_review_keeps_corrects_and_is_not_asked_again(page, folder, tmp_path):
 )
 def test_page_fits_its_window(browser, folder, name, size, scheme):
     write_round(folder, readings(), labels=160)
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    view = {"viewport": {"width": size[0], "height": size[1]}, "color_scheme": scheme}
+    context = browser.new_context(**view, is_mobile=name == "phone", has_touch=name == "phone")
     with served(folder) as address:
         page = open_page(context.new_page(), address)
         requested = []
@@ -266,11 +356,17 @@ def test_page_fits_its_window(browser, folder, name, size, scheme):
         page.wait_for_function(
             "() => document.querySelector('#estimate').textContent.includes('95% interval')"
         )
+        assert page.locator("#curve svg circle").count() == 1
+        assert "6 of 6 right with 160 labels" in page.locator("#curve svg").get_attribute("aria-label")
+        assert page.inner_text("#verdict") == "Label more to reach 95%."  # six images say little
         screenshot(page, f"label {name}")
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         for button in ("accept", "skip", "unreadable", "back", "undo"):
             box = page.locator(f"#{button}").bounding_box()
             assert box["y"] + box["height"] <= size[1] and box["height"] >= 40
+        page.locator("#sheet-mode").click()
+        page.wait_for_selector("#sheet:not([hidden])")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         assert requested and all(url.startswith(address) for url in requested)
     context.close()
 

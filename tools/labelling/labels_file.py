@@ -9,19 +9,22 @@ import unicodedata
 from pathlib import Path
 
 from snippet_ocr import files
-from training.labels import LABELS_FILE, find_labels
+from training.labels import LABELS_FILE, MAX_ROWS, find_labels
 from training.tables import COLUMNS, SPREADSHEET, Index, read_rows
 
-MAX_LENGTH = 200  # characters of a text
-JOINERS = "\u200c\u200d"  # the only invisible characters that a label may contain
+MAX_LENGTH = 200  # characters of a text, with its line breaks
+ALLOWED = "\u200c\u200d\n"  # the only invisible characters that a label may contain: joiners, line breaks
 
 
 def check_text(text):
     """Returns a text as `labels.csv` holds it; raises a `ValueError` if a training would refuse it."""
-    text = unicodedata.normalize("NFC", text).strip()
+    rows = unicodedata.normalize("NFC", text).strip().splitlines()
+    text = "\n".join(row.strip() for row in rows if row.strip())
     if not 0 < len(text) <= MAX_LENGTH:
         raise ValueError(f"Expected a text of 1 to {MAX_LENGTH} characters. Received {len(text)}.")
-    if bad := [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in JOINERS]:
+    if len(text.split("\n")) > MAX_ROWS:
+        raise ValueError(f"Expected a text of at most {MAX_ROWS} rows. Received {len(text.splitlines())}.")
+    if bad := [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in ALLOWED]:
         raise ValueError(f"The text has an invisible character, {bad[0]!a}. Type it again without.")
     if SPREADSHEET.fullmatch(text) or re.match(r'\[?\{"|\["', text):
         raise ValueError(f"A label file cannot hold {text!r}: programs write this instead of a text.")
@@ -38,9 +41,6 @@ class LabelsFile:
     def __init__(self, folder):
         self.folder = folder
         (folder / LABELS_FILE).with_suffix(".unfinished.csv").unlink(missing_ok=True)  # of a killed `save`
-        self.load()
-
-    def load(self):
         paths = []
         for parent, folders, names in os.walk(self.folder):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -58,6 +58,7 @@ class LabelsFile:
         starts = {b"\xef\xbb": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
         self._encoding = starts.get(content[:2], "utf-8")
         text, index = content.decode(self._encoding), Index(self.folder, paths)
+        self._index = index
         self._newline = "\r\n" if "\r\n" in text else "\n"
         self._delimiter = max(",;\t", key=text.partition("\n")[0].count)
         names = read_rows(self.path, index)[0].split(", ") if tables else ["file", "text"]
@@ -76,11 +77,15 @@ class LabelsFile:
         found = self.path.stat() if self.path.exists() else None
         return found and (found.st_mtime_ns, found.st_size, found.st_ino)
 
-    def refresh(self):
-        """Reads the file again if another program has changed it; raises an `OSError` if it broke it."""
-        if self._loaded != self._signature():
+    def refresh(self, anyway=False):
+        """Reads the file again if another program has changed it.
+
+        Raises an `OSError` if the file is not understood any more. Nothing is forgotten then: the file is
+        read again by the next call.
+        """
+        if anyway or self._loaded != self._signature():
             try:
-                self.load()
+                vars(self).update(vars(LabelsFile(self.folder)))
             except ValueError as error:
                 raise OSError(str(error)) from error
 
@@ -97,22 +102,39 @@ class LabelsFile:
         with contextlib.suppress(ValueError, IndexError):
             return index.find(self.path, unicodedata.normalize("NFC", cells[self._columns["file"]].strip()))
 
+    def finds(self, path):
+        """Returns whether a row that names an image would be found again."""
+        file = unicodedata.normalize("NFC", path.relative_to(self.folder).as_posix()).strip()
+        with contextlib.suppress(ValueError):
+            return self._index.find(self.path, file) == path
+        return False
+
     def row(self, path):
         """Returns the row of an image as it is in the file, or an empty string."""
         return self._rows.get(path, "")
 
     def change(self, path, text):
         """Sets the label of an image; None removes its row."""
+        self.restore(path, "" if text is None else self._row(path, text), text)
+
+    def _row(self, path, text):
+        """Returns the row of an image with another text; its other cells are kept."""
         cells = next((cells for _, cells in self._split(self.row(path))), [])
         cells += [""] * (len(self._header) - len(cells))
         file, column = self._columns["file"], self._columns["text"]
         cells[file], cells[column] = cells[file] or path.relative_to(self.folder).as_posix(), text
         line = io.StringIO()
         csv.writer(line, delimiter=self._delimiter, lineterminator=self._newline).writerow(cells)
-        self.restore(path, "" if text is None else line.getvalue(), text)
+        return line.getvalue()
 
     def restore(self, path, row, text):
-        """Sets the row of an image, an empty string for none, and its label or None."""
+        """Sets the row of an image, an empty string for none, and its label or None.
+
+        A row from before another program wrote the file in another format is written anew.
+        """
+        cells = next((cells for _, cells in self._split(row)), [])
+        if row and len(cells) != len(self._header):
+            row = self._row(path, text or "")
         self._rows[path] = row
         self.texts.pop(path, None)
         self.texts |= {} if text is None else {path: text}

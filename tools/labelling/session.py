@@ -14,8 +14,9 @@ from training.pixels import inspect_images
 from training.transfer import BASE_READER
 
 CONFIDENT = 0.9  # the minimum confidence of a reading in the contact sheet
-LEASE = 60  # seconds for which the images that a window has asked for are not given to other windows
-DECISIONS = ("label", "skip", "unreadable", "wrong")
+LEASE = 180  # seconds for which the images that a window has asked for are not given to other windows
+WRITTEN = ("label", "unreadable")  # decisions that change labels.csv
+DECISIONS = (*WRITTEN, "skip", "wrong")
 FIELDS = {"file": str, "seen": int, "decision": str, "text": str, "shown": str, "kind": str, "mode": str}
 FIELDS |= {"round": int, "action": str, "window": str}  # of a decision, as the page sends it
 
@@ -40,10 +41,13 @@ class Session:
         paths = images.find_files([folder])
         found = dict(zip(paths, inspect_images(paths), strict=True))
         found |= {path: "has a name that is not UTF-8" for path in paths if printable(path) != str(path)}
+        unfit = [path for path in paths if not self.labels.finds(path)]
+        found |= dict.fromkeys(unfit, "has a name that labels.csv cannot hold")
         self.unusable = {path: reason for path, reason in found.items() if isinstance(reason, str)}
         usable = {path.relative_to(folder).as_posix(): path for path in paths if path not in self.unusable}
         if not usable:
-            raise ValueError(f"Expected images in {folder}. Found none that can be opened.")
+            reasons = "; ".join(f"{path.name} {reason}" for path, reason in list(self.unusable.items())[:3])
+            raise ValueError(f"Expected images in {folder}. Found none that can be used. {reasons}".strip())
         self.files, self.digests = usable, {file: found[path][1] for file, path in usable.items()}
         self.paths = {self.digests[file]: path for file, path in usable.items()}  # digest → a file
         thumbnails = {file: found[path][2] for file, path in usable.items()}
@@ -72,11 +76,14 @@ class Session:
     def open_files(self):
         """Returns the files that wait for a decision: skipped ones only if no others are left."""
         if self.review is None:
-            files = [f for f in self.files if not self.label(f) and self._decision(f) != "unreadable"]
+            files = self._unlabelled()
         else:
             done = self.journal.reviewed()
             files = [f for f in self.review if done.isdisjoint([(f, self.label(f)), (f, None)])]
         return [file for file in files if self._decision(file) != "skip"] or files
+
+    def _unlabelled(self):
+        return [f for f in self.files if not self.label(f) and self._decision(f) != "unreadable"]
 
     def next(self, window, held, count, sheet=False):
         """Returns at most `count` items to decide about, besides the files that a window has `held`."""
@@ -104,13 +111,16 @@ class Session:
         self.leases[window] = now + LEASE, {*held, *(file for file, _, _ in chosen)}
         return [self.item(*one) for one in chosen]
 
-    def item(self, file, kind, reason):
-        """Returns what the page needs about a file, a dictionary."""
+    def item(self, file, kind, reason, decided=None):
+        """Returns what the page needs about a file, a dictionary; `decided` is a decision that was undone."""
         text, confidence = self.rounds.last["readings"].get(file, ("", 0.0))
+        number = self.rounds.last["round"]
+        if decided and not text:  # a training that has ended since has read only images without a label
+            text, number = decided["shown"], decided["round"]
         other = self.review[file][1] if file in (self.review or ()) else ""
         names = {"file": file, "image": self.digests[file], "kind": kind, "reason": reason, "other": other}
         state = {"seen": self.journal.seen.get(file, 0), "label": self.label(file) or ""}
-        return names | state | {"text": text, "confidence": confidence, "round": self.rounds.last["round"]}
+        return names | state | {"text": text, "confidence": confidence, "round": number}
 
     def decide(self, decisions):
         """Saves decisions, a list of dictionaries with `FIELDS`: first `labels.csv`, then the journal.
@@ -125,7 +135,7 @@ class Session:
         """
         for one in decisions:
             valid = isinstance(one, dict) and {name: type(value) for name, value in one.items()} == FIELDS
-            if not valid or one["file"] not in self.files or one["decision"] not in DECISIONS:
+            if not valid or one["decision"] not in DECISIONS:
                 raise ValueError(f"Expected a decision with {', '.join(FIELDS)}. Received: {str(one)[:200]}")
         self.labels.refresh()
         problems, entries, seen = {}, [], dict(self.journal.seen)
@@ -142,25 +152,29 @@ class Session:
 
     def _apply(self, one, seen):
         """Changes the labels in memory; returns the line for the journal, or None if it has it."""
+        if one["file"] not in self.files:
+            raise ValueError("is not among the images any more")
         path, decision, last = self.files[one["file"]], one["decision"], self.journal.last.get(one["file"])
-        text = check_text(one["text"]) if decision == "label" else None
+        text = one["text"] if decision == "label" else None
+        if text is not None and text != self.label(one["file"]):  # a label that is kept stays as it is
+            text = check_text(text)
         if one["seen"] != seen:
             if last and (last["decision"], last["text"]) == (decision, text):
                 return None  # it was sent again because the answer was lost
             raise ValueError("was decided in another window in the meantime; that decision is kept")
         before = {"row": self.labels.row(path), "before": self.labels.texts.get(path)}
-        if text != before["before"] and decision in ("label", "unreadable"):
+        if text != before["before"] and decision in WRITTEN:
             self.labels.change(path, text)
         before |= {"text": text, "time": datetime.datetime.now().isoformat(timespec="seconds")}
         return {key: value for key, value in one.items() if key != "seen"} | before
 
     def _save(self, entries):
         try:
-            if any(one["decision"] in ("label", "unreadable", "undo") for one in entries):
+            if any(one["decision"] in (*WRITTEN, "undo") for one in entries):
                 self.labels.save()
             self.journal.add(entries)
         except OSError:
-            self.labels.load()
+            self.labels.refresh(anyway=True)
             raise
 
     def undo(self, window):
@@ -169,20 +183,22 @@ class Session:
         own = [one for one in self.journal.active if one["window"] == window]
         undone = [one for one in own if one["action"] == own[-1]["action"]]
         undone = [one for one in undone if self.journal.last[one["file"]] is one]  # no other window was later
+        undone = [one for one in undone if one["file"] in self.files]
         for one in undone:
-            self.labels.restore(self.files[one["file"]], one["row"], one["before"])
+            # A label that another program has changed since stays.
+            if one["decision"] in WRITTEN and self.label(one["file"]) == one["text"]:
+                self.labels.restore(self.files[one["file"]], one["row"], one["before"])
         self._save([{"file": one["file"], "decision": "undo", "action": one["action"]} for one in undone])
-        return [self.item(one["file"], one["kind"], "decided before") for one in undone]
+        return [self.item(one["file"], one["kind"], "decided before", one) for one in undone]
 
     def start_round(self):
         """Starts a round with all labels so far, unless one is running."""
         if not self.rounds.poll():
-            self.rounds.start(len(self.labels.texts), self.open_files())
+            self.rounds.start(len(self.labels.texts), self._unlabelled())
 
-    def state(self, window):
+    def state(self, window, held=()):
         """Returns the numbers on the page, a dictionary; starts a round if it is due."""
-        if window in self.leases:
-            self.leases[window] = time.monotonic() + LEASE, self.leases[window][1]
+        self.leases[window] = time.monotonic() + LEASE, {*held}.union(self.leases.get(window, (0, ()))[1])
         rounds, labels, waiting = self.rounds, len(self.labels.texts), len(self.open_files())
         if self.train and waiting and labels >= rounds.next:
             self.start_round()

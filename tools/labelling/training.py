@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from training.transfer import BASE_READER
 
 BASE_ONNX = PROJECT / "snippet_ocr" / "base.onnx"  # `BASE_READER`, to read with
 FIRST = 20  # labels of the first round; each further round has at least twice the labels of the one before
-STEPS, STEPS_FROM_BASE = 1200, 700  # training steps of a round at most: one or two minutes on two cores
+STEPS, STEPS_FROM_BASE = 1200, 700  # of training: one or two minutes on two cores, up to 2,500 labels
 
 
 def settings_of(folder, labels, base):
@@ -64,7 +65,7 @@ class Rounds:
         spec = {
             "settings": settings_of(self.folder, labels, base) if train else None,
             **{"folder": str(self.folder), "out": str(self._out), "round": number, "reader": base},
-            **{"labels": labels if train else 0, "files": unlabelled},
+            **{"labels": labels if train else 0, "files": unlabelled, "server": os.getpid()},
         }
         files.write_json(self.folder / FOLDER / "task.json", spec)
         command = [sys.executable, "-m", "tools.labelling.training", self.folder / FOLDER / "task.json"]
@@ -108,10 +109,18 @@ def onnx_of(reader):
     return onnx if onnx.exists() else reader
 
 
+def _end_with(server):
+    """Ends this round with all its processes once the server that has started it is gone."""
+    while os.getppid() == server:
+        time.sleep(1)
+    os.killpg(0, signal.SIGTERM)
+
+
 def main():
     """Runs the round that `Rounds.start` has described in a file."""
     os.nice(15)
     spec, started = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), time.monotonic()
+    threading.Thread(target=_end_with, args=[spec["server"]], daemon=True).start()
     reader, folder, names = Path(spec["reader"]), Path(spec["folder"]), spec["files"]
     if spec["settings"]:
         from tools.notebook import run_notebook
