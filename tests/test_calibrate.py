@@ -80,6 +80,18 @@ def test_reader_trained_differently_is_refused_and_unchanged(trained, capsys, pr
     assert trained.read_bytes() == before
 
 
+@pytest.mark.parametrize(("reader", "others", "fits"), [("", "meter", True), ("meter", "", False)])
+def test_cross_validation_must_have_the_groups_of_the_reader_or_be_stricter(
+    reader, others, fits, model, tmp_path, capsys
+):
+    path = tmp_path / "reader.keras"
+    settings = [{"epochs": 40, "group_by": group_by} for group_by in (reader, others)]
+    provenances = [{"images": "a set", "parameters": one} for one in settings]
+    Reader(model, ALPHABET, [80], provenances[0]).save(path)
+    code = run(path, {"provenance": provenances[1], "calibration": FITTED})
+    assert (code == 0) == fits and ("group_by 'meter', not ''" in capsys.readouterr().err) == (not fits)
+
+
 def test_missing_results_and_missing_readers_are_refused(trained, tmp_path, capsys):
     assert calibrate.main([str(trained), str(tmp_path / "nothing")]) == 1
     assert "nothing/crossval.json" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import utils
 from conftest import PROJECT
 from CTCLayer import CTCLayer
 from snippet_ocr.alphabet import Alphabet
-from training.callbacks import Checkpoint, EarlyStopping, Film, Progress
+from training.callbacks import Checkpoint, EarlyStopping, Film, Interrupt, Progress
 from training.metrics import ClippedLoss, ExactMatch
 
 
@@ -142,18 +142,51 @@ def test_best_weights_are_restored_without_take_off():
 
 @pytest.mark.parametrize(("interrupted_epoch", "restored"), [(0, False), (2, True)])
 def test_best_weights_can_be_restored_after_an_interrupt(interrupted_epoch, restored):
-    class Interrupt(keras.callbacks.Callback):
+    class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == interrupted_epoch:
                 raise KeyboardInterrupt
 
     stopping = EarlyStopping(patience=9)
     with pytest.raises(KeyboardInterrupt):
-        train(stopping, [3.0, 4.0, 5.0], [0.1] * 3, Interrupt())
+        train(stopping, [3.0, 4.0, 5.0], [0.1] * 3, Stop())
     assert stopping.restore_best() is restored
     if restored:
         assert stopping.best_epoch == 0
         np.testing.assert_array_equal(stopping.model.get_weights()[0], stopping.best_weights[0])
+
+
+@pytest.mark.parametrize("moment", ["on_train_batch_begin", "on_test_batch_begin", "on_epoch_end"])
+def test_interrupt_inside_a_step_ends_the_training_after_it(moment):
+    """Python code that TensorFlow calls inside a step may not be able to raise the exception."""
+    seen, model = [], keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss="mse")
+
+    def send(number, logs=None):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pytest.fail("the exception is raised inside the step")
+        seen.append(number)
+
+    send_once = keras.callbacks.LambdaCallback(**{moment: send})
+    x = y = np.ones((4, 1))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+        model.fit(x, y, 1, 3, validation_data=(x, y), callbacks=[send_once, interrupt], verbose=0)
+    assert seen == [0] and signal.getsignal(signal.SIGINT) is before
+
+
+def test_second_interrupt_takes_effect_at_once_and_none_is_forgotten():
+    with pytest.raises(KeyboardInterrupt), Interrupt():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(0)  # the first one is still to be raised, at the end
+    with pytest.raises(OSError, match="another"), Interrupt():
+        signal.raise_signal(signal.SIGINT)
+        raise OSError("another error")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])

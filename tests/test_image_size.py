@@ -140,8 +140,19 @@ def test_small_images_are_enlarged_to_the_height_of_the_base_reader(height, expe
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, 4 * height)).astype("uint8"))
     image.save(tmp_path / "image.png")
     samples = [utils.Sample(tmp_path / "image.png", "abc", image.size, str(number)) for number in range(3)]
-    base = SimpleNamespace(image_height=48)
+    base = SimpleNamespace(image_height=48, widths=[80, 160], time_steps=40)
     assert image_size.choose_size(samples, base=base)[:2] == ([4 * expected], expected)
     assert image_size.choose_size(samples, 0, 40, base=base)[1] == 40  # as set
     wide = [sample._replace(size=(32 * height, height)) for sample in samples]
     assert image_size.choose_size(wide, base=base)[0] == [640]
+
+
+@pytest.mark.parametrize(("rows", "base_rows"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_rows_are_enlarged_to_the_height_of_a_row_of_the_base_reader(rows, base_rows, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (24 * rows, 96)).astype("uint8")
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    samples = [
+        utils.Sample(tmp_path / "image.png", "abc", (96, 24 * rows), str(number)) for number in range(3)
+    ]
+    base = SimpleNamespace(image_height=48 * base_rows, widths=[80, 160], time_steps=40 * base_rows)
+    assert image_size.choose_size(samples, rows=rows, base=base)[1] == 48 * rows

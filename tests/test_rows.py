@@ -136,6 +136,10 @@ def test_rows_follow_the_line_breaks_or_the_setting():
     assert choose(["ab", "cd"]) == (1, "rows of text in an image: 1 (no label has a line break)")
     assert choose(["ab", "c\nd"]) == (2, "rows of text in an image: 2 (1 of 2 labels have line breaks)")
     assert choose(["a\nb\nc", "c\nd"])[0] == 3
+    assert "WARNING" not in choose(["ab"] * 19 + ["a\nb"])[1]
+    found = choose(["ab"] * 20 + ["a\nb"])[1]
+    assert "(1 of 21 labels have line breaks, such as that of x. WARNING: " in found
+    assert "WARNING" not in choose(["ab"] * 20 + ["a\nb"], 2)[1]
     assert choose(["abcd"], 2) == (2, "rows of text in an image: 2 (set by rows)")
     assert choose(["ab\ncd", "ab"], 3)[0] == 3
     with pytest.raises(ValueError, match=r"at most 1 lines \(rows\).*Found 2 in the label of x: 'c\\nd'"):

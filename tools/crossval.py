@@ -92,7 +92,8 @@ def _prepare(data_dir, folds, seed):
     settings["validation_share"] = max(0.01, min(VALIDATION_IMAGES, len(samples) // 10) / len(samples))
     settings = parameters.validate(settings)
     names = "seed", "validation_share", "folds"
-    utils.split_data(samples, fold=1, **{name: settings[name] for name in names})  # enough groups?
+    for fold in (1, folds):  # enough groups? The first folds are the largest
+        utils.split_data(samples, fold=fold, **{name: settings[name] for name in names})
     return samples, settings
 
 

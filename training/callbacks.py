@@ -1,4 +1,4 @@
-"""Callbacks of `fit`: progress and warnings, early stopping after take-off, checkpoints.
+"""Callbacks of `fit`: progress and warnings, early stopping after take-off, checkpoints, interrupts.
 
 A training starts with a plateau, in which the model predicts blanks almost everywhere. It ends with the
 take-off: the first epoch in which a validation image is read correctly.
@@ -6,7 +6,9 @@ take-off: the first epoch in which a validation image is read correctly.
 
 import json
 import math
+import signal
 import statistics
+import threading
 import time
 from pathlib import Path
 
@@ -85,6 +87,41 @@ class Progress(keras.callbacks.Callback):
                 "learning rate may be too high. Try to halve OCR_LEARNING_RATE or double OCR_WARMUP_EPOCHS."
             )
         self.min_loss = min(self.min_loss, logs["loss"])
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends a training after the current step when the user interrupts it.
+
+    Inside a step, TensorFlow may lose Python's `KeyboardInterrupt` or turn it into another error. A second
+    interrupt takes effect at once. Example:
+
+    ```python
+    with Interrupt() as interrupt:
+        model.fit(..., callbacks=[..., interrupt])  # raises KeyboardInterrupt
+    ```
+    """
+
+    def __enter__(self):
+        self.received, self.before = False, None
+        if threading.current_thread() is threading.main_thread():  # no other thread receives interrupts
+            self.before = signal.signal(signal.SIGINT, self._receive)
+        return self
+
+    def __exit__(self, error, *_):
+        if self.before:
+            signal.signal(signal.SIGINT, self.before)
+        if not error:
+            self._end()
+
+    def _receive(self, *_):
+        self._end()
+        self.received = True
+
+    def _end(self, *_, **__):
+        if self.received:
+            raise KeyboardInterrupt
+
+    on_train_batch_end = on_test_batch_end = on_epoch_end = _end
 
 
 class Film(keras.callbacks.Callback):

@@ -14,6 +14,7 @@ FEATURE_HEIGHT = 4  # of a row of features, in pixels: they halve the height twi
 MIN_WIDTH, MAX_WIDTH = 16, 640  # pixels, of a size that is chosen from the data
 MIN_HEIGHT, MAX_HEIGHT = 24, 64
 WIDTH_FACTOR = 1.25  # from a width to the next, if enough images use both
+MIN_SHARE_OF_ROWS = 0.05  # of labels with line breaks; fewer may be mistakes
 MIN_SHARE = 0.1  # of the images, that use a width: each width has a last, smaller batch, and is compiled
 MAX_SQUEEZED = 0.01  # share of the images that may be wider than the largest width
 
@@ -49,6 +50,11 @@ def choose_rows(samples, rows=0):
         )
     if rows or several:
         reason = "set by rows" if rows else f"{several} of {len(samples)} labels have line breaks"
+        if not rows and several < MIN_SHARE_OF_ROWS * len(samples):
+            reason += (
+                f", such as that of {longest.path.name}. WARNING: if the other images show one row, they "
+            )
+            reason += "are cut through the middle: remove the line breaks"
         return rows or lines, f"rows of text in an image: {rows or lines} ({reason})"
     long = [one for one in samples if len(one.label) >= MIN_CHARACTERS]
     widths = [one.size[0] / one.size[1] / len(one.label) for one in long]
@@ -97,7 +103,8 @@ def choose_size(samples, image_width=0, image_height=0, rows=1, base=None):
         scale = min(max(1, MIN_HEIGHT / height), MAX_HEIGHT / height, MAX_WIDTH / width)
         scale *= _reduction(samples, width * scale, height * scale, rows)
         if base:
-            scale = max(scale, min(base.image_height / height, MAX_WIDTH / width))
+            base_rows = max(base.time_steps // (base.widths[-1] // STEP_WIDTH), 1)
+            scale = max(scale, min(base.image_height / base_rows / height, MAX_WIDTH / width))
     multiple = 1 if rows == 1 else FEATURE_HEIGHT
     height = image_height / rows or max(multiple * round(height * scale / multiple), 8)
     widths = [image_width] if image_width else _choose_widths(samples, height)

@@ -115,8 +115,12 @@ def test_impossible_setting_is_an_error_before_any_training(image_folder, capsys
     assert "seed: expected a whole number from 0" in capsys.readouterr().err
 
 
-def test_too_few_groups_are_an_error_before_any_training(image_folder, monkeypatch, capsys):
+@pytest.mark.parametrize("groups", [1, 4])
+def test_too_few_groups_are_an_error_before_any_training(groups, image_folder, monkeypatch, capsys):
     monkeypatch.setenv("OCR_GROUP_BY", "folder")
+    for number, path in enumerate(sorted(image_folder.iterdir())):
+        (image_folder / f"{number % groups}").mkdir(exist_ok=True)
+        path.rename(image_folder / f"{number % groups}" / path.name)
     assert crossval.main([str(image_folder)]) == 1
     assert "Expected at least 5 groups of images" in capsys.readouterr().err
 
