@@ -14,7 +14,6 @@ listed there with the reason.
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -140,10 +139,10 @@ def measure_trained(system, kind, seed, count):
     chosen = choose(kind.given, count, seed)
     identity = {"system": system, "set": kind.name, "seed": seed, "labels": len(chosen)}
     identity |= {"images": study.name_images(kind.name, chosen), "version": rivals.version(system)}
-    identity |= {"held out": study.name_images(kind.name, kind.held_out)}
+    limit = measure_ours(SCRATCH, kind, seed, count)["seconds"]
+    identity |= {"held out": study.name_images(kind.name, kind.held_out), "limit": limit}
 
     def train():
-        limit = measure_ours(SCRATCH, kind, seed, count)["seconds"]
         training, validation, rest = utils.split_data(chosen, seed, test_share=0.01)
         print(f"{kind.name}: {system}, seed {seed}, {limit:.0f} s of training", flush=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -196,8 +195,8 @@ def measure_all(kinds, options):
                 continue
             try:
                 measure(system, kind, options.seeds, options.labels)
-            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                print(error, file=sys.stderr)  # a system that fails does not stop the others
+            except Exception as error:  # a system that fails, in whatever way, does not stop the others
+                print(error, file=sys.stderr)
                 failed.append((kind.name, system, f"failed: {str(error).strip().splitlines()[-1]}"))
     return failed
 

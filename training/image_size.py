@@ -51,10 +51,8 @@ def choose_rows(samples, rows=0):
     if rows or several:
         reason = "set by rows" if rows else f"{several} of {len(samples)} labels have line breaks"
         if not rows and several < MIN_SHARE_OF_ROWS * len(samples):
-            reason += (
-                f", such as that of {longest.path.name}. WARNING: if the other images show one row, they "
-            )
-            reason += "are cut through the middle: remove the line breaks"
+            advice = "if the others show one row, they are cut through the middle: remove the line breaks"
+            reason += f", such as that of {longest.path.name}. WARNING: {advice}"
         return rows or lines, f"rows of text in an image: {rows or lines} ({reason})"
     long = [one for one in samples if len(one.label) >= MIN_CHARACTERS]
     widths = [one.size[0] / one.size[1] / len(one.label) for one in long]

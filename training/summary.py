@@ -80,7 +80,7 @@ def describe_splits(training, validation, test):
     splits = training, validation, test
     lines = ["training {}, validation {}, test {} images".format(*map(len, splits))]
     if any(sample.group for sample in training):
-        counts = [len({sample.group for sample in split}) for split in splits]
+        counts = [len({sample.group for sample in split if sample.group}) for split in splits]
         lines.append("groups: training {}, validation {}, test {}; none is in two splits".format(*counts))
         if sum(counts) == sum(map(len, splits)):
             lines.append("WARNING: each image is a group of its own, so group_by changes nothing.")
