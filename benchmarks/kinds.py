@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 import unicodedata
 from pathlib import Path
 from typing import NamedTuple
@@ -196,8 +197,8 @@ def measure_all(kinds, options):
             try:
                 measure(system, kind, options.seeds, options.labels)
             except Exception as error:  # a system that fails, in whatever way, does not stop the others
-                print(error, file=sys.stderr)
-                failed.append((kind.name, system, f"failed: {str(error).strip().splitlines()[-1]}"))
+                traceback.print_exc()
+                failed.append((kind.name, system, f"failed: {repr(error).splitlines()[-1]}"))
     return failed
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import re
 import socket
 import subprocess
@@ -135,7 +136,9 @@ def test_bodies_are_bounded_and_json(session):
         request(session, "POST", "/act", content=b"{}", headers={"content-type": "text/plain"}).status_code
         == 415
     )
-    for body in (b"", b"[]", b"{", b'{"other": 1}', b'{"window": "a", "decide": [1]}'):
+    facts = {"folder": key_of(session), "window": "a"}
+    wrong = [json.dumps(facts | one).encode() for one in ({"decide": [1]}, {"count": "1"}, {"other": 1})]
+    for body in (b"", b"[]", b"{", b'{"other": 1}', *wrong):
         answer = request(session, "POST", "/act", content=body, headers=JSON)
         assert answer.status_code == 400 and answer.json()["error"]
 

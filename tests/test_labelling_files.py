@@ -96,14 +96,22 @@ def test_table_that_names_an_image_twice_keeps_all_its_rows_while_someone_labels
     assert read_table(tmp_path) == "file,text\n0.png,1\n3.png,3\n4.png,4\n1.png,5\n"
 
 
-def test_undo_keeps_the_format_and_the_changes_of_another_program(tmp_path):
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [  # another format, another order of the columns, other cells
+        ("file;text;note\n0.png;new;a\n1.png;edited;b\n", "file;text;note\n0.png;old;a\n1.png;edited;b\n"),
+        ("note,text,file\na,new,0.png\nb,old,1.png\n", "note,text,file\na,old,0.png\nb,old,1.png\n"),
+        ("file,text,note\n0.png,new,edited\n", "file,text,note\n0.png,old,edited\n"),
+    ],
+)
+def test_undo_keeps_what_another_program_has_changed(tmp_path, table, expected):
     draw_images(tmp_path)
     write_table(tmp_path, "file,text,note\n0.png,old,a\n1.png,old,b\n")
     session = Session(tmp_path, train=False)
-    session.decide([decision(file, "new", action="") for file in FILES[:3]])
-    write_table(tmp_path, "file;text;note\n0.png;new;a\n1.png;edited;b\n2.png;new;\n")
+    session.decide([decision(file, "new", action="") for file in FILES[:2]])
+    write_table(tmp_path, table)
     session.undo("a")
-    assert read_table(tmp_path) == "file;text;note\n0.png;old;a\n1.png;edited;b\n"
+    assert read_table(tmp_path) == expected
 
 
 def test_names_that_a_table_cannot_hold_are_left_out_and_others_are_labelled(tmp_path):
@@ -137,7 +145,9 @@ def test_label_that_the_page_would_not_write_can_be_kept(tmp_path):
     assert session.decide([decision("0.png", text)]) == {} and session.label("0.png") == text
 
 
-@pytest.mark.parametrize("text", ["", "  ", "a\nb\nc\nd\ne", "a\u200bb", "1E+05", "#N/A", '["a"]', "a" * 201])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "a\nb\nc\nd\ne", "a\u200bb", "01\x1d17", "1E+05", "#N/A", '["a"]', "a" * 201]
+)
 def test_texts_that_a_training_refuses_are_refused(text):
     with pytest.raises(ValueError):
         check_text(text)

@@ -69,12 +69,12 @@ def build(session, port):
     """Builds the server of a `Session`, an ASGI application."""
 
     # A page that was opened for another folder, at the same port, must not label this one.
-    key = hashlib.sha256(str(session.folder).encode()).hexdigest()[:16]
+    key = hashlib.sha256(str(session.folder.resolve()).encode()).hexdigest()[:16]
 
     async def page(request):
         nonce = secrets.token_urlsafe()
         policy = {"Content-Security-Policy": POLICY.format(nonce)}
-        content = PAGE.read_text("utf-8").replace("NONCE", nonce).replace("KEY", key)
+        content = PAGE.read_text("utf-8").replace("KEY", key).replace("NONCE", nonce)
         return HTMLResponse(content, headers=HEADERS | policy)
 
     async def image(request):
@@ -88,7 +88,7 @@ def build(session, port):
 
     def act(folder, window, decide=(), undo=False, train=False, held=(), count=0, sheet=False, state=False):
         if folder != key:
-            raise OSError("this page was opened for another folder; open it again")
+            raise OSError("this page belongs to another folder; start tools.label with that one")
         answer = {"problems": session.decide(decide) if decide else {}}
         answer |= {"undone": session.undo(window)} if undo else {}
         if train:

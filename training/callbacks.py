@@ -4,6 +4,7 @@ A training starts with a plateau, in which the model predicts blanks almost ever
 take-off: the first epoch in which a validation image is read correctly.
 """
 
+import contextlib
 import json
 import math
 import signal
@@ -108,7 +109,7 @@ class Interrupt(keras.callbacks.Callback):
         return self
 
     def __exit__(self, error, *_):
-        if self.before:
+        if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
         if not error:
             self._end()
@@ -116,6 +117,8 @@ class Interrupt(keras.callbacks.Callback):
     def _receive(self, *_):
         self._end()
         self.received = True
+        with contextlib.suppress(RuntimeError):  # another line is just being printed
+            report("interrupted: the training ends after this step")
 
     def _end(self, *_, **__):
         if self.received:

@@ -18,12 +18,12 @@ ALLOWED = "\u200c\u200d\n"  # the only invisible characters that a label may con
 
 def check_text(text):
     """Returns a text as `labels.csv` holds it; raises a `ValueError` if a training would refuse it."""
-    rows = unicodedata.normalize("NFC", text).strip().splitlines()
+    rows = re.split("\r\n|\r|\n", unicodedata.normalize("NFC", text).strip())
     text = "\n".join(row.strip() for row in rows if row.strip())
     if not 0 < len(text) <= MAX_LENGTH:
         raise ValueError(f"Expected a text of 1 to {MAX_LENGTH} characters. Received {len(text)}.")
     if len(text.split("\n")) > MAX_ROWS:
-        raise ValueError(f"Expected a text of at most {MAX_ROWS} rows. Received {len(text.splitlines())}.")
+        raise ValueError(f"Expected a text of at most {MAX_ROWS} rows. Received {text.count(chr(10)) + 1}.")
     if bad := [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in ALLOWED]:
         raise ValueError(f"The text has an invisible character, {bad[0]!a}. Type it again without.")
     if SPREADSHEET.fullmatch(text) or re.match(r'\[?\{"|\["', text):
@@ -115,26 +115,16 @@ class LabelsFile:
 
     def change(self, path, text):
         """Sets the label of an image; None removes its row."""
-        self.restore(path, "" if text is None else self._row(path, text), text)
-
-    def _row(self, path, text):
-        """Returns the row of an image with another text; its other cells are kept."""
         cells = next((cells for _, cells in self._split(self.row(path))), [])
         cells += [""] * (len(self._header) - len(cells))
         file, column = self._columns["file"], self._columns["text"]
         cells[file], cells[column] = cells[file] or path.relative_to(self.folder).as_posix(), text
         line = io.StringIO()
         csv.writer(line, delimiter=self._delimiter, lineterminator=self._newline).writerow(cells)
-        return line.getvalue()
+        self.restore(path, "" if text is None else line.getvalue(), text)
 
     def restore(self, path, row, text):
-        """Sets the row of an image, an empty string for none, and its label or None.
-
-        A row from before another program wrote the file in another format is written anew.
-        """
-        cells = next((cells for _, cells in self._split(row)), [])
-        if row and len(cells) != len(self._header):
-            row = self._row(path, text or "")
+        """Sets the row of an image, an empty string for none, and its label or None."""
         self._rows[path] = row
         self.texts.pop(path, None)
         self.texts |= {} if text is None else {path: text}

@@ -41,7 +41,7 @@ class Session:
         paths = images.find_files([folder])
         found = dict(zip(paths, inspect_images(paths), strict=True))
         found |= {path: "has a name that is not UTF-8" for path in paths if printable(path) != str(path)}
-        unfit = [path for path in paths if not self.labels.finds(path)]
+        unfit = [path for path in paths if type(found[path]) is not str and not self.labels.finds(path)]
         found |= dict.fromkeys(unfit, "has a name that labels.csv cannot hold")
         self.unusable = {path: reason for path, reason in found.items() if isinstance(reason, str)}
         usable = {path.relative_to(folder).as_posix(): path for path in paths if path not in self.unusable}
@@ -165,6 +165,7 @@ class Session:
         before = {"row": self.labels.row(path), "before": self.labels.texts.get(path)}
         if text != before["before"] and decision in WRITTEN:
             self.labels.change(path, text)
+        before["written"] = self.labels.row(path)
         before |= {"text": text, "time": datetime.datetime.now().isoformat(timespec="seconds")}
         return {key: value for key, value in one.items() if key != "seen"} | before
 
@@ -185,9 +186,13 @@ class Session:
         undone = [one for one in undone if self.journal.last[one["file"]] is one]  # no other window was later
         undone = [one for one in undone if one["file"] in self.files]
         for one in undone:
-            # A label that another program has changed since stays.
-            if one["decision"] in WRITTEN and self.label(one["file"]) == one["text"]:
-                self.labels.restore(self.files[one["file"]], one["row"], one["before"])
+            path = self.files[one["file"]]
+            if one["decision"] not in WRITTEN or self.label(one["file"]) != one["text"]:
+                continue  # another program has changed the label since
+            if self.labels.row(path) == one.get("written"):
+                self.labels.restore(path, one["row"], one["before"])
+            else:  # it has changed the format or another cell
+                self.labels.change(path, one["before"] or "")
         self._save([{"file": one["file"], "decision": "undo", "action": one["action"]} for one in undone])
         return [self.item(one["file"], one["kind"], "decided before", one) for one in undone]
 
