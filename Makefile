@@ -86,18 +86,22 @@ kinds: $(VENV)/installed
 	@$(MAKE) --keep-going $(RIVALS:%=.venv-%/installed) || true
 	$(BIN)/python -m benchmarks.kinds $(DATA) $(OPTIONS)
 
-# Two trainings: a long one, and a short one at a low learning rate.
+# Two trainings: a long one, and a short one at a low learning rate. To start anew, delete runs/base_*.
 BASE = OCR_DATA_DIR=runs/base_images OCR_VALIDATION_SHARE=0.01 OCR_TEST_SHARE=0.01 OCR_IMAGE_HEIGHT=48 \
 	OCR_BATCH_SIZE=32 OCR_DROPOUT=0.05 OCR_AUGMENTATION=0.5 OCR_PATIENCE=1000 OCR_MAX_STEPS_PER_EPOCH=1000
-base: runs/base_images
-	@$(BASE) OCR_RUN_NAME=base_1 OCR_BASE_READER= OCR_EPOCHS=11 OCR_WARMUP_EPOCHS=2 \
-		$(MAKE) --no-print-directory train
-	@$(BASE) OCR_RUN_NAME=base_2 OCR_BASE_READER=runs/base_1/reader.keras OCR_EPOCHS=3 OCR_WARMUP_EPOCHS=0 \
-		OCR_LEARNING_RATE=0.0006 $(MAKE) --no-print-directory train
+base: runs/base_2/metrics.json
 	cp runs/base_2/reader.keras training/base.keras
 	cp runs/base_2/reader.onnx snippet_ocr/base.onnx
 
-runs/base_images: $(VENV)/installed
+runs/base_2/metrics.json: runs/base_1/metrics.json
+	@$(BASE) OCR_RUN_NAME=base_2 OCR_BASE_READER=runs/base_1/reader.keras OCR_EPOCHS=3 OCR_WARMUP_EPOCHS=0 \
+		OCR_LEARNING_RATE=0.0006 $(MAKE) --no-print-directory train
+
+runs/base_1/metrics.json: | runs/base_images
+	@$(BASE) OCR_RUN_NAME=base_1 OCR_BASE_READER= OCR_EPOCHS=11 OCR_WARMUP_EPOCHS=2 \
+		$(MAKE) --no-print-directory train
+
+runs/base_images: | $(VENV)/installed
 	@mkdir -p runs; rm -rf $@.unfinished
 	@$(BIN)/python -m tools.draw_text $@.unfinished --count 300000 --seed 1
 	@mv $@.unfinished $@

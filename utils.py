@@ -13,7 +13,7 @@ import tensorflow as tf
 from CTCLayer import NO_IMAGE
 from snippet_ocr import images
 from snippet_ocr.terminal import printable, report
-from training import devices, groups, parameters, pixels
+from training import devices, groups, parameters, pixels, runs
 from training.augmentation import augment
 from training.labels import FILE_NAMES, MAX_ROWS, check_labels, find_labels, label_from_name, steps_needed
 from training.summary import listed
@@ -209,12 +209,12 @@ def split_data(samples, seed, validation_share=0.1, test_share=0.1, fold=0, fold
 def find_unlabelled(folder, samples):
     """Returns the usable images of a folder as `Sample`s without labels; [] if `folder` is empty.
 
-    Images that are byte-identical to one of the labelled `samples`, or to each other, are left out. Raises
-    ValueError if there is no such folder, or no image in it.
+    Copies of the labelled `samples` are left out: byte-identical or nearly the same, they may be test images.
+    So are byte-identical copies of each other. Raises ValueError if there is no such folder.
     """
     if not folder:
         return []
-    folder, known, found, unusable = parameters.resolve(folder), {one.digest for one in samples}, [], []
+    folder, known, found, unusable = parameters.resolve(folder), {one.digest for one in samples}, {}, []
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of unlabelled images at {folder}. There is none.")
     paths = images.find_files([folder])
@@ -223,19 +223,62 @@ def find_unlabelled(folder, samples):
             unusable.append(f"{printable(path)} {result}")
         elif result[1] not in known:
             known.add(result[1])
-            found.append(Sample(path, "", *result[:2]))
-    report("\n  ".join([f"{len(found)} unlabelled images; {len(unusable)} files skipped", *unusable[:10]]))
-    return found
+            found[Sample(path, "", *result[:2])] = result[2]
+    inspected = pixels.inspect_images([one.path for one in samples])
+    labelled = [result[2] for result in inspected if not isinstance(result, str)]
+    firsts = pixels.find_near_duplicates([*labelled, *found.values()])[len(labelled) :]
+    new = [sample for sample, first in zip(found, firsts, strict=True) if first >= len(labelled)]
+    copies = len(paths) - len(unusable) - len(new)
+    counts = f"{len(new)} unlabelled images; {len(unusable)} files skipped, {copies} copies left out"
+    report("\n  ".join([counts, *unusable[:10]]))
+    return new
 
 
 def read_confidently(reader, unlabelled, max_label_length, min_confidence=MIN_CONFIDENCE):
     """Returns the samples that a reader reads with confidence, with the readings as labels."""
     readings = reader.read([sample.path for sample in unlabelled], progress=True)
-    return [
+    found = [
         sample._replace(label=reading.text)
         for sample, reading in zip(unlabelled, readings, strict=True)
         if reading.confidence >= min_confidence and 0 < len(reading.text) <= max_label_length
     ]
+    if unlabelled:
+        report(f"{len(found)} of {len(unlabelled)} unlabelled images are read with confidence")
+    return found
+
+
+def train_in_rounds(train, trained, training, read, rounds, folder):
+    """Trains again with confident readings of unlabelled images, as long as the validation loss falls.
+
+    No round follows a training that was interrupted. Source: Xie et al., "Self-training with Noisy Student
+    improves ImageNet classification", 2020.
+
+    Args:
+        train: a function that trains on samples in a folder, below a heading. It returns a tuple that starts
+            with the model and its `Checkpoint`.
+        trained: what it has returned for the samples `training`.
+        read: a function that returns the samples that a model reads with confidence.
+        rounds: the maximum number of further trainings.
+        folder: the run's folder; each round has a folder in it, in which it can resume.
+
+    Returns:
+        A tuple of the best training, as `train` returns it, and the samples that it has learned from.
+    """
+    learned = training
+    for number in range(1, rounds + 1):
+        confident = read(trained[0]) if trained[1].complete else []
+        if not confident:
+            break
+        heading = f"round {number}: {len(confident)} unlabelled images join the training"
+        round_dir = folder / f"round_{number}_{runs.fingerprint(confident)[:8]}"  # of these readings only
+        again = train(training + confident, round_dir, heading)
+        gain = trained[1].best("val_clipped_loss") - again[1].best("val_clipped_loss")  # in nats
+        change = f"{'falls' if gain > 0 else 'rises'} by {abs(gain):.3f} nats"
+        report(f"round {number}: the validation loss {change}")
+        if gain <= 0:
+            break
+        trained, learned = again, training + confident
+    return trained, learned
 
 
 def encode_single_sample(sample, alphabet, widths, image_height, max_label_length):

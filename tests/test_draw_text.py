@@ -130,6 +130,8 @@ def test_chain_resembles_the_labels_of_a_folder(tmp_path):
     for label in labels:
         Image.new("L", (20, 10)).save(tmp_path / f"{label}.png")
     assert sorted(texts.labels_of(tmp_path)) == labels
+    (tmp_path / "labels.csv").write_text('file,text\nAB-12.png,"AB\n12"\n')
+    assert texts.labels_of(tmp_path) == ["AB", "12"]  # a row of an image each
     found = drawn_texts(texts.Chain(labels))
     assert {len(text) for text in found} == {5, 6}
     assert {text[0] for text in found} == {*"ABC"}
@@ -146,6 +148,15 @@ def test_fonts_are_used_for_the_characters_they_have():
         assert not any(draws(path, character) and ord(character) not in known for character in "Aaé7яש字∑")
     assert sum(draws(path, "A") for path in FONTS) > 20
     assert not any(re.search("cmex|cmsy", path) for path in FONTS)
+
+
+def test_font_without_latin_letters_draws_each_style(tmp_path):
+    with TTFont(MATPLOTLIB / "DejaVuSans.ttf") as font:
+        for table in font["cmap"].tables:
+            table.cmap = {code: name for code, name in table.cmap.items() if code > 0x400 or code == 0x20}
+        font.save(tmp_path / "Cyrillic.ttf")
+    drawing = Drawing((str(tmp_path / "Cyrillic.ttf"),), lambda _: "шрифт", ("print",))
+    assert [drawing.image(number)[0] for number in range(60)] == ["шрифт"] * 60
 
 
 def test_font_with_capitals_in_place_of_small_letters_is_not_used_for_these(tmp_path):
@@ -181,6 +192,10 @@ def test_letters_of_arabic_are_joined():
         (["--height", "4"], "Expected heights from 12 to 512 pixels"),
         (["--alphabet", " "], "Expected texts with characters"),
         (["--seed", "-1"], "Expected a seed of 0 or more"),
+        (
+            ["--length", "5", "--pattern", "99"],
+            "--length only for random texts. Received: --length and",
+        ),
         (["--alphabet", "a字"], "no font has 字"),
         (["--fonts", "docs"], "Expected fonts (.ttf, .otf, .ttc) in docs. Found none."),
         (["--words", "tests/__init__.py"], "tests/__init__.py"),

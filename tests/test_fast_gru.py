@@ -86,7 +86,9 @@ def test_call_with_a_mask_is_left_to_keras():
     assert not np.allclose(layer(x), expected)
 
 
-@pytest.mark.parametrize("options", [{"reset_after": False}, {"activation": "relu"}, {"dropout": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{"reset_after": False}, {"activation": "relu"}, {"dropout": 0.5}, {"dtype": "float64"}]
+)
 def test_other_recurrent_layers_stay_as_they_are(options):
     x = tf.random.stateless_normal((3, 7, 6), (0, 0))
     expected, found = build(**options), speed_up(build(**options))

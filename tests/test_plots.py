@@ -93,6 +93,9 @@ def test_learning_curves_draw_the_history_in_distinct_styles():
     assert list(match.lines[0].get_ydata()) == [row["val_exact_match"] for row in HISTORY]
     assert list(loss.lines[3].get_xdata()) == [4, 4]
     assert match.lines[1].get_label() == "take-off (2)"
+    few_images = plots.learning_curves(HISTORY, best_epoch=4, monitor="loss").axes[0]
+    labels = [line.get_label() for line in few_images.lines[:3]]
+    assert labels == ["training (augmented): decides", "validation", "validation, clipped"]
     styles = [(line.get_linestyle(), line.get_marker()) for line in loss.lines]
     assert len(set(styles)) == 4
     assert "nats" in loss.get_ylabel()

@@ -91,6 +91,7 @@ def _drawing(options):
         options.length or texts.LENGTHS,
         options.height,
     )
+    given = next((name for name in ("pattern", "words", "like") if getattr(options, name)), "")
     (low, high), unknown = HEIGHT_LIMITS, [style for style in styles if style not in STYLES]
     for valid, expected, received in (
         (options.count >= 1, "a count of 1 or more", options.count),
@@ -98,6 +99,7 @@ def _drawing(options):
         (1 <= lengths[0] <= lengths[1], "lengths of 1 or more, the shortest first", lengths),
         (low <= height[0] <= height[1] <= high, f"heights from {low} to {high} pixels", height),
         (options.seed >= 0, "a seed of 0 or more", options.seed),
+        (not (options.length and given), "--length only for random texts", f"--length and --{given}"),
     ):
         if not valid:
             raise ValueError(f"Expected {expected}. Received: {received}")

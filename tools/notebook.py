@@ -99,7 +99,8 @@ def clean(notebook):
             if output.output_type == "stream":
                 output.text = TENSORFLOW_LOG.sub("", output.text).replace(f"{PROJECT}{os.sep}", "")
             elif "metadata" in output:
-                output.metadata = {}
+                texts = {kind: one["alt"] for kind, one in output.metadata.items() if "alt" in one}
+                output.metadata = {kind: {"alt": text} for kind, text in texts.items()}
         cell.outputs = [output for output in cell.outputs if output.get("text", "a figure").strip()]
         CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
 

@@ -255,6 +255,11 @@ class Checkpoint(keras.callbacks.Callback):
         """Returns the `epochs` of `fit`: the number given, or `epochs_done` after early stopping."""
         return self.epochs_done if self.early_stopping.stopped_epoch > 0 else epochs
 
+    @property
+    def complete(self):
+        """Whether the training has ended by itself: it was not interrupted."""
+        return self.epochs_done == self.last_epoch(self.params["epochs"])
+
     def best(self, name):
         """Returns a value of the best epoch's row in the history."""
         return self.history[self.early_stopping.best_epoch][name]

@@ -33,9 +33,12 @@ def speed_up(model):
 
 def _is_supported(layer):
     directions = layer.forward_layer, layer.backward_layer
-    configs = [one.get_config() for one in directions if type(one) is layers.GRU]
+    if any(type(one) is not layers.GRU for one in directions):
+        return False
+    configs = [one.get_config() for one in directions]
     same = all(config[name] == value for config in configs for name, value in GRU_CONFIG.items())
-    return len(configs) == 2 and same and layer.merge_mode == "concat" and not layer.stateful
+    same &= {(one.units, one.compute_dtype) for one in directions} == {(directions[0].units, "float32")}
+    return same and layer.merge_mode == "concat" and not layer.stateful
 
 
 class _Call:

@@ -37,8 +37,8 @@ def show(figure, description, path=None):
     """Shows a figure with a description for screen readers, and saves it as a PNG if a `Path` is given."""
     drawn, picture = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn)  # once, because the layout may change when it is drawn again
-    # Greys and the shades of two colours fit in 128 colours, and take a third of the space.
-    reduced = PIL.Image.open(drawn).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE)
+    # Greys and the shades of two colours fit in 256 colours, and take less than half of the space.
+    reduced = PIL.Image.open(drawn).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE)
     reduced.save(picture, "PNG", optimize=True)
     if path is not None:
         with files.atomic_write(path) as unfinished:
@@ -140,10 +140,11 @@ def result_grid(images, labels, readings):
     return figure
 
 
-def learning_curves(history, best_epoch):
+def learning_curves(history, best_epoch, monitor="val_clipped_loss"):
     """Draws the losses, exact match and learning rate of each epoch of `Checkpoint.history`.
 
-    `best_epoch` is counted from 1. The first epoch with a validation image read correctly is marked.
+    `best_epoch` is counted from 1, and chosen by the loss `monitor`. The first epoch with a validation image
+    read correctly is marked.
     """
     figure = new_figure(10, 3.6)
     axes = loss_axis, match_axis, rate_axis = figure.subplots(1, 3, width_ratios=(3, 3, 2))
@@ -151,10 +152,11 @@ def learning_curves(history, best_epoch):
     for axis, name, label, colour, style in (
         (loss_axis, "loss", "training (augmented)", BLUE, ".--"),
         (loss_axis, "val_loss", "validation", GREY, "."),
-        (loss_axis, "val_clipped_loss", "validation, clipped: decides", ORANGE, "o-"),
+        (loss_axis, "val_clipped_loss", "validation, clipped", ORANGE, "o-"),
         (match_axis, "val_exact_match", "validation", ORANGE, "o-"),
         (rate_axis, "learning_rate", "learning rate", BLUE, ".-"),
     ):
+        label += ": decides" if name == monitor else ""
         axis.plot(epochs, [row[name] for row in history], style, color=colour, label=label, markersize=4)
     loss_axis.set(xlabel="epoch", ylabel="CTC loss, mean per image (nats)", yscale="log")
     match_axis.set(xlabel="epoch", ylabel="exact match", ylim=(-0.02, 1.02))

@@ -17,11 +17,13 @@ def test_notebook_trains_in_rounds_on_unlabelled_images(project, image_folder, s
     settings |= {"OCR_BASE_READER": "auto", "OCR_UNLABELLED_ROUNDS": "1", "OCR_IMAGE_WIDTH": "160"}
     code, output = run("ipython", project, project, **TWO_EPOCHS | settings | {"OCR_IMAGE_HEIGHT": "40"})
     assert code == 0, output
-    assert f"{expected} unlabelled images; 0 files skipped" in output
-    (joined,) = re.findall(rf"(?m)^round 1: (\d+) of {expected} unlabelled images join the training$", output)
+    assert f"{expected} unlabelled images; 0 files skipped, {20 - expected} copies left out" in output
+    (joined,) = re.findall(r"(?m)^round 1: (\d+) unlabelled images join the training$", output)
+    assert f"{joined} of {expected} unlabelled images are read with confidence" in output
     assert len(re.findall(r"(?m)^round 1: the validation loss (falls|rises) by \d\.\d{3} nats$", output)) == 1
     assert 0 <= int(joined) <= expected
     run_dir = project / "runs" / "tiny run"
-    histories = [(folder / "history.csv").read_text() for folder in (run_dir, run_dir / "round_1")]
+    (round_dir,) = run_dir.glob("round_1_*")
+    histories = [(folder / "history.csv").read_text() for folder in (run_dir, round_dir)]
     assert (histories[0] == histories[1]) == ("loss falls" in output)  # the history of the kept training
     assert (run_dir / "reader.onnx").is_file()

@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 MATPLOTLIB = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
 REFERENCES = [f"DejaVu{name}.ttf" for name in ("Sans", "Serif", "SansMono", "Sans-Bold", "Serif-Italic")]
@@ -32,6 +32,8 @@ def find_fonts(folder=None):
 @functools.lru_cache(maxsize=2000)
 def load_font(path, layout=BASIC, size=SIZE):
     """Returns a font at `size` pixels per em. Scripts that join or stack letters need the layout `RAQM`."""
+    if layout == RAQM and not features.check("raqm"):  # otherwise, Pillow draws letters apart, left to right
+        raise ValueError("Expected Pillow with Raqm, to draw this script. Install libraqm0 and libfribidi0.")
     return ImageFont.truetype(path, size, layout_engine=layout)
 
 

@@ -181,7 +181,10 @@ def _place(ink, name, margins, paths, generator):
         if line > 0:
             ImageDraw.Draw(other).rounded_rectangle(box, radius, None, 255, math.ceil(line))
     if has_neighbour:
-        row = draw_ink(mixed_text(style.mix, generator), name, paths, generator)
+        try:
+            row = draw_ink(mixed_text(style.mix, generator), name, paths, generator)
+        except ValueError:  # no font has Latin letters
+            row = ink
         row = _scale(row, height / row.height * pick((0.35, 0.5, 1, 1, 1), generator))
         above, gap = generator.random() < 0.5, generator.uniform(0.2, 0.5) * height
         # Less than half of the row may be visible.

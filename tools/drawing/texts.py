@@ -89,10 +89,10 @@ def texts_of(file):
 
 
 def labels_of(folder):
-    """Returns the labels of a folder of images, as the training reads them."""
+    """Returns the labels of a folder of images, as the training reads them; of several rows, each one."""
     if not folder.is_dir():
         raise ValueError(f"Expected a folder of labelled images at {folder}. There is no such folder.")
     labels = find_labels(folder, [path for path in sorted(folder.rglob("*")) if path.is_file()])
     texts = labels.texts or {path: label_from_name(path.name) for path in images.find_files([folder])}
     check_labels(folder, labels, texts)
-    return [text for text in texts.values() if text]
+    return [row for text in texts.values() for row in text.split("\n") if row]
