@@ -101,4 +101,4 @@ def test_committed_outputs_are_of_the_shipped_images(shipped):
     assert f"images           {len(shipped)}" in text
     assert "new run: runs/captcha_images-" in text
     assert "epoch   1/" in text
-    assert "parameters other than the defaults: none" in text
+    assert "settings other than the defaults: none" in text

@@ -61,8 +61,8 @@ def run_notebook(settings, changes=()):
     """Runs the notebook with papermill, without changing the file; returns the `Path` of the run's folder.
 
     Args:
-        settings: a dictionary of the notebook's parameters, with a `run_name` that is not in use.
-            Parameters that are missing follow the `OCR_…` variables.
+        settings: a dictionary of the notebook's settings, with a `run_name` that is not in use.
+            Settings that are missing follow the `OCR_…` variables.
         changes: pairs of strings: code that occurs exactly once in the notebook, and its replacement.
 
     Raises:

@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-PROJECT = Path(__file__).absolute().parent.parent  # relative paths in parameters start here
+PROJECT = Path(__file__).absolute().parent.parent  # relative paths in settings start here

@@ -1,7 +1,7 @@
-"""The notebook's parameters: their values from the environment, and their limits.
+"""The notebook's settings: their values from the environment, and their limits.
 
-The notebook's cell tagged `parameters` defines names, types and defaults. `OCR_` variables override the
-defaults, and papermill's `-p` overrides both.
+The notebook's cell tagged `parameters`, as papermill requires, defines names, types and defaults. `OCR_`
+variables override the defaults, and papermill's `-p` overrides both.
 """
 
 import ast
@@ -45,7 +45,7 @@ CHOICES = {"label_order": ("auto", "logical", "visual")}
 
 
 def defaults():
-    """Returns a dictionary from the names of all parameters to their defaults, in the notebook's order."""
+    """Returns a dictionary from the names of all settings to their defaults, in the notebook's order."""
     assignments = [node for node in ast.parse(_cell()).body if isinstance(node, ast.Assign)]
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
 
@@ -62,7 +62,7 @@ def _cell():
 
 
 def table():
-    """Returns a Markdown table of the parameters. Their meanings are the comments in the notebook's cell."""
+    """Returns a Markdown table of the settings. Their meanings are the comments in the notebook's cell."""
     comments = dict(re.findall(r"(?m)^(\w+) = .*?  # (.*)$", _cell()))
     lines = ["| variable | default | values | meaning |", "| --- | --- | --- | --- |"]
     for name, default in defaults().items():
@@ -73,9 +73,9 @@ def table():
 
 
 def from_environment(environment=os.environ):
-    """Returns a dictionary of the parameters set by environment variables, converted to their types.
+    """Returns a dictionary of the settings that are set by environment variables, converted to their types.
 
-    Raises ValueError with a line for each `OCR_` variable that is no parameter or whose value is invalid.
+    Raises ValueError with a line for each `OCR_` variable that is no setting or whose value is invalid.
     """
     values, problems = {}, []
     variables = {PREFIX + name.upper(): (name, default) for name, default in defaults().items()}
@@ -88,9 +88,9 @@ def from_environment(environment=os.environ):
         elif variable.startswith(PREFIX):
             close = difflib.get_close_matches(variable.upper(), variables, n=1)
             suggestion = f" Did you mean {close[0]}?" if close else ""
-            problems.append(f"{variable} is not a parameter.{suggestion}")
+            problems.append(f"{variable} is not a setting.{suggestion}")
     if problems:
-        raise ValueError("\n".join([*problems, f"The parameters are: {', '.join(variables)}."]))
+        raise ValueError("\n".join([*problems, f"The settings are: {', '.join(variables)}."]))
     return values
 
 
@@ -103,9 +103,9 @@ def _parse(text, kind):
 
 
 def validate(values):
-    """Returns a dictionary of all parameters in the notebook's order; `values` may be its `globals()`.
+    """Returns a dictionary of all settings in the notebook's order; `values` may be its `globals()`.
 
-    Raises ValueError with a line for each parameter that is missing or invalid.
+    Raises ValueError with a line for each setting that is missing or invalid.
     """
     problems, settings = [], {}
     for name, default in defaults().items():
@@ -135,7 +135,7 @@ def _conflicts(*, validation_share, test_share, fold, folds, run_name, **others)
 
 
 def _possible_values(name, default):
-    """Describes the possible values of a parameter, such as "a number from 0 to 3"."""
+    """Describes the possible values of a setting, such as "a number from 0 to 3"."""
     kind = KINDS[type(default)]
     if name in CHOICES:
         return " or ".join(CHOICES[name])

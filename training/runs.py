@@ -40,7 +40,7 @@ def open_run(runs_dir, name, numbered, settings, model, splits):
     Args:
         runs_dir, name: the folder of all runs, and the name of the run.
         numbered: whether the first folder is `name-1` instead of `name`. The second is `name-2` either way.
-        settings, model: a dictionary of all parameters of the notebook, and the Keras model to train.
+        settings, model: a dictionary of all settings of the notebook, and the Keras model to train.
         splits: a dictionary from the names of the splits to lists of `utils.Sample`s.
 
     Returns:

@@ -17,7 +17,7 @@ BASE_READER = PROJECT / "training" / "base.keras"  # trained on drawn text by `m
 
 
 def load_base(base_reader):
-    """Returns the `Reader` that the parameter `base_reader` names, or None if it is empty."""
+    """Returns the `Reader` that the setting `base_reader` names, or None if it is empty."""
     if not base_reader:
         return None
     return Reader.load(BASE_READER if base_reader == "auto" else parameters.resolve(base_reader))

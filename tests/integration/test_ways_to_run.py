@@ -56,7 +56,7 @@ def test_runipy_waits_for_a_kernel_that_starts_slowly(project, image_folder, tmp
 def test_error_in_a_cell_prints_its_message_and_exits_non_zero(way, project):
     code, output = run(way, project, project, OCR_EPOCH="2")
     assert code != 0
-    assert "OCR_EPOCH is not a parameter. Did you mean OCR_EPOCHS?" in without_colours(output), output
+    assert "OCR_EPOCH is not a setting. Did you mean OCR_EPOCHS?" in without_colours(output), output
 
 
 def test_missing_folder_is_named_in_full_relative_to_the_project(project, tmp_path):
