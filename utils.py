@@ -236,14 +236,15 @@ def find_unlabelled(folder, samples):
 
 def read_confidently(reader, unlabelled, max_label_length, min_confidence=MIN_CONFIDENCE):
     """Returns the samples that a reader reads with confidence, with the readings as labels."""
+    if not unlabelled:
+        return []
     readings = reader.read([sample.path for sample in unlabelled], progress=True)
     found = [
         sample._replace(label=reading.text)
         for sample, reading in zip(unlabelled, readings, strict=True)
         if reading.confidence >= min_confidence and 0 < len(reading.text) <= max_label_length
     ]
-    if unlabelled:
-        report(f"{len(found)} of {len(unlabelled)} unlabelled images are read with confidence")
+    report(f"{len(found)} of {len(unlabelled)} unlabelled images are read with confidence")
     return found
 
 

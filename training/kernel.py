@@ -1,12 +1,24 @@
-"""Keeps a notebook's kernel in touch with the program that runs the notebook."""
+"""Prepares a notebook's kernel: its log, and its contact with the program that runs the notebook."""
 
 import functools
+import logging
+import os
 import threading
 import time
 
 from IPython import get_ipython
 
 INTERVAL = 0.1  # seconds between two messages; on a busy machine they are late by up to half a second
+
+
+def quieten_tensorflow():
+    """Keeps TensorFlow's log lines below errors out of the notebook; real failures raise Python exceptions.
+
+    It logs an "error" if it finds no GPU, and a warning if several threads of a reader trace its model.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A filter, because TensorFlow sets the level itself in an interactive Python.
+    logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 @functools.cache  # a second thread would send the same messages
