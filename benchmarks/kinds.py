@@ -198,7 +198,9 @@ def measure_all(kinds, options):
                 measure(system, kind, options.seeds, options.labels)
             except Exception as error:  # a system that fails, in whatever way, does not stop the others
                 traceback.print_exc()
-                failed.append((kind.name, system, f"failed: {repr(error).splitlines()[-1]}"))
+                failed.append(
+                    (kind.name, system, f"failed: {(str(error).strip() or repr(error)).splitlines()[-1]}")
+                )
     return failed
 
 
