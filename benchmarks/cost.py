@@ -34,7 +34,7 @@ CHANGES = [
         "import utils",
         "import utils\nfrom benchmarks.clock import FirstStep\nfrom benchmarks.memory import process_memory",
     ),
-    ("Progress(draw, heading)]", "Progress(draw, heading), FirstStep(run_dir / 'first_step')]"),
+    ("Progress(draw, heading),", "Progress(draw, heading), FirstStep(run_dir / 'first_step'),"),
     (
         'report(f"Read your own images: ',
         '(run_dir / "peak_memory").write_text(str(process_memory()))\nreport(f"Read your own images: ',

@@ -71,7 +71,7 @@ def clock_changes(curve, limit):
     clock = f"Clock({os.fspath(curve)!r}, 'val_exact_match', {limit}, {MILESTONES[-1]})"
     return [
         ("import utils", "import utils\nfrom benchmarks.clock import Clock"),
-        ("Progress(draw, heading)]", f"Progress(draw, heading), {clock}]"),
+        ("Progress(draw, heading),", f"Progress(draw, heading), {clock},"),
     ]
 
 

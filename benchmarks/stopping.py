@@ -62,7 +62,7 @@ def train(folder, seed, case="the recipe", changes=(), **settings):
         changes = [
             *changes,
             ("import utils", "import utils\nfrom benchmarks.stopping import HeldOut"),
-            ("Progress(draw, heading)]", f"Progress(draw, heading), {monitor}]"),
+            ("Progress(draw, heading),", f"Progress(draw, heading), {monitor},"),
         ]
         settings = {"data_dir": str(data_dir), "test_share": 0.01, "seed": seed, "epochs": EPOCHS, **settings}
         settings["patience"] = settings["epochs"]
