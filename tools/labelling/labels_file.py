@@ -18,12 +18,13 @@ ALLOWED = "\u200c\u200d\n"  # the only invisible characters that a label may con
 
 def check_text(text):
     """Returns a text as `labels.csv` holds it; raises a `ValueError` if a training would refuse it."""
-    rows = re.split("\r\n|\r|\n", unicodedata.normalize("NFC", text).strip())
-    text = "\n".join(row.strip() for row in rows if row.strip())
+    rows = re.split("\r\n|\r|\n", unicodedata.normalize("NFC", text))
+    rows = [row.strip() for row in rows if row.strip()]
+    text = "\n".join(rows)
     if not 0 < len(text) <= MAX_LENGTH:
         raise ValueError(f"Expected a text of 1 to {MAX_LENGTH} characters. Received {len(text)}.")
-    if len(text.split("\n")) > MAX_ROWS:
-        raise ValueError(f"Expected a text of at most {MAX_ROWS} rows. Received {text.count(chr(10)) + 1}.")
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"Expected a text of at most {MAX_ROWS} rows. Received {len(rows)}.")
     if bad := [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in ALLOWED]:
         raise ValueError(f"The text has an invisible character, {bad[0]!a}. Type it again without.")
     if SPREADSHEET.fullmatch(text) or re.match(r'\[?\{"|\["', text):
@@ -57,14 +58,14 @@ class LabelsFile:
         content = self.path.read_bytes() if tables else b"file,text\n"
         starts = {b"\xef\xbb": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
         self._encoding = starts.get(content[:2], "utf-8")
-        text, index = content.decode(self._encoding), Index(self.folder, paths)
-        self._index = index
+        text, self._index = content.decode(self._encoding), Index(self.folder, paths)
         self._newline = "\r\n" if "\r\n" in text else "\n"
         self._delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        names = read_rows(self.path, index)[0].split(", ") if tables else ["file", "text"]
+        names = read_rows(self.path, self._index)[0].split(", ") if tables else ["file", "text"]
         self._header, self._rows = [], {}  # path of an image, or number of another row → the row in the file
         for number, (row, cells) in enumerate(self._split(text)):
-            image = self._find_image(index, cells) if self._header else None
+            place = self._columns["file"] if self._header else len(cells)
+            image = self._find(cells[place]) if place < len(cells) else None
             if image in self._rows:
                 found = f"{self.path}. Found {image.name} twice"
                 raise ValueError(f"Expected each image once in {found}. Delete a row.")
@@ -97,17 +98,14 @@ class LabelsFile:
             yield "".join(lines), cells
             lines.clear()
 
-    def _find_image(self, index, cells):
-        # Otherwise, it is an empty row, or a row of a file that is not in the folder.
-        with contextlib.suppress(ValueError, IndexError):
-            return index.find(self.path, unicodedata.normalize("NFC", cells[self._columns["file"]].strip()))
+    def _find(self, file):
+        """Returns the image that a cell names, or None: the cell is empty, or no such file is in the folder."""
+        with contextlib.suppress(ValueError):
+            return self._index.find(self.path, unicodedata.normalize("NFC", file).strip())
 
     def finds(self, path):
         """Returns whether a row that names an image would be found again."""
-        file = unicodedata.normalize("NFC", path.relative_to(self.folder).as_posix()).strip()
-        with contextlib.suppress(ValueError):
-            return self._index.find(self.path, file) == path
-        return False
+        return self._find(path.relative_to(self.folder).as_posix()) == path
 
     def row(self, path):
         """Returns the row of an image as it is in the file, or an empty string."""

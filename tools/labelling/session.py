@@ -162,12 +162,12 @@ class Session:
             if last and (last["decision"], last["text"]) == (decision, text):
                 return None  # it was sent again because the answer was lost
             raise ValueError("was decided in another window in the meantime; that decision is kept")
-        before = {"row": self.labels.row(path), "before": self.labels.texts.get(path)}
-        if text != before["before"] and decision in WRITTEN:
+        facts = {"row": self.labels.row(path), "before": self.labels.texts.get(path)}
+        if text != facts["before"] and decision in WRITTEN:
             self.labels.change(path, text)
-        before["written"] = self.labels.row(path)
-        before |= {"text": text, "time": datetime.datetime.now().isoformat(timespec="seconds")}
-        return {key: value for key, value in one.items() if key != "seen"} | before
+        facts["written"] = self.labels.row(path)
+        facts |= {"text": text, "time": datetime.datetime.now().isoformat(timespec="seconds")}
+        return {key: value for key, value in one.items() if key != "seen"} | facts
 
     def _save(self, entries):
         try:
