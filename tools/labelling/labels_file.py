@@ -99,7 +99,7 @@ class LabelsFile:
             lines.clear()
 
     def _find(self, file):
-        """Returns the image that a cell names, or None: the cell is empty, or no such file is in the folder."""
+        """Returns the image that a cell names, or None if it is empty or names no image of the folder."""
         with contextlib.suppress(ValueError):
             return self._index.find(self.path, unicodedata.normalize("NFC", file).strip())
 
